@@ -1,0 +1,118 @@
+"""What can go wrong, each with its facts and one sentence. HTTP statuses are not known here."""
+
+from dataclasses import asdict, dataclass
+
+from service.states import JobStatus, Scope
+
+
+@dataclass(frozen=True)
+class FieldProblem:
+    """One thing wrong with one input: `param` is its dotted path, `message` never holds the value."""
+
+    param: str
+    code: str
+    message: str
+    hint: str | None = None
+
+    def as_dict(self) -> dict[str, str]:
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+class ServiceError(Exception):
+    """The root: `str(error)` is a sentence for the user."""
+
+
+class InvalidInput(ServiceError):
+    """The input was understood and is wrong; `problems` names every field."""
+
+    def __init__(self, problems: list[FieldProblem]) -> None:
+        count = len(problems)
+        super().__init__(f"{count} problem{'' if count == 1 else 's'} in the input, see errors")
+        self.problems = problems
+
+
+class NotFound(ServiceError):
+    """It does not exist, or not for this user: the two look the same."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"no such {kind}")
+        self.kind = kind
+
+
+class IllegalMove(ServiceError):
+    def __init__(self, job_id: str, status: JobStatus, target: JobStatus) -> None:
+        super().__init__(f"job {job_id} is {status.value} and cannot become {target.value}")
+        self.job_id, self.status, self.target = job_id, status, target
+
+
+class NoResult(ServiceError):
+    """A job that failed or was cancelled has no result."""
+
+    def __init__(self, job_id: str, status: JobStatus) -> None:
+        super().__init__(f"job {job_id} is {status.value} and has no result")
+        self.job_id, self.status = job_id, status
+
+
+class LeaseLost(ServiceError):
+    """The attempt is over: another worker holds the job, or the job has ended."""
+
+    def __init__(self, job_id: str, attempt: int) -> None:
+        super().__init__(f"attempt {attempt} of job {job_id} is over")
+        self.job_id, self.attempt = job_id, attempt
+
+
+class InsufficientScope(ServiceError):
+    def __init__(self, needed: Scope) -> None:
+        super().__init__(f"this needs a token with the scope {needed.value}")
+        self.needed = needed
+
+
+class NotOwner(ServiceError):
+    """Visible to the team, but changed only by its owner or an admin."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"this {kind} belongs to another user: only its owner or an admin may change it")
+        self.kind = kind
+
+
+class AlreadyExists(ServiceError):
+    def __init__(self, kind: str) -> None:
+        super().__init__(f"there is a {kind} of this name already")
+        self.kind = kind
+
+
+class KeyReused(ServiceError):
+    """The Idempotency-Key came before, with another body."""
+
+    def __init__(self) -> None:
+        super().__init__("this Idempotency-Key was used within 24 hours for a different request")
+
+
+class QueueFull(ServiceError):
+    def __init__(self, limit: int, whose: str) -> None:
+        super().__init__(f"{limit} jobs of {whose} are queued, the most allowed: wait until some have started")
+        self.limit = limit
+
+
+class SchemaMismatch(ServiceError):
+    """The database is not of this program's version; the sentence names what to run."""
+
+
+class DatabaseDamaged(ServiceError):
+    """SQLite cannot read the file; nothing was changed."""
+
+
+class AlreadyRunning(ServiceError):
+    def __init__(self, role: str, pid: int | None) -> None:
+        holder = f" (pid {pid})" if pid else ""
+        super().__init__(f"another trainbox {role} already uses this home{holder}: stop it first")
+        self.role, self.pid = role, pid
+
+
+class UnsafeBind(ServiceError):
+    def __init__(self, host: str) -> None:
+        super().__init__(
+            f"{host} is reachable from other machines and the traffic is not encrypted; "
+            "say --allow-remote if that is meant, and put a TLS proxy in front"
+        )
+        self.host = host

@@ -1,0 +1,192 @@
+"""The arithmetic of epoch, step and batch: a spec and a data set's size in, every count of the run out.
+
+Pure: the plan shown before the run, the trainer and the axes of the curves all use these functions.
+"""
+
+from decimal import ROUND_CEILING, Decimal
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from service.errors import FieldProblem
+from service.spec import READ_BY, Hyperparameters, JobSpec
+
+MOST_STEPS = 1_000_000_000
+USUAL_LEARNING_RATES = (0.001, 0.01)
+
+
+class Plan(BaseModel):
+    """What a run will do, counted before it starts. `batch_size` is what a full step really uses."""
+
+    model_config = ConfigDict(frozen=True)
+
+    train_samples: int
+    validation_samples: int
+    batch_size: int
+    steps_per_epoch: int
+    last_batch_samples: int
+    epochs: int | float
+    total_steps: int
+    total_samples: int
+    micro_batches_per_step: int
+    warmup_steps: int
+    validations: int
+    estimated_seconds: float | None = None
+    estimated_start_at: str | None = None
+
+
+def split_sizes(rows: int, fraction: float) -> tuple[int, int]:
+    """(train_samples, validation_samples): the validation split is rounded up, as scikit-learn does."""
+    # As a decimal, because 0.07 * 100 is a little more than 7 in binary.
+    validation = int((Decimal(rows) * Decimal(str(fraction))).to_integral_value(ROUND_CEILING))
+    return rows - validation, validation
+
+
+def problems(spec: JobSpec, rows: int) -> list[FieldProblem]:
+    """What makes the spec impossible for a data set of so many rows."""
+    train, _ = split_sizes(rows, spec.validation.fraction)
+    chosen = spec.hyperparameters
+    if train < 1:
+        return [FieldProblem("validation.fraction", "nothing_to_train", "no sample is left for training")]
+    if chosen.drop_last and chosen.batch_size != "full" and chosen.batch_size > train:
+        return [
+            FieldProblem(
+                "hyperparameters.batch_size",
+                "no_full_batch",
+                f"with drop_last a batch must not be larger than the training split of {train} samples",
+            )
+        ]
+    steps = steps_per_epoch(train, chosen) * (chosen.epochs or 0)
+    if steps > MOST_STEPS:
+        return [FieldProblem("hyperparameters.epochs", "too_many_steps", f"the run has more than {MOST_STEPS:,} steps")]
+    return []
+
+
+def full_batch(train_samples: int, chosen: Hyperparameters) -> int:
+    """Samples of a step that is not the smaller last one of an epoch."""
+    return train_samples if chosen.batch_size == "full" else min(chosen.batch_size, train_samples)
+
+
+def steps_per_epoch(train_samples: int, chosen: Hyperparameters) -> int:
+    batch = full_batch(train_samples, chosen)
+    return train_samples // batch if chosen.drop_last else -(-train_samples // batch)
+
+
+def make(spec: JobSpec, rows: int) -> Plan:
+    """Counts the run of a spec, its defaults filled in, on a data set of so many rows."""
+    chosen = spec.hyperparameters
+    train, validation = split_sizes(rows, spec.validation.fraction)
+    batch = full_batch(train, chosen)
+    per_epoch = steps_per_epoch(train, chosen)
+    total = chosen.max_steps if chosen.max_steps is not None else per_epoch * (chosen.epochs or 0)
+    epochs: int | float = total / per_epoch
+    plan = Plan(
+        train_samples=train,
+        validation_samples=validation,
+        batch_size=batch,
+        steps_per_epoch=per_epoch,
+        last_batch_samples=batch if chosen.drop_last else train - (per_epoch - 1) * batch,
+        epochs=int(epochs) if epochs == int(epochs) else epochs,
+        total_steps=total,
+        total_samples=0,
+        micro_batches_per_step=1,
+        warmup_steps=min(chosen.warmup_steps, total),
+        validations=0,
+    )
+    every = validation_interval(spec, plan)
+    return plan.model_copy(
+        update={
+            "total_samples": int(samples_at(np.array([total]), plan)[0]),
+            "validations": -(-total // every) if validation else 0,
+        }
+    )
+
+
+def validation_interval(spec: JobSpec, plan: Plan) -> int:
+    """Steps between validations. There is one more after the last step when the interval does not end there."""
+    return spec.validation.every_steps or plan.steps_per_epoch
+
+
+def samples_at(steps: NDArray[np.int64], plan: Plan) -> NDArray[np.int64]:
+    """Samples seen after each step: shape (n,) in and out."""
+    epochs, within = np.divmod(steps, plan.steps_per_epoch)
+    per_epoch = (plan.steps_per_epoch - 1) * plan.batch_size + plan.last_batch_samples
+    return np.asarray(epochs * per_epoch + within * plan.batch_size, dtype=np.int64)
+
+
+def epochs_at(steps: NDArray[np.int64], plan: Plan) -> NDArray[np.float64]:
+    """Passes over the training split after each step: shape (n,) in and out."""
+    return np.asarray(steps / plan.steps_per_epoch, dtype=np.float64)
+
+
+def warnings(spec: JobSpec, plan: Plan, given: dict[str, Any]) -> list[dict[str, str]]:
+    """Advice that never refuses and never changes the spec: `{code, param, message}`.
+
+    given: the hyperparameters that the user wrote, to tell them from defaults.
+    """
+    chosen = spec.hyperparameters
+    found: list[tuple[str, str, str]] = []
+    low, high = USUAL_LEARNING_RATES
+    if not low <= chosen.learning_rate <= high:
+        side = "slowly or not at all" if chosen.learning_rate < low else "unsteadily, or diverge"
+        found.append(
+            (
+                "learning_rate_unusual",
+                "hyperparameters.learning_rate",
+                f"the usual start lies between {low} and {high}; the loss may fall {side}: "
+                "watch the first hundred steps",
+            )
+        )
+    if chosen.batch_size != "full" and chosen.batch_size > plan.train_samples:
+        found.append(
+            (
+                "batch_larger_than_dataset",
+                "hyperparameters.batch_size",
+                f"the training split has {plan.train_samples} samples, so each step uses all of them",
+            )
+        )
+    if plan.last_batch_samples * 10 < plan.batch_size:
+        found.append(
+            (
+                "last_batch_tiny",
+                "hyperparameters.batch_size",
+                f"the last batch of an epoch has {plan.last_batch_samples} of {plan.batch_size} samples, and a noisy "
+                "gradient; drop_last leaves it out",
+            )
+        )
+    if chosen.warmup_steps >= plan.total_steps:
+        found.append(
+            (
+                "warmup_longer_than_run",
+                "hyperparameters.warmup_steps",
+                f"the run has {plan.total_steps} steps, so it ends before the warm-up does",
+            )
+        )
+    if plan.validation_samples < 50:
+        found.append(("validation_too_small", "validation.fraction", _small_validation(plan.validation_samples)))
+    if chosen.epochs is not None and plan.total_steps < 100:
+        found.append(
+            (
+                "few_steps",
+                "hyperparameters.epochs",
+                f"{plan.total_steps} steps in all are seldom enough to judge a learning rate",
+            )
+        )
+    for name, readers in READ_BY.items():
+        if name in given and chosen.optimizer not in readers:
+            found.append(
+                (
+                    "hyperparameter_unused",
+                    f"hyperparameters.{name}",
+                    f"{chosen.optimizer} does not read {name}; {' and '.join(readers)} do",
+                )
+            )
+    return [{"code": code, "param": param, "message": message} for code, param, message in found]
+
+
+def _small_validation(samples: int) -> str:
+    if samples == 0:
+        return "nothing is held back, so nothing tells learning from memorising"
+    return f"with {samples} validation samples, one of them moves val_accuracy by {100 / samples:.1f} points"

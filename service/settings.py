@@ -1,0 +1,76 @@
+"""Every setting, read once at the entry point and passed on. The only place that reads the environment."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an operator can set: each field is a `TRAINBOX_*` variable."""
+
+    model_config = SettingsConfigDict(env_prefix="TRAINBOX_", frozen=True, extra="ignore")
+
+    home: Path = Field(
+        default=Path("~/.local/share/trainbox"), description="where all state lives; a local disk, not a network one"
+    )
+    host: str = Field(default="127.0.0.1", description="address to listen on")
+    port: int = Field(default=8000, ge=0, le=65535, description="port to listen on")
+    allow_remote: bool = Field(default=False, description="permit an address other machines can reach")
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        default=(), description="further `host:port` values a request may name in Host and Origin, comma-separated"
+    )
+    slots: PositiveInt = Field(
+        default_factory=lambda: os.cpu_count() or 1, description="CPU threads given out to jobs at a time"
+    )
+    lease_seconds: PositiveFloat = Field(default=30.0, description="how long a silent worker keeps its jobs")
+    backoff_seconds: float = Field(
+        default=10.0, ge=0, description="wait before a lost job starts again; doubles each time, up to 5 minutes"
+    )
+    stop_seconds: PositiveFloat = Field(default=30.0, description="how long a trainer may take to stop when asked")
+    trainer_memory_mib: PositiveInt | None = Field(
+        default=None, description="memory a trainer may allocate; unset: what the machine has"
+    )
+    requests_per_second: PositiveInt = Field(default=200, description="requests a token may make; bursts of twice that")
+    max_connections: PositiveInt = Field(default=256, description="connections held at a time")
+    max_queued_jobs: PositiveInt = Field(default=10_000, description="queued jobs in all")
+    max_queued_jobs_per_user: PositiveInt = Field(default=1_000, description="queued jobs of one user")
+    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="what is logged")
+
+    def model_post_init(self, _context: object) -> None:
+        object.__setattr__(self, "home", self.home.expanduser().absolute())
+
+    @property
+    def database_path(self) -> Path:
+        return self.home / "trainbox.db"
+
+    @property
+    def token_path(self) -> Path:
+        """Where the first start leaves the admin's token, readable by the service's user alone."""
+        return self.home / "admin.token"
+
+    @property
+    def datasets_path(self) -> Path:
+        return self.home / "datasets"
+
+    @property
+    def jobs_path(self) -> Path:
+        return self.home / "jobs"
+
+    @property
+    def run_path(self) -> Path:
+        """Locks and wake-up pipes of the processes that are alive now."""
+        return self.home / "run"
+
+
+class ClientSettings(BaseSettings):
+    """What the command line needs to find the service."""
+
+    model_config = SettingsConfigDict(env_prefix="TRAINBOX_", frozen=True, extra="ignore")
+
+    url: str = Field(default="http://127.0.0.1:8000", description="where the command line finds the service")
+    token: str | None = Field(
+        default=None, description="the token that the command line sends; unset: the file `admin.token`"
+    )
