@@ -1,6 +1,7 @@
 """What can go wrong, each with its facts and one sentence. HTTP statuses are not known here."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 from service.states import JobStatus, Scope
 
@@ -100,6 +101,12 @@ class SchemaMismatch(ServiceError):
 
 class DatabaseDamaged(ServiceError):
     """SQLite cannot read the file; nothing was changed."""
+
+
+class HomeUnusable(ServiceError):
+    def __init__(self, home: Path, reason: str) -> None:
+        super().__init__(f"{home} cannot hold the service's data ({reason}): set TRAINBOX_HOME to a folder that can")
+        self.home = home
 
 
 class AlreadyRunning(ServiceError):

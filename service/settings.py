@@ -65,6 +65,21 @@ class Settings(BaseSettings):
         return self.home / "run"
 
 
+# What a trainer may see of the service's environment; everything else, secrets included, stays out.
+PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
+PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "NCCL_")
+
+
+def trainer_environment() -> dict[str, str]:
+    """The environment that trainers start with: one thread until a trainer asks for its own number."""
+    passed = {
+        name: value
+        for name, value in os.environ.items()
+        if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
+    }
+    return passed | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+
+
 class ClientSettings(BaseSettings):
     """What the command line needs to find the service."""
 

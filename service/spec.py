@@ -1,6 +1,7 @@
 """What a person asks for: the job spec. Declared once: it validates requests, is stored, and steers the trainer."""
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
@@ -9,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from service.errors import FieldProblem, InvalidInput
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
+DATASET_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[1-9][0-9]{0,8})?$"
 
 Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Text = Annotated[str, StringConstraints(max_length=4096)]
@@ -118,9 +120,7 @@ class JobSpec(Part):
     )
     project: Name = Field(default="default", description="what the run is filed under")
     task: Literal["classification", "regression"] = Field(description="what is learned")
-    dataset: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[1-9][0-9]{0,8})?$")] = Field(
-        description="NAME, or NAME@VERSION"
-    )
+    dataset: Annotated[str, StringConstraints(pattern=DATASET_PATTERN)] = Field(description="NAME, or NAME@VERSION")
     model: Model = MlpModel()
     hyperparameters: Hyperparameters = Hyperparameters()
     validation: Validation = Validation()
@@ -169,6 +169,10 @@ def parse(raw: Mapping[str, Any], further: Callable[[Mapping[str, Any]], Iterabl
     if spec is None or problems:
         raise InvalidInput(problems)
     return filled(spec)
+
+
+def is_dataset_reference(text: str) -> bool:
+    return re.fullmatch(DATASET_PATTERN, text) is not None
 
 
 def filled(spec: JobSpec) -> JobSpec:

@@ -1,0 +1,73 @@
+"""The box: what its workers have, what uses it, and how much waits."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from service import clock, leases, locks
+from service.projects import visible
+from service.states import JobStatus
+from service.tables import Job, Run, WorkerRow
+from service.users import Principal
+
+
+def view(session: Session, principal: Principal, home: Path, run_path: Path) -> dict[str, Any]:
+    """Slots, devices, queue and disk. Jobs that the principal may not see use slots, and are not told of otherwise."""
+    running = session.execute(
+        select(Job.id, Run.name, Run.user, Job.threads, Job.gpus, Job.worker, Job.started_at)
+        .join(Run, Run.seq == Job.seq)
+        .where(Job.status == JobStatus.RUNNING, visible(principal))
+        .order_by(Job.seq)
+    ).all()
+    used = session.execute(
+        select(Job.worker, func.sum(Job.threads)).where(Job.status == JobStatus.RUNNING).group_by(Job.worker)
+    ).all()
+    threads_of = {row[0]: int(row[1]) for row in used}
+    workers = session.scalars(select(WorkerRow).order_by(WorkerRow.started_at)).all()
+    alive = [worker for worker in workers if is_alive(worker, run_path)]
+    disk = shutil.disk_usage(home)
+    return {
+        "workers": [
+            {"id": worker.id, "pid": worker.pid, "slots": worker.slots, "started_at": worker.started_at}
+            for worker in alive
+        ],
+        "slots": {
+            "total": sum(worker.slots for worker in alive),
+            "used": sum(threads_of.get(worker.id, 0) for worker in alive),
+        },
+        "devices": [device for worker in alive for device in worker.devices],
+        "queue_length": session.scalars(
+            select(func.count())
+            .select_from(Job)
+            .join(Run, Run.seq == Job.seq)
+            .where(Job.status == JobStatus.QUEUED, visible(principal))
+        ).one(),
+        "running": [
+            {
+                "job_id": row.id,
+                "name": row.name,
+                "user": row.user,
+                "threads": row.threads,
+                "gpus": row.gpus,
+                "started_at": row.started_at,
+            }
+            for row in running
+        ],
+        "disk": {"total_bytes": disk.total, "free_bytes": disk.free},
+    }
+
+
+def is_alive(worker: WorkerRow, run_path: Path) -> bool:
+    """Whether its process lives and has renewed in time."""
+    return (
+        worker.boot == clock.boot_id()
+        and worker.lease_until > clock.boot_milliseconds()
+        and locks.is_held(leases.worker_lock(run_path, worker.id))
+    )
+
+
+def has_worker(session: Session, run_path: Path) -> bool:
+    return any(is_alive(worker, run_path) for worker in session.scalars(select(WorkerRow)))

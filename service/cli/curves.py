@@ -1,0 +1,69 @@
+"""Commands about curves: one run's, and several compared. The service draws them as text."""
+
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from service.cli import screen
+from service.cli.connection import connect, resolve
+from service.client import segment
+
+DEFAULT_WIDTH = 100
+
+Width = Annotated[int | None, typer.Option(min=40, max=400, help="Characters in a line; by default the terminal's.")]
+Axis = Annotated[str, typer.Option("--x", help="step, epoch, samples or time.")]
+AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
+
+
+def curve(
+    run_id: Annotated[str, typer.Argument(metavar="ID", help="The run's id, or enough of its beginning.")],
+    metrics: Annotated[
+        list[str] | None, typer.Option("--metric", help="Which curve; may be repeated. By default train_loss.")
+    ] = None,
+    x: Axis = "step",
+    width: Width = None,
+    as_csv: AsCsv = False,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Draw the curves of one run."""
+    with connect() as client:
+        found = resolve(client, run_id, kind="run")
+        query = {"metric": metrics or ["train_loss"], "x": x}
+        _answer(client, f"/v1/runs/{segment(found)}/curves", query, width, as_csv=as_csv, as_json=as_json)
+
+
+def compare(
+    run_ids: Annotated[list[str], typer.Argument(metavar="ID ID...", help="Two runs or more.")],
+    metric: Annotated[str, typer.Option(help="What is compared.")] = "val_loss",
+    x: Axis = "step",
+    target: Annotated[float | None, typer.Option(help="Also tell when each run first reaches this value.")] = None,
+    width: Width = None,
+    as_csv: AsCsv = False,
+    as_json: screen.AsJson = False,
+) -> None:
+    """Compare runs: what differs, who is better, and the curves."""
+    with connect() as client:
+        found = list(dict.fromkeys(resolve(client, run_id, kind="run") for run_id in run_ids))
+        if len(found) < 2:
+            raise typer.BadParameter("give the ids of two runs or more")
+        query = {"runs": ",".join(found), "metric": metric, "x": x, "target": target}
+        _answer(client, "/v1/compare", query, width, as_csv=as_csv, as_json=as_json)
+
+
+def _answer(
+    client: Any, path: str, query: dict[str, Any], width: int | None, *, as_csv: bool, as_json: bool
+) -> None:
+    if as_json and as_csv:
+        raise typer.BadParameter("--json and --csv exclude each other")
+    if as_json:
+        screen.say_json(client.get(path, **query))
+    elif as_csv:
+        screen.say(client.text(path, format="csv", **query))
+    else:
+        screen.say(client.text(path, format="text", width=width or _width(), **query))
+
+
+def _width() -> int:
+    """The terminal's width; where there is none, one that most windows show."""
+    return min(screen.console().width, 400) if sys.stdout.isatty() else DEFAULT_WIDTH

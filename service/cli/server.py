@@ -1,0 +1,177 @@
+"""Commands that run the service: all of it, its halves, and what makes its home ready."""
+
+import os
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service import __version__
+from service.cli import doctor, screen, supervisor
+from service.cli.connection import read_token
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+Host = Annotated[str | None, typer.Option(help="Address to listen on; TRAINBOX_HOST, or else 127.0.0.1.")]
+Port = Annotated[int | None, typer.Option(min=0, max=65535, help="TRAINBOX_PORT, or else 8000; 0 takes a free one.")]
+AllowRemote = Annotated[
+    bool, typer.Option("--allow-remote", help="Permit an address that other machines can reach.")
+]
+# `serve` names itself to its parts: they end when it does.
+Parent = Annotated[int | None, typer.Option(hidden=True)]
+
+API_STOP_SECONDS = 10.0
+READY_EACH_SECONDS = 0.3
+READY_LATE_SECONDS = 30.0
+
+
+def serve(host: Host = None, port: Port = None, allow_remote: AllowRemote = False) -> None:
+    """Run the whole service here: the API and one worker."""
+    from service import home, locks
+
+    settings = read_settings(host, port, allow_remote)
+    if settings.port == 0:
+        settings = read_settings(host, free_port(settings.host), allow_remote)
+    home.make_private_folders(settings)
+    with locks.hold_role(settings.run_path, "serve"):
+        with locks.hold_role(settings.run_path, "api"):
+            refuse_taken_port(settings)
+            token = home.prepare(settings)
+        announce(settings, token)
+        children = [
+            supervisor.Child("the API", _part("api", *_listening(settings))),
+            supervisor.Child("the worker", _part("worker")),
+        ]
+        code = supervisor.run(children, settings.stop_seconds + API_STOP_SECONDS, Readiness(settings).look)
+    raise typer.Exit(code)
+
+
+def api(
+    host: Host = None, port: Port = None, allow_remote: AllowRemote = False, parent: Parent = None
+) -> None:
+    """Run the HTTP half alone; the home must be migrated."""
+    from service.api import server
+
+    if parent is not None:
+        supervisor.end_with(parent)
+    server.run(read_settings(host, port, allow_remote))
+
+
+def worker(parent: Parent = None) -> None:
+    """Run the training half alone; the home must be migrated."""
+    if parent is not None:
+        supervisor.end_with(parent)
+    # In place of this process, so that signals reach the worker itself.
+    os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606
+
+
+def migrate() -> None:
+    """Make the home ready for this version: folders, database, admin, built-in data sets."""
+    from service import home
+
+    settings = read_settings()
+    token = home.prepare(settings)
+    screen.say(f"{settings.database_path} is at this version's revision")
+    if token is not None:
+        _show_token(settings, token)
+
+
+def read_settings(host: str | None = None, port: int | None = None, allow_remote: bool = False) -> "Settings":
+    """The settings of the environment, with what the command line says instead."""
+    from service.settings import Settings
+
+    said: dict[str, Any] = {"host": host, "port": port, "allow_remote": allow_remote or None}
+    return Settings(**{name: value for name, value in said.items() if value is not None})
+
+
+def announce(settings: "Settings", token: str | None) -> None:
+    screen.say(f"trainbox {__version__}")
+    screen.say(f"  address  {own_url(settings)}")
+    screen.say(f"  home     {settings.home}")
+    if token is None:
+        screen.say(f"  token    in {settings.token_path}")
+    else:
+        _show_token(settings, token)
+    for check in (doctor.file_system(settings), doctor.sqlite()):
+        if check.verdict != "ok":
+            screen.complain(f"warning: {check.finding}: {check.advice}")
+
+
+def _show_token(settings: "Settings", token: str) -> None:
+    screen.say(f"The admin's token, shown this once and kept in {settings.token_path}:")
+    screen.say(f"  {token}")
+
+
+class Readiness:
+    """Says once that the service is ready, or after a while what it still waits for."""
+
+    def __init__(self, settings: "Settings") -> None:
+        self._settings = settings
+        self._began = time.monotonic()
+        self._next = 0.0
+        self._ready = self._complained = False
+
+    def look(self) -> None:
+        now = time.monotonic()
+        if self._ready or now < self._next:
+            return
+        self._next = now + READY_EACH_SECONDS
+        missing = readiness(own_url(self._settings), read_token(self._settings.token_path))
+        if missing is None:
+            self._ready = True
+            screen.say(f"ready after {screen.duration(now - self._began)}")
+        elif not self._complained and now - self._began > READY_LATE_SECONDS:
+            self._complained = True
+            supervisor.log(f"not ready yet: {missing}")
+
+
+def readiness(url: str, token: str | None) -> str | None:
+    """What keeps the service at the address from being ready, or None."""
+    from service.client import Client, Problem, Unreachable
+
+    try:
+        with Client(url, token, patience_seconds=0) as client:
+            client.get("/readyz" if token else "/healthz")
+    except (Problem, Unreachable) as error:
+        return str(error)
+    return None
+
+
+def own_url(settings: "Settings") -> str:
+    """Where this machine finds the service."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+
+
+def refuse_taken_port(settings: "Settings") -> None:
+    """Tells now what the API would otherwise tell five times."""
+    try:
+        with _listener(settings.host, settings.port):
+            pass
+    except OSError as error:
+        screen.complain(
+            f"cannot listen on port {settings.port} of {settings.host}: {error.strerror}. "
+            "Stop what listens there, or choose another with --port"
+        )
+        raise typer.Exit(1) from error
+
+
+def free_port(host: str) -> int:
+    with _listener(host, 0) as listener:
+        return int(listener.getsockname()[1])
+
+
+def _listener(host: str, port: int) -> socket.socket:
+    return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+
+
+def _part(*command: str) -> list[str]:
+    return [sys.executable, "-m", "service.cli", *command, "--parent", str(os.getpid())]
+
+
+def _listening(settings: "Settings") -> list[str]:
+    remote = ["--allow-remote"] if settings.allow_remote else []
+    return ["--host", settings.host, "--port", str(settings.port), *remote]

@@ -1,0 +1,41 @@
+"""The folder where all state lives: made, migrated and furnished before anything starts."""
+
+import os
+
+from service import datasets, locks, projects, schema, users
+from service.database import Database
+from service.errors import HomeUnusable
+from service.settings import Settings
+
+
+def prepare(settings: Settings) -> str | None:
+    """Makes the home ready for this program: folders, schema, the admin and the built-in data sets.
+
+    Safe to repeat, and to be killed at any point. Returns the admin's token when this call made it, to be shown
+    once. Raises HomeUnusable, SchemaMismatch or DatabaseDamaged.
+    """
+    make_private_folders(settings)
+    with locks.one_at_a_time(settings.run_path, "prepare"):
+        database = Database(settings.database_path)
+        try:
+            schema.migrate(database)
+            with database.write() as session:
+                projects.ensure_default(session)
+            datasets.furnish(database, settings.datasets_path)
+            return users.ensure_admin(database, settings.token_path)
+        finally:
+            database.close()
+
+
+def make_private_folders(settings: Settings) -> None:
+    """The home and its rooms, for the service's user alone, whatever the umask."""
+    os.umask(0o077)
+    try:
+        for path in (settings.home, settings.datasets_path, settings.jobs_path, settings.run_path):
+            path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.chmod(0o700)
+        probe = settings.home / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise HomeUnusable(settings.home, error.strerror or "it cannot be written") from error

@@ -1,0 +1,245 @@
+"""What workers do to the queue: claim a job, hold it while it runs, end the attempt, take over from the dead.
+
+The right to write for an attempt is a row: job, attempt number and worker in one guarded UPDATE. A worker that was
+thought dead and comes back finds no such row, and what it says is void.
+"""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy.orm import Session
+
+from service import clock, curves, locks, queue
+from service.errors import LeaseLost
+from service.states import EndReason, JobStatus
+from service.tables import Attempt, Dataset, Job, WorkerRow
+
+LONGEST_BACKOFF = 300.0
+HUNG_AFTER_LEASES = 3
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to write for one attempt of a job."""
+
+    seq: int
+    job_id: str
+    attempt: int
+    worker: str
+
+    def guard(self) -> tuple[Any, ...]:
+        return (Job.attempt == self.attempt, Job.worker == self.worker, Job.status == JobStatus.RUNNING)
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A job just claimed, with all that its trainer needs."""
+
+    lease: Lease
+    spec: dict[str, Any]
+    plan: dict[str, Any]
+    dataset_id: str
+    classes: int | None
+    threads: int
+    gpus: int
+    max_seconds: float | None
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How long leases last and lost jobs wait, in seconds."""
+
+    lease: float
+    backoff: float
+
+    @property
+    def lease_milliseconds(self) -> int:
+        return int(self.lease * 1000)
+
+
+def worker_lock(run_path: Path, worker: str) -> Path:
+    """The file that a worker keeps locked while it lives."""
+    return run_path / f"worker-{worker}.lock"
+
+
+def register(
+    session: Session, worker: str, pid: int, slots: int, devices: list[dict[str, Any]], terms: Terms
+) -> None:
+    session.add(
+        WorkerRow(
+            id=worker,
+            boot=clock.boot_id(),
+            pid=pid,
+            slots=slots,
+            devices=devices,
+            lease_until=clock.boot_milliseconds() + terms.lease_milliseconds,
+            started_at=clock.now(),
+        )
+    )
+
+
+def unregister(session: Session, worker: str) -> None:
+    session.execute(delete(WorkerRow).where(WorkerRow.id == worker))
+
+
+def claim(session: Session, worker: str, free_threads: int, free_gpus: int, terms: Terms) -> Claim | None:
+    """The first waiting job that fits what is free, now running under a new attempt; None if there is none."""
+    now, boot = clock.boot_milliseconds(), clock.boot_id()
+    first = (
+        select(Job.seq)
+        .where(
+            Job.status == JobStatus.QUEUED,
+            Job.cancel_requested_at.is_(None),
+            # A reading of another boot's clock says nothing.
+            or_(Job.not_before <= now, Job.boot.is_distinct_from(boot)),
+            Job.threads <= free_threads,
+            Job.gpus <= free_gpus,
+        )
+        .order_by(Job.priority.desc(), Job.seq)
+        .limit(1)
+    )
+    seq = session.scalars(first).one_or_none()
+    if seq is None:
+        return None
+    held = {"worker": worker, "boot": boot, "lease_until": now + terms.lease_milliseconds}
+    queue.move(session, seq, JobStatus.RUNNING, "started", "training", attempt=Job.attempt + 1, **held)
+    job = session.scalars(select(Job).where(Job.seq == seq)).one()
+    if job.started_at is None:
+        job.started_at = job.reason_since
+    curves.cut(session, seq, job.checkpoint_step)
+    job.step, job.active_seconds = job.checkpoint_step, 0.0
+    session.add(
+        Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], started_at=job.reason_since)
+    )
+    session.flush()
+    classes = session.scalars(select(Dataset.classes).where(Dataset.id == job.dataset_id)).one()
+    return Claim(
+        lease=Lease(seq, job.id, job.attempt, worker),
+        spec=job.spec,
+        plan=job.plan,
+        dataset_id=job.dataset_id,
+        classes=None if classes is None else len(classes),
+        threads=job.threads,
+        gpus=job.gpus,
+        max_seconds=job.spec["limits"]["max_seconds"],
+    )
+
+
+def hold(session: Session, lease: Lease, terms: Terms, **progress: Any) -> None:
+    """Guards the transaction of anything written for the attempt. Raises LeaseLost when the attempt is over."""
+    until = clock.boot_milliseconds() + terms.lease_milliseconds
+    held = session.execute(
+        update(Job)
+        .where(Job.seq == lease.seq, *lease.guard())
+        .values(lease_until=until, **progress)
+        .execution_options(synchronize_session=False)
+    )
+    if held.rowcount == 0:  # type: ignore[attr-defined]
+        raise LeaseLost(lease.job_id, lease.attempt)
+
+
+def note_attempt(session: Session, lease: Lease, **facts: Any) -> None:
+    """Writes down facts of the attempt; only behind `hold` in the same transaction."""
+    session.execute(
+        update(Attempt)
+        .where(Attempt.job == lease.seq, Attempt.number == lease.attempt)
+        .values(**facts)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def renew(session: Session, worker: str, terms: Terms) -> dict[str, bool]:
+    """Prolongs all that the worker holds: the ids of its running jobs, and whether each is asked to stop."""
+    until = clock.boot_milliseconds() + terms.lease_milliseconds
+    session.execute(update(WorkerRow).where(WorkerRow.id == worker).values(lease_until=until))
+    mine = and_(Job.worker == worker, Job.status == JobStatus.RUNNING)
+    session.execute(update(Job).where(mine).values(lease_until=until).execution_options(synchronize_session=False))
+    return held_by(session, worker)
+
+
+def held_by(session: Session, worker: str) -> dict[str, bool]:
+    """The ids of the worker's running jobs, and whether each is asked to stop."""
+    mine = select(Job.id, Job.cancel_requested_at).where(Job.worker == worker, Job.status == JobStatus.RUNNING)
+    return {row.id: row.cancel_requested_at is not None for row in session.execute(mine)}
+
+
+def succeed(session: Session, lease: Lease) -> None:
+    _end(session, lease, JobStatus.SUCCEEDED, "succeeded", "all steps are done", "succeeded")
+
+
+def stop(session: Session, lease: Lease) -> None:
+    _end(session, lease, JobStatus.CANCELLED, "cancelled", "stopped as asked", "cancelled")
+
+
+def fail(
+    session: Session, lease: Lease, reason: EndReason, message: str, exit_code: int | None, signal: int | None
+) -> None:
+    facts = {"error_code": reason, "error_message": message[:2000], "exit_code": exit_code, "signal": signal}
+    _end(session, lease, JobStatus.FAILED, "failed", message, reason.value, **facts)
+
+
+def give_back(session: Session, lease: Lease) -> None:
+    """A drain: the job waits again, and the attempt does not count."""
+    excused = {"excused_attempts": Job.excused_attempts + 1, "not_before": 0}
+    _end(session, lease, JobStatus.QUEUED, "drained", "its worker was stopped; it starts again", "drained", **excused)
+
+
+def lose(
+    session: Session, lease: Lease, terms: Terms, message: str, signal: int | None = None
+) -> None:
+    """The attempt ended through no fault of the job: it waits and starts again, while attempts remain."""
+    job = session.scalars(
+        select(Job).where(Job.seq == lease.seq).execution_options(populate_existing=True)
+    ).one()
+    counted = job.attempt - job.excused_attempts
+    if job.cancel_requested_at is not None:
+        _end(session, lease, JobStatus.CANCELLED, "cancelled", "cancelled; its worker was lost", "worker_lost")
+    elif counted >= job.max_attempts:
+        facts = {"error_code": EndReason.WORKER_LOST, "error_message": f"{message}, {counted} times", "signal": signal}
+        _end(session, lease, JobStatus.FAILED, "failed", message, "worker_lost", **facts)
+    else:
+        seconds = min(LONGEST_BACKOFF, terms.backoff * 2 ** (counted - 1)) * random.uniform(0.8, 1.2)  # noqa: S311
+        wait = {"not_before": clock.boot_milliseconds() + int(seconds * 1000), "boot": clock.boot_id()}
+        again = f"{message}; attempt {job.attempt + 1} starts in about {seconds:.0f} s"
+        _end(session, lease, JobStatus.QUEUED, "worker_lost", again, "worker_lost", **wait)
+
+
+def _end(
+    session: Session, lease: Lease, status: JobStatus, code: str, message: str, ended: str, **values: Any
+) -> None:
+    if not queue.move(session, lease.seq, status, code, message, *lease.guard(), **values):
+        raise LeaseLost(lease.job_id, lease.attempt)
+    note_attempt(session, lease, finished_at=clock.now(), ended=ended)
+
+
+@dataclass(frozen=True)
+class Abandoned:
+    """What the sweep for dead workers found."""
+
+    reclaimed: list[str]
+    hung: list[str]
+
+
+def reclaim(session: Session, run_path: Path, terms: Terms) -> Abandoned:
+    """Takes running jobs from workers that are gone, and names those that hang and must be killed first.
+
+    A worker is gone when it was of another boot or nobody holds its lock; it hangs when it holds its lock but has
+    not renewed for three leases. It depends on no row but the jobs' own.
+    """
+    running = select(Job.seq, Job.id, Job.attempt, Job.worker, Job.boot, Job.lease_until)
+    reclaimed, hung = [], []
+    overdue = clock.boot_milliseconds() - HUNG_AFTER_LEASES * terms.lease_milliseconds
+    for row in session.execute(running.where(Job.status == JobStatus.RUNNING)).all():
+        if row.boot == clock.boot_id() and locks.is_held(worker_lock(run_path, row.worker)):
+            if row.lease_until < overdue:
+                hung.append(row.worker)
+            continue
+        lose(session, Lease(row.seq, row.id, row.attempt, row.worker), terms, "its worker was lost")
+        reclaimed.append(row.id)
+    for worker in session.execute(select(WorkerRow.id, WorkerRow.boot)).all():
+        if worker.boot != clock.boot_id() or not locks.is_held(worker_lock(run_path, worker.id)):
+            unregister(session, worker.id)
+    return Abandoned(reclaimed, sorted(set(hung)))

@@ -1,0 +1,211 @@
+"""Runs: what was trained, by whom and with what, found by filters. Who may see one stands in every query."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from sqlalchemy import ColumnElement, Row, Select, String, and_, case, func, literal, or_, select, tuple_, type_coerce
+from sqlalchemy.orm import Session
+
+from service import curves
+from service.errors import FieldProblem, InvalidInput, NotFound
+from service.plan import Plan
+from service.projects import visible
+from service.states import Direction, JobStatus
+from service.tables import Dataset, Job, Run, Series
+from service.users import Principal
+
+
+@dataclass(frozen=True)
+class Filter:
+    """What a list may be narrowed to; None and empty mean everything."""
+
+    status: JobStatus | None = None
+    project: str | None = None
+    user: str | None = None
+    task: str | None = None
+    dataset: str | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+def matching(principal: Principal, wanted: Filter) -> ColumnElement[bool]:
+    """The condition on runs joined with their jobs; what the principal may not see matches nothing."""
+    conditions = [visible(principal)]
+    if wanted.status is not None:
+        conditions.append(Job.status == wanted.status)
+    if wanted.project is not None:
+        conditions.append(Run.project == wanted.project)
+    if wanted.user is not None:
+        conditions.append(Run.user == wanted.user)
+    if wanted.task is not None:
+        conditions.append(Job.task == wanted.task)
+    if wanted.dataset is not None:
+        name, _, version = wanted.dataset.partition("@")
+        of_name = select(Dataset.id).where(Dataset.name == name)
+        if version:
+            of_name = of_name.where(Dataset.version == (int(version[:9]) if version.isdecimal() else -1))
+        conditions.append(Job.dataset_id.in_(of_name))
+    conditions += [_tagged(key, value) for key, value in wanted.tags.items()]
+    conditions += [_parametrised(name, value) for name, value in wanted.parameters.items()]
+    return and_(*conditions)
+
+
+def _tagged(key: str, value: str) -> ColumnElement[bool]:
+    # The key is bound as a value: as a path into the JSON it would need escaping.
+    entries = func.json_each(Run.tags).table_valued("key", "value")
+    return select(literal(1)).select_from(entries).where(entries.c.key == key, entries.c.value == value).exists()
+
+
+def _parametrised(name: str, text: str) -> ColumnElement[bool]:
+    """A parameter's value as a person writes it: 0.001 and 1e-3 are the same number, and true is not 1."""
+    entries = func.json_each(Run.parameters).table_valued("key", "value", "type")
+    kind, value = entries.c.type, entries.c.value
+    if text in ("true", "false", "null"):
+        same = kind == text
+    else:
+        same = and_(value == text.replace(" ", ""), kind.in_(["text", "array"]))
+        try:
+            same = or_(same, and_(value == float(text), kind.in_(["integer", "real"])))
+        except ValueError:
+            pass
+    return select(literal(1)).select_from(entries).where(entries.c.key == name, same).exists()
+
+
+def as_text(column: Any) -> ColumnElement[str]:
+    """A JSON column as the text that is stored: answers pass it on without reading it."""
+    return type_coerce(column, String)
+
+
+COLUMNS = (
+    Run.seq,
+    Run.id,
+    Run.name,
+    Run.project,
+    Run.user,
+    as_text(Run.tags).label("tags"),
+    as_text(Run.parameters).label("parameters"),
+    Run.created_at,
+    Job.status,
+    Job.started_at,
+    Job.finished_at,
+    Job.active_seconds,
+)
+
+
+def page(
+    session: Session, principal: Principal, wanted: Filter, *, after: str | None, limit: int, sort: str
+) -> list[dict[str, Any]]:
+    """Views of the runs behind the run `after`.
+
+    sort: `-created_at` (newest first), `created_at`, or `METRIC.best` and `METRIC.last`, best first in the metric's
+    own direction; a leading minus turns that around. Runs without the metric are left out.
+    Raises InvalidInput for an unknown order.
+    """
+    query = select(*COLUMNS).join(Job, Job.seq == Run.seq).where(matching(principal, wanted)).limit(limit)
+    if sort in ("created_at", "-created_at"):
+        query = behind(query, principal, after, newest_first=sort == "-created_at")
+    else:
+        query = _by_metric(session, query, principal, sort, after)
+    return views(session, session.execute(query).all())
+
+
+def behind(query: Select[Any], principal: Principal, after: str | None, *, newest_first: bool = True) -> Select[Any]:
+    """In order of submission, from behind the run `after`; behind one that the principal cannot see is nothing."""
+    if after is not None:
+        cursor = select(Run.seq).where(Run.id == after, visible(principal)).scalar_subquery()
+        query = query.where(Run.seq < cursor if newest_first else Run.seq > cursor)
+    return query.order_by(Run.seq.desc() if newest_first else Run.seq)
+
+
+def _by_metric(
+    session: Session, query: Select[Any], principal: Principal, sort: str, after: str | None
+) -> Select[Any]:
+    metric, _, which = sort.removeprefix("-").rpartition(".")
+    if not metric or which not in ("best", "last"):
+        known = "-created_at, created_at, METRIC.best or METRIC.last"
+        raise InvalidInput([FieldProblem("sort", "unknown_order", f"runs are sorted by {known}")])
+    upwards = Series.max if which == "best" else Series.last
+    downwards = Series.min if which == "best" else Series.last
+    key = case((Series.direction == Direction.MAX, -upwards), else_=downwards)
+    if sort.startswith("-"):
+        key = -key
+    query = query.join(Series, and_(Series.run == Run.seq, Series.name == metric)).where(key.is_not(None))
+    if after is not None:
+        place = session.execute(
+            select(key, Run.seq)
+            .join(Series, and_(Series.run == Run.seq, Series.name == metric))
+            .where(Run.id == after, visible(principal), key.is_not(None))
+        ).one_or_none()
+        query = query.where(tuple_(key, Run.seq) > tuple_(*place) if place else literal(False))
+    return query.order_by(key, Run.seq)
+
+
+def get(session: Session, principal: Principal, run_id: str) -> dict[str, Any]:
+    """The view of one run. Raises NotFound."""
+    query = select(*COLUMNS).join(Job, Job.seq == Run.seq).where(Run.id == run_id, visible(principal))
+    found = views(session, session.execute(query).all())
+    if not found:
+        raise NotFound("run")
+    return found[0]
+
+
+def views(session: Session, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+    """What users see of runs; `rows` has COLUMNS."""
+    metrics = curves.summaries(session, [row.seq for row in rows])
+    return [
+        {
+            "id": row.id,
+            "object": "run",
+            "job_id": row.id,
+            "name": row.name,
+            "project": row.project,
+            "user": row.user,
+            "status": row.status.value,
+            "parameters": orjson.Fragment(row.parameters),
+            "tags": orjson.Fragment(row.tags),
+            "metrics": metrics.get(row.seq, {}),
+            "created_at": row.created_at,
+            "started_at": row.started_at,
+            "finished_at": row.finished_at,
+            "duration_seconds": row.active_seconds if row.started_at else None,
+        }
+        for row in rows
+    ]
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run as comparisons and curves need it."""
+
+    seq: int
+    id: str
+    name: str
+    status: JobStatus
+    parameters: dict[str, Any]
+    plan: Plan
+
+
+def subjects(session: Session, principal: Principal, run_ids: Sequence[str]) -> list[Subject]:
+    """The runs in the order asked for. Raises NotFound if one does not exist for the principal."""
+    rows = session.execute(_subjects().where(Run.id.in_(run_ids), visible(principal))).all()
+    found = {row.id: _subject(row) for row in rows}
+    if len(found) < len(set(run_ids)):
+        raise NotFound("run")
+    return [found[run_id] for run_id in run_ids]
+
+
+def newest_subjects(session: Session, principal: Principal, wanted: Filter, limit: int) -> list[Subject]:
+    """The newest runs that match, at most `limit`."""
+    query = behind(_subjects().where(matching(principal, wanted)).limit(limit), principal, None)
+    return [_subject(row) for row in session.execute(query)]
+
+
+def _subjects() -> Select[Any]:
+    columns = (Run.seq, Run.id, Run.name, Job.status, Run.parameters, as_text(Job.plan).label("plan"))
+    return select(*columns).join(Job, Job.seq == Run.seq)
+
+
+def _subject(row: Row[Any]) -> Subject:
+    return Subject(row.seq, row.id, row.name, row.status, row.parameters, Plan.model_validate_json(row.plan))

@@ -1,0 +1,101 @@
+"""How an attempt ended, judged from what its trainer left: exit status, outcome file and recorded steps."""
+
+import json
+import os
+import signal
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from service.states import EndReason
+
+
+class Asked(Enum):
+    """Why the worker asked a trainer to stop."""
+
+    CANCEL = "cancel"
+    DRAIN = "drain"
+    TIME_LIMIT = "time_limit"
+
+
+@dataclass(frozen=True)
+class Succeeded:
+    pass
+
+
+@dataclass(frozen=True)
+class Stopped:
+    """As the user asked."""
+
+
+@dataclass(frozen=True)
+class Drained:
+    """The worker goes; the job waits again."""
+
+
+@dataclass(frozen=True)
+class Lost:
+    """Through no fault of the job: it starts again while attempts remain."""
+
+    message: str
+    signal: int | None
+
+
+@dataclass(frozen=True)
+class Failed:
+    reason: EndReason
+    message: str
+    exit_code: int | None = None
+    signal: int | None = None
+
+
+Ending = Succeeded | Stopped | Drained | Lost | Failed
+
+
+def judge(
+    outcome: dict[str, Any] | None, wait_status: int, steps: int, total_steps: int, asked: Asked | None, killed_for_memory: bool
+) -> Ending:
+    """outcome: what the trainer wrote, None if it could not. steps: points of train_loss that were recorded."""
+    code = os.waitstatus_to_exitcode(wait_status)
+    exit_code, number = (code, None) if code >= 0 else (None, -code)
+    status = outcome["status"] if outcome else None
+    if asked is Asked.CANCEL:
+        return Stopped()
+    if status == "succeeded" and exit_code == 0:
+        if steps == total_steps:
+            return Succeeded()
+        return Failed(EndReason.ERROR, f"the trainer ended with {steps} of {total_steps} steps", exit_code)
+    if outcome and status == "failed":
+        return Failed(EndReason(outcome["code"]), outcome["message"], exit_code, number)
+    if asked is Asked.TIME_LIMIT:
+        return Failed(EndReason.TIME_LIMIT, "the job ran longer than limits.max_seconds", exit_code, number)
+    if asked is Asked.DRAIN:
+        return Drained()
+    if status == "stopped":
+        return Lost("its trainer was stopped from outside", number)
+    if number == signal.SIGKILL and killed_for_memory:
+        return Failed(EndReason.OOM_HOST, "the machine ran out of memory and killed the trainer", signal=number)
+    if number == signal.SIGKILL:
+        return Lost("its trainer was killed", number)
+    if number is not None:
+        return Failed(EndReason.ERROR, f"the trainer died of {signal.Signals(number).name}", signal=number)
+    return Failed(EndReason.ERROR, f"the trainer ended with exit code {exit_code}; see the log", exit_code)
+
+
+def read_outcome(path: Path) -> dict[str, Any] | None:
+    """What the trainer wrote at its end; None if it did not come to that."""
+    try:
+        found: dict[str, Any] = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    return found
+
+
+def memory_kills() -> int:
+    """How often the kernel has killed a process of this control group for memory; 0 where it does not say."""
+    try:
+        lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))

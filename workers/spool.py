@@ -1,0 +1,111 @@
+"""The spool: the points of one attempt, appended by its trainer and read by the recorder. It knows no torch.
+
+A file is a header, then records of 28 bytes. The header is 8 bytes of `MAGIC`, a little-endian 32-bit length, and so
+many bytes of JSON: the names of the series, to which `series` of a record is an index. Offsets count bytes of records
+alone, so that 0 is the first record of any spool.
+"""
+
+import json
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+MAGIC = b"TBSPOOL1"
+RECORD = np.dtype([("series", "<u4"), ("step", "<i8"), ("value", "<f8"), ("time", "<f8")])
+MOST_BYTES = 1 << 20
+
+_START = struct.Struct("<8sI")
+
+Records = NDArray[np.void]
+Source = Path | str | int  # an integer is an open file descriptor
+
+
+class NotASpool(ValueError):
+    """The file begins with something else."""
+
+    def __init__(self, path: Source) -> None:
+        super().__init__(f"{path} is not a spool file")
+        self.path = path
+
+
+class Writer:
+    """The trainer's end. What `append` has written survives the death of the process."""
+
+    def __init__(self, path: Path | str, names: Sequence[str]) -> None:
+        """Raises FileExistsError: two trainers of one attempt would mix their points."""
+        self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        text = json.dumps(list(names)).encode()
+        self._write(_START.pack(MAGIC, len(text)) + text)
+
+    def append(self, records: Records) -> None:
+        """records: of dtype RECORD, shape (n,). Raises OSError when the disk is full; a torn tail may remain."""
+        self._write(records.tobytes())
+
+    def close(self) -> None:
+        os.close(self._file)
+
+    def _write(self, content: bytes) -> None:
+        written = os.write(self._file, content)
+        # A full disk takes a part in silence; only the next write says why.
+        while written < len(content):
+            written += os.write(self._file, content[written:])
+
+
+def names(path: Source) -> list[str]:
+    """The series of a spool; none while the file is missing or its header not complete.
+
+    Raises NotASpool.
+    """
+    with _opened(path) as file:
+        header = _header(file, path)
+    return header[0] if header else []
+
+
+def read(path: Source, offset: int, most_bytes: int = MOST_BYTES) -> tuple[Records, int]:
+    """(records, next_offset): the whole records from an offset on, at most so many bytes of them, but at least one.
+
+    A record of which only a part is written yet is left for the next time. A missing file has no records.
+    Raises NotASpool.
+    """
+    with _opened(path) as file:
+        header = _header(file, path)
+        if header is None:
+            return np.empty(0, RECORD), offset
+        content = os.pread(file, max(most_bytes, RECORD.itemsize), header[1] + offset)
+    count = len(content) // RECORD.itemsize
+    return np.frombuffer(content, RECORD, count), offset + count * RECORD.itemsize
+
+
+@contextmanager
+def _opened(path: Source) -> Iterator[int | None]:
+    if isinstance(path, int):
+        yield path
+        return
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        yield None
+        return
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def _header(file: int | None, path: Source) -> tuple[list[str], int] | None:
+    """(names, bytes of the header), or None while it is not complete."""
+    if file is None:
+        return None
+    start = os.pread(file, _START.size, 0)
+    if not MAGIC.startswith(start[: len(MAGIC)]):
+        raise NotASpool(path)
+    if len(start) < _START.size:
+        return None
+    _, length = _START.unpack(start)
+    text = os.pread(file, length, _START.size)
+    return (json.loads(text), _START.size + length) if len(text) == length else None

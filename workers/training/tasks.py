@@ -1,0 +1,119 @@
+"""The tasks: what the targets are, which loss is minimised, and how well a model does on rows it has not seen."""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from service.spec import Hyperparameters, JobSpec
+from workers.training.data import Rows, standardise
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Classification:
+    """One of several classes. With bce there are two, and one output: the logit of the second."""
+
+    METRICS: ClassVar = ("val_accuracy", "val_recall", "val_precision", "val_f1")
+
+    classes: int
+    outputs: int
+    loss: Loss
+
+    def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Counts that add up over batches: rightly predicted, predicted and present, by class. Shape (3 * classes,)."""
+        if self.outputs == 1:
+            predicted, present = (outputs[:, 0] > 0).long(), targets[:, 0].long()
+        else:
+            predicted, present = outputs.argmax(dim=1), targets
+        # Those predicted wrongly are counted as a class of their own, which is left out.
+        right = torch.where(predicted == present, present, self.classes)
+        counts = [torch.bincount(labels, minlength=self.classes + 1) for labels in (right, predicted, present)]
+        return torch.cat([count[: self.classes] for count in counts])
+
+    def scores(self, tally: Sequence[float], samples: int) -> dict[str, float]:
+        """Accuracy, and recall, precision and F1 averaged over all classes alike; nothing of nothing counts 0."""
+        right, predicted, present = np.asarray(tally).reshape(3, self.classes)
+        return {
+            "val_accuracy": float(right.sum() / samples),
+            "val_recall": float((right / np.maximum(present, 1)).mean()),
+            "val_precision": float((right / np.maximum(predicted, 1)).mean()),
+            "val_f1": float((2 * right / np.maximum(predicted + present, 1)).mean()),
+        }
+
+
+@dataclass(frozen=True)
+class Regression:
+    """A number. Training sees targets in standard deviations from their mean, and so do the losses.
+
+    unit: the standard deviation of the training targets. spread: the sum of squares of the validation targets about
+    their own mean, in standardised units.
+    """
+
+    METRICS: ClassVar = ("val_mae", "val_r2")
+
+    unit: float
+    spread: float
+    loss: Loss
+    outputs: int = 1
+
+    def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Sums that add up over batches: of absolute and of squared errors. Shape (2,)."""
+        errors = outputs.double() - targets
+        return torch.stack([errors.abs().sum(), errors.square().sum()])
+
+    def scores(self, tally: Sequence[float], samples: int) -> dict[str, float]:
+        """The mean absolute error in the target's own unit, and the share of the variance that is explained.
+
+        Where the validation targets are all the same, that share is 1 when they are met exactly and 0 otherwise.
+        """
+        absolute, squared = tally
+        if self.spread > 0 or math.isnan(squared):
+            explained = 1 - squared / self.spread if self.spread > 0 else math.nan
+        else:
+            explained = float(squared == 0)
+        return {"val_mae": absolute / samples * self.unit, "val_r2": explained}
+
+
+Task = Classification | Regression
+
+
+def make(spec: JobSpec, rows: Rows, classes: int | None) -> tuple[Task, Tensor, Tensor]:
+    """(task, targets, validation_targets): the targets as the task's loss takes them.
+
+    classes: how many there are, for classification. Raises ValueError when the loss does not fit them.
+    """
+    match spec.task:
+        case "classification":
+            return _classification(spec.hyperparameters, rows, classes or 0)
+        case "regression":
+            return _regression(spec.hyperparameters, rows)
+
+
+def _classification(chosen: Hyperparameters, rows: Rows, classes: int) -> tuple[Task, Tensor, Tensor]:
+    targets, validation_targets = torch.from_numpy(rows.targets), torch.from_numpy(rows.validation_targets)
+    if chosen.loss != "bce":
+        loss = partial(functional.cross_entropy, label_smoothing=chosen.label_smoothing)
+        return Classification(classes, classes, loss), targets, validation_targets
+    if classes != 2:
+        raise ValueError(f"bce is for two classes and the data set has {classes}")
+    task = Classification(classes, 1, functional.binary_cross_entropy_with_logits)
+    return task, targets[:, None].float(), validation_targets[:, None].float()
+
+
+def _regression(chosen: Hyperparameters, rows: Rows) -> tuple[Task, Tensor, Tensor]:
+    losses: dict[str, Loss] = {"mse": functional.mse_loss, "l1": functional.l1_loss, "huber": functional.huber_loss}
+    columns = [np.array(values[:, None], np.float32) for values in (rows.targets, rows.validation_targets)]
+    targets, validation_targets = columns
+    unit = standardise(targets, validation_targets)
+    varies = len(validation_targets) > 0 and validation_targets.min() < validation_targets.max()
+    spread = float(np.var(validation_targets, dtype=np.float64)) * len(validation_targets) if varies else 0.0
+    task = Regression(float(unit[0]), spread, losses[chosen.loss or "mse"])
+    return task, torch.from_numpy(targets), torch.from_numpy(validation_targets)

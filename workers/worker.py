@@ -1,0 +1,284 @@
+"""The worker: claims jobs, gives out slots, starts trainers, watches them, and says how each attempt ended.
+
+One thread and one loop; a job may do anything, its worker lives on.
+"""
+
+import os
+import selectors
+import signal
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from time import monotonic
+from types import FrameType
+
+import psutil
+import structlog
+from sqlalchemy.exc import OperationalError
+
+from service import bell, jobs, leases, locks
+from service.database import Database
+from service.errors import LeaseLost
+from service.ids import new_id
+from service.leases import Claim, Terms
+from service.settings import Settings
+from workers import devices, endings, recorder
+from workers.endings import Asked, Drained, Failed, Lost, Stopped, Succeeded
+from workers.launcher import Busy, Launcher, Trainer, adopt_orphans, seize
+from workers.recorder import Recording
+from workers.slots import Grant, Slots
+from workers.trainer import Order
+
+LOOK_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+@dataclass
+class Attempt:
+    """One execution that this worker looks after."""
+
+    claim: Claim
+    grant: Grant
+    trainer: Trainer
+    recording: Recording
+    folder: Path
+    started: float
+    memory_kills: int
+    asked: Asked | None = None
+    rang: bool = False
+
+
+class Worker:
+    """State of one worker process: its identity, its slots and its attempts."""
+
+    def __init__(self, settings: Settings, probe: devices.Probe = devices.ask_driver) -> None:
+        self.id = new_id()
+        self.settings = settings
+        self.database = Database(settings.database_path)
+        self.terms = Terms(settings.lease_seconds, settings.backoff_seconds)
+        self.devices = probe()
+        self.slots = Slots(settings.slots, list(self.devices))
+        memory = settings.trainer_memory_mib
+        self.launcher = Launcher(psutil.virtual_memory().total if memory is None else memory << 20)
+        self.attempts: dict[str, Attempt] = {}
+        self.stop_signals = 0
+
+    def run(self) -> None:
+        """Works until SIGTERM or SIGINT, then drains; a second signal ends the trainers at once."""
+        lock = locks.take(leases.worker_lock(self.settings.run_path, self.id))
+        assert lock is not None, "a fresh id is locked by nobody"
+        wake_end, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._note_signal)
+        adopt_orphans()
+        self.bell = bell.Bell(self.settings.run_path, self.id)
+        self.watcher = self.database.watch()
+        try:
+            self.launcher.warm()
+            self._sweep()
+            with self.database.write() as session:
+                described = [device.as_dict() for device in self.devices]
+                leases.register(session, self.id, os.getpid(), self.settings.slots, described, self.terms)
+            log.info("worker ready", worker=self.id, slots=self.settings.slots, devices=len(self.devices))
+            self._loop(wake_end)
+        finally:
+            self.launcher.close()
+            self.bell.close()
+            self.watcher.close()
+            with suppress(OperationalError), self.database.write() as session:
+                leases.unregister(session, self.id)
+            self.database.close()
+            leases.worker_lock(self.settings.run_path, self.id).unlink(missing_ok=True)
+            os.close(lock)
+            log.info("worker ended", worker=self.id)
+
+    def _loop(self, wake_end: int) -> None:
+        swept = renewed = monotonic()
+        while not (self.stop_signals and not self.attempts):
+            rang = self._wait(wake_end)
+            now = monotonic()
+            try:
+                if now - renewed > self.settings.lease_seconds / 6:
+                    renewed = now
+                    self._renew()
+                look = rang or self.watcher.changed()
+                if now - swept > self.settings.lease_seconds / 6:
+                    swept = now
+                    self._sweep()
+                    look = True  # a lost job's wait ends without a commit
+                self._record()
+                if self._end() or look:
+                    self._ask_cancelled_to_stop()
+                    self._claim()
+            except OperationalError as error:
+                # A database that was busy for once is no reason to leave the trainers alone.
+                log.warning("database busy", error=str(error.orig))
+            self._enforce_limits()
+
+    def _wait(self, wake_end: int) -> bool:
+        """Sleeps until something happens; whether the bell rang or a signal came."""
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.bell, selectors.EVENT_READ, "bell")
+            selector.register(wake_end, selectors.EVENT_READ, "signal")
+            if (server := self.launcher.fileno()) is not None:
+                selector.register(server, selectors.EVENT_READ, "launcher")
+            for attempt in self.attempts.values():
+                if not attempt.rang:
+                    selector.register(attempt.trainer, selectors.EVENT_READ, attempt)
+            waits = [attempt.recording.due_in() for attempt in self.attempts.values() if attempt.rang]
+            events = selector.select(max(0.0, min([LOOK_SECONDS, *waits])))
+        woken = {key.data for key, _ in events if isinstance(key.data, str)}
+        for key, _ in events:
+            if isinstance(key.data, Attempt):
+                key.data.rang = True
+                with suppress(BlockingIOError):
+                    os.read(key.data.trainer.bell, 4096)
+        if "bell" in woken:
+            self.bell.answer()
+        if "signal" in woken:
+            with suppress(BlockingIOError):
+                os.read(wake_end, 4096)
+        return bool(woken & {"bell", "signal"})
+
+    def _claim(self) -> None:
+        """Starts what fits, until nothing does."""
+        while not self.stop_signals and self.slots.free_threads:
+            with self.database.write() as session:
+                free = (self.slots.free_threads, len(self.slots.free_devices))
+                claim = leases.claim(session, self.id, *free, self.terms)
+            if claim is None:
+                return
+            self._start(claim)
+
+    def _start(self, claim: Claim) -> None:
+        lease = claim.lease
+        folder = jobs.attempt_folder(self.settings.jobs_path, lease.job_id, lease.attempt)
+        grant = self.slots.take(claim.threads, claim.gpus)
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            order = Order(
+                job_id=lease.job_id,
+                attempt=lease.attempt,
+                spec=claim.spec,
+                plan=claim.plan,
+                classes=claim.classes,
+                dataset_path=str(self.settings.datasets_path / claim.dataset_id),
+                spool_path=str(folder / "spool"),
+                outcome_path=str(folder / "outcome.json"),
+                device=grant.address,
+                time_offset=0.0,
+            )
+            lock = seize(folder.parent / "attempt.lock")
+            trainer = self.launcher.start(order, folder / "order.json", lock)
+        except (Busy, OSError) as error:
+            self.slots.give_back(grant)
+            log.exception("trainer not started", job=lease.job_id, attempt=lease.attempt)
+            with self.database.write() as session:
+                leases.lose(session, lease, self.terms, f"its trainer could not be started ({type(error).__name__})")
+            return
+        recording = Recording(lease, folder / "spool")
+        self.attempts[lease.job_id] = Attempt(
+            claim, grant, trainer, recording, folder, monotonic(), endings.memory_kills()
+        )
+        log.info("attempt started", job=lease.job_id, attempt=lease.attempt, pid=trainer.pid, device=grant.address)
+
+    def _record(self) -> None:
+        for attempt in self.attempts.values():
+            if attempt.rang and attempt.recording.due_in() <= 0:
+                facts = {} if attempt.recording.offset else {"pid": attempt.trainer.pid}
+                try:
+                    # What is left by the limit on a flush stays due, and comes in the next round.
+                    attempt.rang = recorder.flush(self.database, attempt.recording, self.terms, **facts)
+                except LeaseLost:
+                    attempt.rang = False
+                    self.launcher.kill(attempt.trainer)
+
+    def _end(self) -> bool:
+        """Writes down the ends of trainers that have ended; whether there were any."""
+        ended = self.launcher.poll()
+        for trainer in ended:
+            for attempt in [attempt for attempt in self.attempts.values() if attempt.trainer is trainer]:
+                self._write_end(attempt)
+                del self.attempts[attempt.claim.lease.job_id]
+                self.slots.give_back(attempt.grant)
+            self.launcher.forget(trainer)
+        return bool(ended)
+
+    def _write_end(self, attempt: Attempt) -> None:
+        lease, trainer = attempt.claim.lease, attempt.trainer
+        assert trainer.status is not None
+        try:
+            recorder.drain(self.database, attempt.recording, self.terms)
+            ending = endings.judge(
+                endings.read_outcome(attempt.folder / "outcome.json"),
+                trainer.status,
+                attempt.recording.steps,
+                attempt.claim.plan["total_steps"],
+                attempt.asked,
+                endings.memory_kills() > attempt.memory_kills,
+            )
+            with self.database.write() as session:
+                match ending:
+                    case Succeeded():
+                        leases.succeed(session, lease)
+                    case Stopped():
+                        leases.stop(session, lease)
+                    case Drained():
+                        leases.give_back(session, lease)
+                    case Lost(message, number):
+                        leases.lose(session, lease, self.terms, message, number)
+                    case Failed(reason, message, exit_code, number):
+                        leases.fail(session, lease, reason, message, exit_code, number)
+            log.info("attempt ended", job=lease.job_id, attempt=lease.attempt, ending=type(ending).__name__.lower())
+        except LeaseLost:
+            log.warning("attempt was taken over", job=lease.job_id, attempt=lease.attempt)
+
+    def _renew(self) -> None:
+        with self.database.write() as session:
+            held = leases.renew(session, self.id, self.terms)
+        for job_id in self.attempts.keys() - held.keys():
+            self.launcher.kill(self.attempts[job_id].trainer)
+
+    def _sweep(self) -> None:
+        """Takes over from dead workers, and kills those that hang: their jobs come with the next sweep."""
+        with self.database.write() as session:
+            found = leases.reclaim(session, self.settings.run_path, self.terms)
+        for job_id in found.reclaimed:
+            log.warning("reclaimed from a lost worker", job=job_id)
+        for worker in found.hung:
+            pid = locks.holder(leases.worker_lock(self.settings.run_path, worker))
+            if worker != self.id and pid is not None:
+                log.warning("killing a worker that hangs", worker=worker, pid=pid)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+        self.launcher.reap_orphans()
+
+    def _ask_cancelled_to_stop(self) -> None:
+        if not self.attempts:
+            return
+        with self.database.read() as session:
+            held = leases.held_by(session, self.id)
+        for job_id, cancelled in held.items():
+            if cancelled and job_id in self.attempts:
+                self._stop(self.attempts[job_id], Asked.CANCEL)
+
+    def _enforce_limits(self) -> None:
+        for attempt in self.attempts.values():
+            most, asked_at = attempt.claim.max_seconds, attempt.trainer.asked_to_stop_at
+            if most is not None and monotonic() - attempt.started > most:
+                self._stop(attempt, Asked.TIME_LIMIT)
+            if self.stop_signals:
+                self._stop(attempt, Asked.DRAIN)
+            overdue = asked_at is not None and monotonic() - asked_at > self.settings.stop_seconds
+            if overdue or self.stop_signals > 1:
+                self.launcher.kill(attempt.trainer)
+
+    def _stop(self, attempt: Attempt, why: Asked) -> None:
+        if attempt.asked is None or why is Asked.CANCEL:
+            attempt.asked = why
+        self.launcher.stop(attempt.trainer)
+
+    def _note_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self.stop_signals += 1
