@@ -1,6 +1,7 @@
 """Runs the revisions on the connection that `service.schema` hands over, in its one transaction."""
 
 from alembic import context
+
 from service.tables import Table
 
 connection = context.config.attributes["connection"]

@@ -1,6 +1,7 @@
 """The box: what its workers have, what uses it, and how much waits."""
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,13 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service import clock, leases, locks
+from service.database import Database
 from service.projects import visible
 from service.states import JobStatus
 from service.tables import Job, Run, WorkerRow
 from service.users import Principal
+
+LEAST_DISK = 256 << 20
 
 
 def view(session: Session, principal: Principal, home: Path, run_path: Path) -> dict[str, Any]:
@@ -71,3 +75,29 @@ def is_alive(worker: WorkerRow, run_path: Path) -> bool:
 
 def has_worker(session: Session, run_path: Path) -> bool:
     return any(is_alive(worker, run_path) for worker in session.scalars(select(WorkerRow)))
+
+
+def unready(session: Session, database: Database, home: Path, run_path: Path) -> list[str]:
+    """Why jobs cannot be taken or trained now, one sentence each; none when all is well."""
+    causes = [
+        None if database.is_writable() else "the database cannot be written",
+        None if shutil.disk_usage(home).free >= LEAST_DISK else f"less than {LEAST_DISK >> 20} MiB of disk are free",
+        None if has_worker(session, run_path) else "no worker is alive",
+    ]
+    return [cause for cause in causes if cause is not None]
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What monitoring asks of the whole box, whoever may see the jobs."""
+
+    jobs: dict[JobStatus, int]
+    workers: int
+    database_bytes: int
+
+
+def counts(session: Session, database_path: Path, run_path: Path) -> Counts:
+    found = session.execute(select(Job.status, func.count()).group_by(Job.status)).all()
+    alive = [worker for worker in session.scalars(select(WorkerRow)) if is_alive(worker, run_path)]
+    of_status = dict.fromkeys(JobStatus, 0) | {row[0]: row[1] for row in found}
+    return Counts(of_status, len(alive), database_path.stat().st_size)

@@ -88,17 +88,18 @@ class Client:
         return answer
 
     def job(self, job_id: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.get(f"/v1/jobs/{segment(job_id)}")
+        answer: dict[str, Any] = self.get(f"/v1/jobs/{quote(job_id, '')}")
         return answer
 
     def run(self, run_id: str) -> dict[str, Any]:
-        answer: dict[str, Any] = self.get(f"/v1/runs/{segment(run_id)}")
+        answer: dict[str, Any] = self.get(f"/v1/runs/{quote(run_id, '')}")
         return answer
 
-    def logs(self, job_id: str, offset: int) -> tuple[str, int]:
-        """The log from a byte offset, and the offset to ask for next."""
-        answer = self._request("GET", f"/v1/jobs/{segment(job_id)}/logs", {"offset": offset})
-        return answer.text, int(answer.headers["X-Next-Offset"])
+    def logs(self, job_id: str, offset: int, attempt: int | None = None) -> tuple[bytes, int]:
+        """The log of an attempt, by default the newest, from a byte offset; and the offset to ask for next."""
+        query = {"offset": offset, "attempt": attempt}
+        answer = self._request("GET", f"/v1/jobs/{quote(job_id, '')}/logs", query)
+        return answer.content, int(answer.headers["X-Next-Offset"])
 
     def _request(self, method: str, path: str, query: Mapping[str, Any], body: Any = None) -> httpx.Response:
         request = self._http.build_request(
@@ -141,11 +142,6 @@ def problem(answer: httpx.Response) -> Problem:
         return Problem(answer.status_code, body["title"], body.get("detail") or "", errors)
     except (ValueError, KeyError, TypeError, AttributeError):
         return Problem(answer.status_code, answer.reason_phrase, f"the answer was {answer.status_code} and no JSON")
-
-
-def segment(text: str) -> str:
-    """A name or an id as one part of a path."""
-    return quote(text, safe="")
 
 
 def is_loopback(url: str) -> bool:

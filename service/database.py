@@ -18,6 +18,7 @@ from service.errors import DatabaseDamaged
 SAFE_SQLITE = (3, 51, 3)  # the first release of its line in which a WAL reset loses no commit
 SAFE_BACKPORTS = {(3, 50, 7), (3, 44, 6)}
 BUSY_MILLISECONDS = 5000
+PATIENCE_SECONDS = 0.5
 
 
 def sqlite_module() -> Any:
@@ -79,6 +80,23 @@ class Database:
         if verdict != "ok":
             raise self._damaged()
 
+    def is_writable(self) -> bool:
+        """Whether the write lock can be had now; does not wait as long as `write` would."""
+        if not self._writing.acquire(timeout=PATIENCE_SECONDS):
+            return False
+        try:
+            connection = sqlite_module().connect(str(self.path), isolation_level=None, timeout=PATIENCE_SECONDS)
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                connection.execute("ROLLBACK")
+            finally:
+                connection.close()
+        except Exception:
+            return False
+        finally:
+            self._writing.release()
+        return True
+
     def close(self) -> None:
         self.writer.dispose()
         self.reader.dispose()
@@ -130,9 +148,9 @@ class Watcher:
 
     def changed(self) -> bool:
         """Whether a commit came since the last call; the first call says yes."""
-        version = self._connection.cursor().execute("PRAGMA data_version").fetchone()[0]
+        version: int = self._connection.cursor().execute("PRAGMA data_version").fetchone()[0]
         before, self._seen = self._seen, version
-        return before != version
+        return before is None or before != version
 
     def close(self) -> None:
         self._connection.close()

@@ -51,7 +51,7 @@ def find(session: Session, reference: str) -> Dataset:
     return found
 
 
-def newest(after: str | None, limit: int) -> Select[tuple[Dataset]]:
+def newest(after: str | None, limit: int) -> Select[Dataset]:
     """The newest version of each data set, by name, from behind the name `after`."""
     last = select(Dataset.name, func.max(Dataset.version).label("version")).group_by(Dataset.name).subquery()
     query = (

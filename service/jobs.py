@@ -9,19 +9,19 @@ from typing import Any
 
 import numpy as np
 import orjson
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from service import plan, runs
 from service.errors import NoResult, NotFound
 from service.plan import Plan
 from service.projects import visible
-from service.runs import Filter, as_text
+from service.runs import Filter, Found, as_text
 from service.states import TERMINAL, JobStatus
 from service.tables import Attempt, Job, Run
 from service.users import Principal
 
-COLUMNS = (
+COLUMNS: tuple[Any, ...] = (
     Run.id,
     Run.name,
     Run.project,
@@ -75,7 +75,7 @@ def status(session: Session, principal: Principal, job_id: str) -> JobStatus:
     return found
 
 
-def view(row: Row[Any]) -> dict[str, Any]:
+def view(row: Found) -> dict[str, Any]:
     """What users see of a job; `row` has COLUMNS. Spec, plan, warnings and tags stay the JSON that is stored."""
     error = None
     if row.error_code is not None:
@@ -109,7 +109,7 @@ def view(row: Row[Any]) -> dict[str, Any]:
     }
 
 
-def _progress(row: Row[Any]) -> dict[str, Any]:
+def _progress(row: Found) -> dict[str, Any]:
     counted = Plan.model_construct(**orjson.loads(row.plan))
     steps = np.array([row.step])
     samples = int(plan.samples_at(steps, counted)[0])

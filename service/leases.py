@@ -65,9 +65,7 @@ def worker_lock(run_path: Path, worker: str) -> Path:
     return run_path / f"worker-{worker}.lock"
 
 
-def register(
-    session: Session, worker: str, pid: int, slots: int, devices: list[dict[str, Any]], terms: Terms
-) -> None:
+def register(session: Session, worker: str, pid: int, slots: int, devices: list[dict[str, Any]], terms: Terms) -> None:
     session.add(
         WorkerRow(
             id=worker,
@@ -111,9 +109,7 @@ def claim(session: Session, worker: str, free_threads: int, free_gpus: int, term
         job.started_at = job.reason_since
     curves.cut(session, seq, job.checkpoint_step)
     job.step, job.active_seconds = job.checkpoint_step, 0.0
-    session.add(
-        Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], started_at=job.reason_since)
-    )
+    session.add(Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], started_at=job.reason_since))
     session.flush()
     classes = session.scalars(select(Dataset.classes).where(Dataset.id == job.dataset_id)).one()
     return Claim(
@@ -187,13 +183,9 @@ def give_back(session: Session, lease: Lease) -> None:
     _end(session, lease, JobStatus.QUEUED, "drained", "its worker was stopped; it starts again", "drained", **excused)
 
 
-def lose(
-    session: Session, lease: Lease, terms: Terms, message: str, signal: int | None = None
-) -> None:
+def lose(session: Session, lease: Lease, terms: Terms, message: str, signal: int | None = None) -> None:
     """The attempt ended through no fault of the job: it waits and starts again, while attempts remain."""
-    job = session.scalars(
-        select(Job).where(Job.seq == lease.seq).execution_options(populate_existing=True)
-    ).one()
+    job = session.scalars(select(Job).where(Job.seq == lease.seq).execution_options(populate_existing=True)).one()
     counted = job.attempt - job.excused_attempts
     if job.cancel_requested_at is not None:
         _end(session, lease, JobStatus.CANCELLED, "cancelled", "cancelled; its worker was lost", "worker_lost")
@@ -207,9 +199,7 @@ def lose(
         _end(session, lease, JobStatus.QUEUED, "worker_lost", again, "worker_lost", **wait)
 
 
-def _end(
-    session: Session, lease: Lease, status: JobStatus, code: str, message: str, ended: str, **values: Any
-) -> None:
+def _end(session: Session, lease: Lease, status: JobStatus, code: str, message: str, ended: str, **values: Any) -> None:
     if not queue.move(session, lease.seq, status, code, message, *lease.guard(), **values):
         raise LeaseLost(lease.job_id, lease.attempt)
     note_attempt(session, lease, finished_at=clock.now(), ended=ended)

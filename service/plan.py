@@ -3,8 +3,8 @@
 Pure: the plan shown before the run, the trainer and the axes of the curves all use these functions.
 """
 
+from collections.abc import Set
 from decimal import ROUND_CEILING, Decimal
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,10 +121,10 @@ def epochs_at(steps: NDArray[np.int64], plan: Plan) -> NDArray[np.float64]:
     return np.asarray(steps / plan.steps_per_epoch, dtype=np.float64)
 
 
-def warnings(spec: JobSpec, plan: Plan, given: dict[str, Any]) -> list[dict[str, str]]:
+def warnings(spec: JobSpec, plan: Plan, given: Set[str]) -> list[dict[str, str]]:
     """Advice that never refuses and never changes the spec: `{code, param, message}`.
 
-    given: the hyperparameters that the user wrote, to tell them from defaults.
+    given: names of the hyperparameters that the user wrote, to tell them from defaults.
     """
     chosen = spec.hyperparameters
     found: list[tuple[str, str, str]] = []

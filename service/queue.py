@@ -33,9 +33,7 @@ class QueueLimits:
     jobs_per_user: int
 
 
-def draft(
-    session: Session, principal: Principal, raw: Mapping[str, Any], found: Iterable[FieldProblem] = ()
-) -> Draft:
+def draft(session: Session, raw: Mapping[str, Any], found: Iterable[FieldProblem] = ()) -> Draft:
     """Checks a raw spec against itself, the data and the box. Raises InvalidInput with every problem.
 
     found: problems that the caller met while decoding the request.
@@ -166,9 +164,7 @@ def owned(session: Session, principal: Principal, job_id: str) -> Job:
     return job
 
 
-def move(
-    session: Session, seq: int, target: JobStatus, code: str, message: str, *guards: Any, **values: Any
-) -> bool:
+def move(session: Session, seq: int, target: JobStatus, code: str, message: str, *guards: Any, **values: Any) -> bool:
     """The only place that sets a status: one UPDATE, guarded by the table of moves, and the event that tells it.
 
     guards: further conditions on the row. Whether the row was there to be moved.

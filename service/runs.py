@@ -1,6 +1,7 @@
 """Runs: what was trained, by whom and with what, found by filters. Who may see one stands in every query."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +16,9 @@ from service.projects import visible
 from service.states import Direction, JobStatus
 from service.tables import Dataset, Job, Run, Series
 from service.users import Principal
+
+Query = Select[*tuple[Any, ...]]
+Found = Row[*tuple[Any, ...]]
 
 
 @dataclass(frozen=True)
@@ -66,10 +70,8 @@ def _parametrised(name: str, text: str) -> ColumnElement[bool]:
         same = kind == text
     else:
         same = and_(value == text.replace(" ", ""), kind.in_(["text", "array"]))
-        try:
+        with suppress(ValueError):
             same = or_(same, and_(value == float(text), kind.in_(["integer", "real"])))
-        except ValueError:
-            pass
     return select(literal(1)).select_from(entries).where(entries.c.key == name, same).exists()
 
 
@@ -78,7 +80,7 @@ def as_text(column: Any) -> ColumnElement[str]:
     return type_coerce(column, String)
 
 
-COLUMNS = (
+COLUMNS: tuple[Any, ...] = (
     Run.seq,
     Run.id,
     Run.name,
@@ -111,7 +113,7 @@ def page(
     return views(session, session.execute(query).all())
 
 
-def behind(query: Select[Any], principal: Principal, after: str | None, *, newest_first: bool = True) -> Select[Any]:
+def behind(query: Query, principal: Principal, after: str | None, *, newest_first: bool = True) -> Query:
     """In order of submission, from behind the run `after`; behind one that the principal cannot see is nothing."""
     if after is not None:
         cursor = select(Run.seq).where(Run.id == after, visible(principal)).scalar_subquery()
@@ -119,18 +121,15 @@ def behind(query: Select[Any], principal: Principal, after: str | None, *, newes
     return query.order_by(Run.seq.desc() if newest_first else Run.seq)
 
 
-def _by_metric(
-    session: Session, query: Select[Any], principal: Principal, sort: str, after: str | None
-) -> Select[Any]:
+def _by_metric(session: Session, query: Query, principal: Principal, sort: str, after: str | None) -> Query:
     metric, _, which = sort.removeprefix("-").rpartition(".")
     if not metric or which not in ("best", "last"):
         known = "-created_at, created_at, METRIC.best or METRIC.last"
         raise InvalidInput([FieldProblem("sort", "unknown_order", f"runs are sorted by {known}")])
     upwards = Series.max if which == "best" else Series.last
     downwards = Series.min if which == "best" else Series.last
-    key = case((Series.direction == Direction.MAX, -upwards), else_=downwards)
-    if sort.startswith("-"):
-        key = -key
+    sign = -1 if sort.startswith("-") else 1
+    key = case((Series.direction == Direction.MAX, -upwards), else_=downwards) * sign
     query = query.join(Series, and_(Series.run == Run.seq, Series.name == metric)).where(key.is_not(None))
     if after is not None:
         place = session.execute(
@@ -151,7 +150,7 @@ def get(session: Session, principal: Principal, run_id: str) -> dict[str, Any]:
     return found[0]
 
 
-def views(session: Session, rows: Sequence[Row[Any]]) -> list[dict[str, Any]]:
+def views(session: Session, rows: Sequence[Found]) -> list[dict[str, Any]]:
     """What users see of runs; `rows` has COLUMNS."""
     metrics = curves.summaries(session, [row.seq for row in rows])
     return [
@@ -202,10 +201,10 @@ def newest_subjects(session: Session, principal: Principal, wanted: Filter, limi
     return [_subject(row) for row in session.execute(query)]
 
 
-def _subjects() -> Select[Any]:
-    columns = (Run.seq, Run.id, Run.name, Job.status, Run.parameters, as_text(Job.plan).label("plan"))
+def _subjects() -> Query:
+    columns: tuple[Any, ...] = (Run.seq, Run.id, Run.name, Job.status, Run.parameters, as_text(Job.plan).label("plan"))
     return select(*columns).join(Job, Job.seq == Run.seq)
 
 
-def _subject(row: Row[Any]) -> Subject:
+def _subject(row: Found) -> Subject:
     return Subject(row.seq, row.id, row.name, row.status, row.parameters, Plan.model_validate_json(row.plan))

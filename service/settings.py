@@ -73,9 +73,7 @@ PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "NCCL_")
 def trainer_environment() -> dict[str, str]:
     """The environment that trainers start with: one thread until a trainer asks for its own number."""
     passed = {
-        name: value
-        for name, value in os.environ.items()
-        if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
+        name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
     }
     return passed | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
 

@@ -54,7 +54,12 @@ Ending = Succeeded | Stopped | Drained | Lost | Failed
 
 
 def judge(
-    outcome: dict[str, Any] | None, wait_status: int, steps: int, total_steps: int, asked: Asked | None, killed_for_memory: bool
+    outcome: dict[str, Any] | None,
+    wait_status: int,
+    steps: int,
+    total_steps: int,
+    asked: Asked | None,
+    killed_for_memory: bool,
 ) -> Ending:
     """outcome: what the trainer wrote, None if it could not. steps: points of train_loss that were recorded."""
     code = os.waitstatus_to_exitcode(wait_status)

@@ -40,13 +40,13 @@ def main(control: socket.socket) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     send(control, {"ready": True})
     while True:
-        readable, _, _ = select.select([control, ended], [], [])
+        readable, _, _ = select.select([control.fileno(), ended], [], [])
         if ended in readable:
             with suppress(BlockingIOError):
                 os.read(ended, 4096)
             for pid, status in _ended_children():
                 send(control, {"ended": pid, "status": status})
-        if control in readable:
+        if control.fileno() in readable:
             message, descriptors, _, _ = socket.recv_fds(control, MESSAGE_BYTES, DESCRIPTORS)
             if not message:
                 return

@@ -19,7 +19,7 @@ from service.settings import trainer_environment
 from workers.forkserver import MESSAGE_BYTES
 from workers.trainer import Order
 
-START_SECONDS = 120
+START_SECONDS = 10  # for a fork that takes milliseconds
 KILL_SECONDS = 10
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -37,6 +37,7 @@ class Trainer:
     bell: int  # readable when the trainer has written points
     lock: int
     status: int | None = None
+    orphaned: bool = False  # its forkserver died: it is this process's own child now
     asked_to_stop_at: float | None = None
 
     def fileno(self) -> int:
@@ -49,14 +50,19 @@ class Launcher:
 
     memory_bytes: int
     trainers: dict[int, Trainer] = field(default_factory=dict)
+    ready: bool = False
     _server: subprocess.Popen[bytes] | None = None
     _control: socket.socket | None = None
 
+    def fileno(self) -> int | None:
+        """Readable when `poll` has news; None while there is no forkserver."""
+        return None if self._control is None else self._control.fileno()
+
     def warm(self) -> None:
-        """Starts the forkserver unless it runs, and waits until it can fork. Takes seconds: torch is imported."""
+        """Starts the forkserver unless there is one. It is `ready` seconds later: it imports torch first."""
         if self._control is not None:
             return
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             self._server = subprocess.Popen(  # noqa: S603
                 [sys.executable, "-m", "workers.forkserver", str(theirs.fileno())],
@@ -65,31 +71,25 @@ class Launcher:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
             )
-        ours.settimeout(START_SECONDS)
-        if not ours.recv(MESSAGE_BYTES):
-            raise RuntimeError("the forkserver ended while it started; its error stands above")
-        self._control = ours
-
-    def fileno(self) -> int | None:
-        """Readable when `poll` has news; None while there is no forkserver."""
-        return None if self._control is None else self._control.fileno()
 
     def start(self, order: Order, order_path: Path, lock: int) -> Trainer:
-        """Forks a trainer. `lock` is the job's lock: the trainer's own until its last process is gone."""
-        self.warm()
-        assert self._control is not None
+        """Forks a trainer; only when `ready`. `lock` is the job's: the trainer's own until its last process is gone.
+
+        Raises OSError when the forkserver has died.
+        """
+        if self._control is None:
+            raise ConnectionResetError("the forkserver ended")
+        order_path.write_text(order.to_json())
+        log = os.open(order_path.with_name("log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         lifeline_end, lifeline = os.pipe2(os.O_CLOEXEC)
         bell, bell_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        log = os.open(order_path.with_name("log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        order_path.write_text(order.to_json())
-        given = [log, lock, lifeline_end, bell_end]
         message = json.dumps({"order": str(order_path), "memory": self.memory_bytes}).encode()
         try:
-            socket.send_fds(self._control, [message], given)
+            socket.send_fds(self._control, [message], [log, lock, lifeline_end, bell_end])
             pid = self._await_start()
         except OSError:
-            for descriptor in (lifeline, bell):
-                os.close(descriptor)
+            os.close(lifeline)
+            os.close(bell)
             self._drop_server()
             raise
         finally:
@@ -100,12 +100,16 @@ class Launcher:
         return trainer
 
     def poll(self) -> list[Trainer]:
-        """The trainers that have ended since the last call."""
-        if self._control is not None:
-            self._control.setblocking(False)
-            with suppress(BlockingIOError):
-                while self._control is not None:
-                    self._hear(self._control.recv(MESSAGE_BYTES))
+        """The trainers that have ended since they were last forgotten."""
+        with suppress(BlockingIOError):
+            while self._control is not None:
+                self._control.setblocking(False)
+                self._hear(self._control.recv(MESSAGE_BYTES))
+        for trainer in self.trainers.values():
+            if trainer.orphaned and trainer.status is None:
+                with suppress(ChildProcessError):
+                    pid, status = os.waitpid(trainer.pid, os.WNOHANG)
+                    trainer.status = status if pid else None
         return [trainer for trainer in self.trainers.values() if trainer.status is not None]
 
     def stop(self, trainer: Trainer) -> None:
@@ -116,36 +120,45 @@ class Launcher:
             self._signal(trainer, signal.SIGCONT)
 
     def kill(self, trainer: Trainer) -> None:
-        """Ends all processes of a trainer's session at once."""
+        """Ends all processes of a trainer's group at once."""
         self._signal(trainer, signal.SIGKILL)
 
     def forget(self, trainer: Trainer) -> None:
-        """Lets go of an ended trainer, and ends what it left behind."""
+        """Lets go of an ended trainer, and ends what is left of its group."""
         with suppress(ProcessLookupError):
             os.killpg(trainer.pid, signal.SIGKILL)
         for descriptor in (trainer.lifeline, trainer.bell, trainer.lock):
             os.close(descriptor)
         del self.trainers[trainer.pid]
 
+    def end_strangers(self) -> None:
+        """Kills what ended trainers left behind and became this process's children: see `adopt_orphans`."""
+        server = self._server.pid if self._server is not None else None
+        for pid in _children():
+            if pid == server or pid in self.trainers:
+                continue
+            with suppress(ProcessLookupError, ChildProcessError):
+                if os.getsid(pid) not in self.trainers:
+                    os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, os.WNOHANG)
+
     def close(self) -> None:
         """Ends the forkserver; trainers that still live see their lifeline close."""
         self._drop_server()
 
     def _signal(self, trainer: Trainer, number: signal.Signals) -> None:
-        # Until its end is read from the forkserver the pid is not given to another process.
+        # Until its end has been read, the pid is not given to another process.
         if trainer.status is None:
             with suppress(ProcessLookupError):
                 os.killpg(trainer.pid, number)
 
     def _await_start(self) -> int:
-        assert self._control is not None
-        self._control.settimeout(START_SECONDS)
-        while True:
-            message = self._hear(self._control.recv(MESSAGE_BYTES))
-            if self._control is None:
-                raise ConnectionResetError("the forkserver ended")
-            if message is not None:
-                return message
+        while self._control is not None:
+            self._control.settimeout(START_SECONDS)
+            started = self._hear(self._control.recv(MESSAGE_BYTES))
+            if started is not None:
+                return started
+        raise ConnectionResetError("the forkserver ended")
 
     def _hear(self, content: bytes) -> int | None:
         """Takes in one message; the pid of a trainer that it says was started."""
@@ -153,12 +166,16 @@ class Launcher:
             self._drop_server()
             return None
         message = json.loads(content)
+        self.ready = self.ready or "ready" in message
         if "ended" in message and (trainer := self.trainers.get(message["ended"])):
             trainer.status = message["status"]
         started: int | None = message.get("started")
         return started
 
     def _drop_server(self) -> None:
+        self.ready = False
+        for trainer in self.trainers.values():
+            trainer.orphaned = True
         if self._control is not None:
             self._control.close()
             self._control = None
@@ -169,23 +186,6 @@ class Launcher:
                 self._server.kill()
                 self._server.wait()
             self._server = None
-
-    def reap_orphans(self) -> None:
-        """Looks after processes whose parent died and that became this worker's children: see `adopt_orphans`.
-
-        A trainer whose forkserver was killed is waited for here; what a trainer left behind is ended.
-        """
-        server = self._server.pid if self._server is not None else None
-        for pid in _children():
-            if pid == server:
-                continue
-            trainer = self.trainers.get(pid)
-            if trainer is None:
-                _end_stranger(pid, self.trainers)
-            with suppress(ChildProcessError):
-                ended, status = os.waitpid(pid, os.WNOHANG)
-                if ended and trainer is not None:
-                    trainer.status = status
 
 
 def adopt_orphans() -> None:
@@ -223,10 +223,3 @@ def _children() -> list[int]:
         with suppress(OSError):
             found += map(int, (task / "children").read_text().split())
     return found
-
-
-def _end_stranger(pid: int, trainers: dict[int, Trainer]) -> None:
-    """Kills a process that a trainer left behind, unless the trainer itself still lives."""
-    with suppress(ProcessLookupError):
-        if os.getsid(pid) not in trainers:
-            os.kill(pid, signal.SIGKILL)

@@ -44,8 +44,8 @@ def flush(database: Database, recording: Recording, terms: Terms, **facts: Any) 
     records, offset = spool.read(recording.path, recording.offset, FLUSH_BYTES)
     if len(records) == 0:
         return False
-    parts = [
-        curves.Part(name, recording.counts.get(name, 0), mine["step"], mine["value"], mine["time"])
+    batches = [
+        curves.Batch(name, recording.counts.get(name, 0), mine["step"], mine["value"], mine["time"])
         for index, name in enumerate(recording.names)
         if len(mine := records[records["series"] == index])
     ]
@@ -54,10 +54,10 @@ def flush(database: Database, recording: Recording, terms: Terms, **facts: Any) 
         progress = {"step": int(last["step"]), "active_seconds": float(last["time"])}
         leases.hold(session, recording.lease, terms, **progress)
         leases.note_attempt(session, recording.lease, spool_offset=offset, **facts)
-        curves.append(session, recording.lease.seq, parts)
+        curves.append_all(session, recording.lease.seq, batches)
     recording.offset = offset
-    for part in parts:
-        recording.counts[part.name] = part.position + len(part.steps)
+    for batch in batches:
+        recording.counts[batch.metric] = batch.position + len(batch.steps)
     recording.steps = recording.counts.get("train_loss", 0)
     return True
 

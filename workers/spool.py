@@ -62,7 +62,7 @@ def names(path: Source) -> list[str]:
     Raises NotASpool.
     """
     with _opened(path) as file:
-        header = _header(file, path)
+        header = _header(file, path) if file is not None else None
     return header[0] if header else []
 
 
@@ -73,8 +73,7 @@ def read(path: Source, offset: int, most_bytes: int = MOST_BYTES) -> tuple[Recor
     Raises NotASpool.
     """
     with _opened(path) as file:
-        header = _header(file, path)
-        if header is None:
+        if file is None or (header := _header(file, path)) is None:
             return np.empty(0, RECORD), offset
         content = os.pread(file, max(most_bytes, RECORD.itemsize), header[1] + offset)
     count = len(content) // RECORD.itemsize
@@ -97,10 +96,8 @@ def _opened(path: Source) -> Iterator[int | None]:
         os.close(file)
 
 
-def _header(file: int | None, path: Source) -> tuple[list[str], int] | None:
+def _header(file: int, path: Source) -> tuple[list[str], int] | None:
     """(names, bytes of the header), or None while it is not complete."""
-    if file is None:
-        return None
     start = os.pread(file, _START.size, 0)
     if not MAGIC.startswith(start[: len(MAGIC)]):
         raise NotASpool(path)

@@ -3,6 +3,7 @@
 One thread and one loop; a job may do anything, its worker lives on.
 """
 
+import math
 import os
 import selectors
 import signal
@@ -62,6 +63,7 @@ class Worker:
         memory = settings.trainer_memory_mib
         self.launcher = Launcher(psutil.virtual_memory().total if memory is None else memory << 20)
         self.attempts: dict[str, Attempt] = {}
+        self.registered = False
         self.stop_signals = 0
 
     def run(self) -> None:
@@ -72,16 +74,11 @@ class Worker:
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._note_signal)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # the end of an orphaned trainer ends a wait
         adopt_orphans()
         self.bell = bell.Bell(self.settings.run_path, self.id)
         self.watcher = self.database.watch()
         try:
-            self.launcher.warm()
-            self._sweep()
-            with self.database.write() as session:
-                described = [device.as_dict() for device in self.devices]
-                leases.register(session, self.id, os.getpid(), self.settings.slots, described, self.terms)
-            log.info("worker ready", worker=self.id, slots=self.settings.slots, devices=len(self.devices))
             self._loop(wake_end)
         finally:
             self.launcher.close()
@@ -95,7 +92,7 @@ class Worker:
             log.info("worker ended", worker=self.id)
 
     def _loop(self, wake_end: int) -> None:
-        swept = renewed = monotonic()
+        swept = renewed = -math.inf
         while not (self.stop_signals and not self.attempts):
             rang = self._wait(wake_end)
             now = monotonic()
@@ -109,13 +106,27 @@ class Worker:
                     self._sweep()
                     look = True  # a lost job's wait ends without a commit
                 self._record()
-                if self._end() or look:
+                ended = self._end()
+                if not self.launcher.ready:
+                    self.launcher.warm()
+                elif not self.registered:
+                    self._register()
+                elif ended or look:
                     self._ask_cancelled_to_stop()
                     self._claim()
             except OperationalError as error:
                 # A database that was busy for once is no reason to leave the trainers alone.
                 log.warning("database busy", error=str(error.orig))
             self._enforce_limits()
+
+    def _register(self) -> None:
+        """Tells the service that this worker is there, now that it can start trainers; then it claims."""
+        described = [device.as_dict() for device in self.devices]
+        with self.database.write() as session:
+            leases.register(session, self.id, os.getpid(), self.settings.slots, described, self.terms)
+        self.registered = True
+        log.info("worker ready", worker=self.id, slots=self.settings.slots, devices=len(self.devices))
+        self._claim()
 
     def _wait(self, wake_end: int) -> bool:
         """Sleeps until something happens; whether the bell rang or a signal came."""
@@ -144,7 +155,7 @@ class Worker:
 
     def _claim(self) -> None:
         """Starts what fits, until nothing does."""
-        while not self.stop_signals and self.slots.free_threads:
+        while self.launcher.ready and not self.stop_signals and self.slots.free_threads:
             with self.database.write() as session:
                 free = (self.slots.free_threads, len(self.slots.free_devices))
                 claim = leases.claim(session, self.id, *free, self.terms)
@@ -253,7 +264,7 @@ class Worker:
                 log.warning("killing a worker that hangs", worker=worker, pid=pid)
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
-        self.launcher.reap_orphans()
+        self.launcher.end_strangers()
 
     def _ask_cancelled_to_stop(self) -> None:
         if not self.attempts:

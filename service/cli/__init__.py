@@ -5,13 +5,16 @@ answer now.
 """
 
 import sys
-from typing import Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from service import __version__
-from service.cli import curves, datasets, doctor, jobs, screen, server, tokens
+from service.cli import curves, datasets, doctor, jobs, logs, screen, server, tokens
 from service.errors import ServiceError, UnsafeBind
+
+if TYPE_CHECKING:
+    from service.client import Problem
 
 FAILED, WRONG_USE, NO_SERVICE = 1, 2, 3
 
@@ -34,63 +37,70 @@ def options(
         raise typer.Exit
 
 
-for name, command in {
-    "submit": jobs.submit,
-    "jobs": jobs.list_jobs,
-    "show": jobs.show,
-    "watch": jobs.watch,
-    "logs": jobs.logs,
-    "curve": curves.curve,
-    "compare": curves.compare,
-    "cancel": jobs.cancel,
-    "datasets": datasets.datasets,
-}.items():
-    app.command(name, rich_help_panel="Jobs and curves")(command)
+JOBS, SERVICE = "Jobs and curves", "The service"
 
+app.command("submit", rich_help_panel=JOBS)(jobs.submit)
+app.command("jobs", rich_help_panel=JOBS)(jobs.list_jobs)
+app.command("show", rich_help_panel=JOBS)(jobs.show)
+app.command("watch", rich_help_panel=JOBS)(jobs.watch)
+app.command("logs", rich_help_panel=JOBS)(logs.logs)
+app.command("curve", rich_help_panel=JOBS)(curves.curve)
+app.command("compare", rich_help_panel=JOBS)(curves.compare)
+app.command("cancel", rich_help_panel=JOBS)(jobs.cancel)
+app.command("datasets", rich_help_panel=JOBS)(datasets.datasets)
+app.command("serve", rich_help_panel=SERVICE)(server.serve)
+app.command("api", rich_help_panel=SERVICE)(server.api)
+app.command("worker", rich_help_panel=SERVICE)(server.worker)
+app.command("migrate", rich_help_panel=SERVICE)(server.migrate)
+app.command("doctor", rich_help_panel=SERVICE)(doctor.doctor)
 app.add_typer(
     tokens.app,
     name="token",
     help="Create, list and revoke tokens; needs an admin's token.",
-    rich_help_panel="The service",
+    rich_help_panel=SERVICE,
 )
-for name, command in {
-    "serve": server.serve,
-    "api": server.api,
-    "worker": server.worker,
-    "migrate": server.migrate,
-    "doctor": doctor.doctor,
-}.items():
-    app.command(name, rich_help_panel="The service")(command)
 
 
 def main() -> None:
     """The entry point of the console command."""
+    try:
+        app()
+    except Exception as error:
+        sys.exit(_explain(error))
+
+
+def _explain(error: Exception) -> int:
+    """Says what went wrong, and returns what to exit with. What nobody foresaw is raised again."""
     from pydantic import ValidationError
 
     from service.client import Problem, Unreachable
 
-    try:
-        app()
-    except Unreachable as error:
-        screen.complain(f"{error}; is it running? `trainbox serve` starts it, TRAINBOX_URL says where it is")
-        sys.exit(NO_SERVICE)
-    except Problem as error:
-        _refused(error)
-    except ValidationError as error:
-        for each in error.errors(include_input=False, include_url=False):
-            screen.complain(f"TRAINBOX_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}")
-        sys.exit(WRONG_USE)
-    except ServiceError as error:
-        screen.complain(str(error))
-        sys.exit(WRONG_USE if isinstance(error, UnsafeBind) else FAILED)
+    match error:
+        case Unreachable():
+            screen.complain(f"{error}; is it running? `trainbox serve` starts it, TRAINBOX_URL says where it is")
+            return NO_SERVICE
+        case screen.WrongUse():
+            screen.complain(str(error))
+            return WRONG_USE
+        case Problem():
+            return _refused(error)
+        case ValidationError():
+            for each in error.errors(include_input=False, include_url=False):
+                screen.complain(f"TRAINBOX_{'_'.join(map(str, each['loc'])).upper()}: {each['msg']}")
+            return WRONG_USE
+        case ServiceError():
+            screen.complain(str(error))
+            return WRONG_USE if isinstance(error, UnsafeBind) else FAILED
+        case _:
+            raise error
 
 
-def _refused(problem: "Problem") -> NoReturn:
+def _refused(problem: "Problem") -> int:
     """Says what the service found wrong, one field a line."""
-    screen.complain(f"{problem.status} {problem.title}: {problem.detail}" if problem.detail else problem.title)
+    screen.complain(f"{problem.title}: {problem.detail}" if problem.detail else problem.title)
     for error in problem.errors:
         hint = f" ({error.hint})" if error.hint else ""
         screen.complain(f"{error.param}: {error.message}{hint}")
     if problem.status == 401:
         screen.complain("set TRAINBOX_TOKEN, or run as the user whose service wrote admin.token in TRAINBOX_HOME")
-    sys.exit(NO_SERVICE if problem.status >= 500 or problem.status == 429 else WRONG_USE)
+    return NO_SERVICE if problem.status >= 500 or problem.status == 429 else WRONG_USE

@@ -3,15 +3,18 @@
 from collections.abc import Iterable
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 import typer
 
+from service.cli import screen
 from service.ids import is_id
 
 if TYPE_CHECKING:
     from service.client import Client
+
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or enough of its beginning.")]
 
 RECENT = 1000  # entries of a list that are searched for a prefix
 ID_LENGTH = 17
@@ -24,10 +27,10 @@ def connect(*, patience_seconds: float = 1.0) -> "Client":
 
     chosen = ClientSettings()
     if urlsplit(chosen.url).scheme not in ("http", "https") or not urlsplit(chosen.url).hostname:
-        raise typer.BadParameter("TRAINBOX_URL must be an address such as http://127.0.0.1:8000")
+        raise screen.WrongUse("TRAINBOX_URL must be an address such as http://127.0.0.1:8000")
     token = chosen.token or own_token(chosen.url)
     if token is not None and not (token.isascii() and token.isprintable()):
-        raise typer.BadParameter("TRAINBOX_TOKEN is not a token: it has characters that no token has")
+        raise screen.WrongUse("TRAINBOX_TOKEN is not a token: it has characters that no token has")
     return Client(chosen.url, token, patience_seconds=patience_seconds)
 
 
@@ -47,7 +50,7 @@ def read_token(path: Path) -> str | None:
 
 
 def resolve(client: "Client", prefix: str, *, kind: str = "job") -> str:
-    """The one recent job or run whose id begins so. Raises BadParameter, naming the candidates, when it is not one."""
+    """The one recent job or run whose id begins so. Raises WrongUse, naming the candidates, when it is not one."""
     if len(prefix) >= ID_LENGTH and is_id(prefix):
         return prefix
     recent = islice(client.pages(f"/v1/{kind}s", limit=200), RECENT)
@@ -55,8 +58,8 @@ def resolve(client: "Client", prefix: str, *, kind: str = "job") -> str:
     if len(found) == 1:
         return str(found[0]["id"])
     if not found:
-        raise typer.BadParameter(f"no {kind} has an id that begins with {prefix!r}")
-    raise typer.BadParameter(f"{prefix!r} is the beginning of several ids: {_candidates(found)}")
+        raise screen.WrongUse(f"no {kind} has an id that begins with {prefix!r}")
+    raise screen.WrongUse(f"{prefix!r} is the beginning of several ids: {_candidates(found)}")
 
 
 def _candidates(found: Iterable[dict[str, Any]]) -> str:

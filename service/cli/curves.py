@@ -7,7 +7,6 @@ import typer
 
 from service.cli import screen
 from service.cli.connection import connect, resolve
-from service.client import segment
 
 DEFAULT_WIDTH = 100
 
@@ -30,7 +29,7 @@ def curve(
     with connect() as client:
         found = resolve(client, run_id, kind="run")
         query = {"metric": metrics or ["train_loss"], "x": x}
-        _answer(client, f"/v1/runs/{segment(found)}/curves", query, width, as_csv=as_csv, as_json=as_json)
+        _answer(client, f"/v1/runs/{found}/curves", query, width, as_csv=as_csv, as_json=as_json)
 
 
 def compare(
@@ -46,16 +45,14 @@ def compare(
     with connect() as client:
         found = list(dict.fromkeys(resolve(client, run_id, kind="run") for run_id in run_ids))
         if len(found) < 2:
-            raise typer.BadParameter("give the ids of two runs or more")
+            raise screen.WrongUse("give the ids of two runs or more")
         query = {"runs": ",".join(found), "metric": metric, "x": x, "target": target}
         _answer(client, "/v1/compare", query, width, as_csv=as_csv, as_json=as_json)
 
 
-def _answer(
-    client: Any, path: str, query: dict[str, Any], width: int | None, *, as_csv: bool, as_json: bool
-) -> None:
+def _answer(client: Any, path: str, query: dict[str, Any], width: int | None, *, as_csv: bool, as_json: bool) -> None:
     if as_json and as_csv:
-        raise typer.BadParameter("--json and --csv exclude each other")
+        raise screen.WrongUse("--json and --csv exclude each other")
     if as_json:
         screen.say_json(client.get(path, **query))
     elif as_csv:

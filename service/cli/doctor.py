@@ -118,9 +118,7 @@ def file_system_type(path: Path) -> str:
     import psutil
 
     existing = _existing(path).resolve()
-    mounts = [
-        mount for mount in psutil.disk_partitions(all=True) if existing.is_relative_to(Path(mount.mountpoint))
-    ]
+    mounts = [mount for mount in psutil.disk_partitions(all=True) if existing.is_relative_to(Path(mount.mountpoint))]
     # Of two mounts on the same place, the later one is seen.
     nearest = max(enumerate(mounts), key=lambda each: (len(Path(each[1].mountpoint).parts), each[0]), default=None)
     return "unknown" if nearest is None else str(nearest[1].fstype)
@@ -164,7 +162,7 @@ def service() -> Check:
         except Unreachable:
             return Check("service", "warn", f"nobody answers at {client.url}", "start it with trainbox serve")
         except Problem as problem:
-            advice = "set TRAINBOX_TOKEN" if problem.status == 401 else "see the service's own log"  # noqa: PLR2004
+            advice = "set TRAINBOX_TOKEN" if problem.status == 401 else "see the service's own log"
             return Check("service", "warn" if problem.status == 401 else "bad", f"{client.url}: {problem}", advice)
     return Check("service", "ok", f"ready at {client.url}")
 

@@ -1,19 +1,12 @@
-"""Commands about jobs: submit, list, show, cancel, and what they printed."""
+"""Commands about jobs: submit, list, show, watch and cancel."""
 
-import time
 from typing import Annotated, Any
 
 import typer
 
 from service.cli import progress, screen, spec_file
-from service.cli.connection import connect, resolve
-from service.client import Client, segment
-from service.states import TERMINAL, JobStatus
-
-JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or enough of its beginning.")]
-
-FOLLOW_SECONDS = 0.5
-PATIENCE_SECONDS = 30.0  # a command that follows a job outlives a restart of the service
+from service.cli.connection import JobId, connect, resolve
+from service.states import JobStatus
 
 
 def submit(
@@ -22,14 +15,16 @@ def submit(
         list[str] | None,
         typer.Option("--set", metavar="PARAM=VALUE", help="Set one value, as in hyperparameters.learning_rate=0.01."),
     ] = None,
-    wait: Annotated[bool, typer.Option("--wait", help="Watch the job until it ends; exit 1 unless it succeeds.")] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Watch the job until it ends; exit 1 unless it succeeds.")
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and plan the job without submitting it.")] = False,
     as_json: screen.AsJson = False,
 ) -> None:
     """Submit a job."""
     asked = spec_file.read(spec)
     spec_file.put(asked, settings or [])
-    with connect(patience_seconds=PATIENCE_SECONDS if wait else 1.0) as client:
+    with connect(patience_seconds=progress.PATIENCE_SECONDS if wait else 1.0) as client:
         answer = client.submit(asked, dry_run=dry_run)
         if wait and not dry_run:
             if not as_json:
@@ -166,47 +161,16 @@ def watch(
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON a job and look.")] = False,
 ) -> None:
     """Watch jobs until they end: steps, losses, time left. Exit 1 unless all succeed."""
-    with connect(patience_seconds=PATIENCE_SECONDS) as client:
+    with connect(patience_seconds=progress.PATIENCE_SECONDS) as client:
         ids = list(dict.fromkeys(resolve(client, job_id) for job_id in job_ids))
         ended = progress.follow(client, ids, as_json=as_json)
     raise typer.Exit(progress.exit_code(ended))
 
 
-def logs(
-    job_id: JobId,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print an object with the text and the next offset.")] = False,
-) -> None:
-    """Print what a job wrote."""
-    with connect(patience_seconds=PATIENCE_SECONDS if follow else 1.0) as client:
-        found = resolve(client, job_id)
-        offset, over = 0, False
-        while True:
-            # Looked at before the log: what a job wrote before it ended is there when it has ended.
-            over = not follow or JobStatus(client.job(found)["status"]) in TERMINAL
-            offset = _print_log(client, found, offset, as_json=as_json)
-            if over:
-                return
-            time.sleep(FOLLOW_SECONDS)
-
-
-def _print_log(client: Client, job_id: str, offset: int, *, as_json: bool) -> int:
-    """Prints what there is from the offset on; a long log comes in pieces. Returns the next offset."""
-    while True:
-        text, after = client.logs(job_id, offset)
-        if text and as_json:
-            screen.say_json({"text": text, "next_offset": after}, lines=True)
-        elif text:
-            typer.echo(screen.clean(text), nl=False)
-        if after <= offset:
-            return offset
-        offset = after
-
-
 def cancel(job_id: JobId, as_json: screen.AsJson = False) -> None:
     """Stop a job, queued or running."""
     with connect() as client:
-        job = client.post(f"/v1/jobs/{segment(resolve(client, job_id))}/cancel")
+        job = client.post(f"/v1/jobs/{resolve(client, job_id)}/cancel")
     if as_json:
         screen.say_json(job)
     else:

@@ -4,12 +4,15 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from service.cli import screen
-from service.client import Client
 from service.states import TERMINAL, JobStatus
 
+if TYPE_CHECKING:
+    from service.client import Client
+
+PATIENCE_SECONDS = 30.0  # a command that follows a job outlives a restart of the service
 LOOK_SECONDS = 0.4
 LINES_A_JOB = 20
 LINE_SECONDS = 30.0
@@ -51,7 +54,7 @@ class Look:
 FEW = ("val_loss", "val_accuracy", "val_mae")
 
 
-def follow(client: Client, ids: list[str], *, as_json: bool = False, quiet: bool = False) -> list[dict[str, Any]]:
+def follow(client: "Client", ids: list[str], *, as_json: bool = False, quiet: bool = False) -> list[dict[str, Any]]:
     """Shows the jobs until all have ended, and returns them."""
     looks = _looks(client, ids)
     if quiet:
@@ -69,7 +72,7 @@ def exit_code(jobs: list[dict[str, Any]]) -> int:
     return 0 if all(job["status"] == "succeeded" for job in jobs) else 1
 
 
-def _looks(client: Client, ids: list[str]) -> Iterator[list[Look]]:
+def _looks(client: "Client", ids: list[str]) -> Iterator[list[Look]]:
     """All jobs, again and again; the last time all have ended."""
     ended: dict[str, Look] = {}
     while True:
@@ -81,7 +84,7 @@ def _looks(client: Client, ids: list[str]) -> Iterator[list[Look]]:
         time.sleep(LOOK_SECONDS)
 
 
-def _look(client: Client, job_id: str) -> Look:
+def _look(client: "Client", job_id: str) -> Look:
     # The job first: once it has ended, its curves are whole.
     job = client.job(job_id)
     return Look(job, client.run(job_id)["metrics"])
@@ -92,7 +95,9 @@ def _as_json(stream: Iterator[list[Look]]) -> list[Look]:
     for looks in stream:
         for look in looks:
             last = {name: metric["last"] for name, metric in look.metrics.items()}
-            screen.say_json({"id": look.job["id"], "status": look.job["status"], "step": look.step, "metrics": last}, lines=True)
+            screen.say_json(
+                {"id": look.job["id"], "status": look.job["status"], "step": look.step, "metrics": last}, lines=True
+            )
     return looks
 
 
@@ -133,11 +138,13 @@ def _as_bars(stream: Iterator[list[Look]]) -> list[Look]:
         for looks in stream:
             for look in looks:
                 job_id = look.job["id"]
-                state = look.eta() or look.state()
-                shown = {"completed": look.step, "values": screen.clean(look.values()), "state": screen.clean(state)}
                 if job_id not in bars:
                     name = screen.clean(look.job["name"])
-                    bars[job_id] = progress.add_task(name, total=look.total, **shown)
-                else:
-                    progress.update(bars[job_id], **shown)
+                    bars[job_id] = progress.add_task(name, total=look.total, values="", state="")
+                progress.update(
+                    bars[job_id],
+                    completed=look.step,
+                    values=screen.clean(look.values()),
+                    state=screen.clean(look.eta() or look.state()),
+                )
     return looks

@@ -22,6 +22,10 @@ CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u20
 AsJson = Annotated[bool, typer.Option("--json", help="Print the service's answer as JSON.")]
 
 
+class WrongUse(Exception):
+    """What was typed cannot be done; the sentence says why."""
+
+
 def clean(text: str) -> str:
     """Control characters made visible; line feeds and tabs stay."""
     return CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", text)

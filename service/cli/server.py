@@ -1,7 +1,6 @@
 """Commands that run the service: all of it, its halves, and what makes its home ready."""
 
 import os
-import socket
 import sys
 import time
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,14 +16,12 @@ if TYPE_CHECKING:
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on; TRAINBOX_HOST, or else 127.0.0.1.")]
 Port = Annotated[int | None, typer.Option(min=0, max=65535, help="TRAINBOX_PORT, or else 8000; 0 takes a free one.")]
-AllowRemote = Annotated[
-    bool, typer.Option("--allow-remote", help="Permit an address that other machines can reach.")
-]
+AllowRemote = Annotated[bool, typer.Option("--allow-remote", help="Permit an address that other machines can reach.")]
 # `serve` names itself to its parts: they end when it does.
 Parent = Annotated[int | None, typer.Option(hidden=True)]
 
 API_STOP_SECONDS = 10.0
-READY_EACH_SECONDS = 0.3
+READY_LOOK_SECONDS = (0.2, 1.0)  # between looks: at first, and at most
 READY_LATE_SECONDS = 30.0
 
 
@@ -33,12 +30,10 @@ def serve(host: Host = None, port: Port = None, allow_remote: AllowRemote = Fals
     from service import home, locks
 
     settings = read_settings(host, port, allow_remote)
-    if settings.port == 0:
-        settings = read_settings(host, free_port(settings.host), allow_remote)
     home.make_private_folders(settings)
     with locks.hold_role(settings.run_path, "serve"):
         with locks.hold_role(settings.run_path, "api"):
-            refuse_taken_port(settings)
+            settings = read_settings(host, usable_port(settings), allow_remote)
             token = home.prepare(settings)
         announce(settings, token)
         children = [
@@ -49,14 +44,12 @@ def serve(host: Host = None, port: Port = None, allow_remote: AllowRemote = Fals
     raise typer.Exit(code)
 
 
-def api(
-    host: Host = None, port: Port = None, allow_remote: AllowRemote = False, parent: Parent = None
-) -> None:
+def api(host: Host = None, port: Port = None, allow_remote: AllowRemote = False, parent: Parent = None) -> None:
     """Run the HTTP half alone; the home must be migrated."""
-    from service.api import server
-
     if parent is not None:
         supervisor.end_with(parent)
+    from service.api import server
+
     server.run(read_settings(host, port, allow_remote))
 
 
@@ -111,14 +104,15 @@ class Readiness:
     def __init__(self, settings: "Settings") -> None:
         self._settings = settings
         self._began = time.monotonic()
-        self._next = 0.0
+        self._next, (self._pause, self._longest) = 0.0, READY_LOOK_SECONDS
         self._ready = self._complained = False
 
     def look(self) -> None:
         now = time.monotonic()
         if self._ready or now < self._next:
             return
-        self._next = now + READY_EACH_SECONDS
+        self._next = now + self._pause
+        self._pause = min(1.3 * self._pause, self._longest)
         missing = readiness(own_url(self._settings), read_token(self._settings.token_path))
         if missing is None:
             self._ready = True
@@ -140,32 +134,18 @@ def readiness(url: str, token: str | None) -> str | None:
     return None
 
 
+def usable_port(settings: "Settings") -> int:
+    """The port to listen on; for 0 a free one. Raises now what the API would otherwise raise at each of its starts."""
+    from service.api import listener
+
+    with listener.bound(settings.host, settings.port, allow_remote=settings.allow_remote) as opened:
+        return int(opened.getsockname()[1])
+
+
 def own_url(settings: "Settings") -> str:
     """Where this machine finds the service."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     return f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
-
-
-def refuse_taken_port(settings: "Settings") -> None:
-    """Tells now what the API would otherwise tell five times."""
-    try:
-        with _listener(settings.host, settings.port):
-            pass
-    except OSError as error:
-        screen.complain(
-            f"cannot listen on port {settings.port} of {settings.host}: {error.strerror}. "
-            "Stop what listens there, or choose another with --port"
-        )
-        raise typer.Exit(1) from error
-
-
-def free_port(host: str) -> int:
-    with _listener(host, 0) as listener:
-        return int(listener.getsockname()[1])
-
-
-def _listener(host: str, port: int) -> socket.socket:
-    return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
 def _part(*command: str) -> list[str]:

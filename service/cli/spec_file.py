@@ -7,8 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import typer
 import yaml
+
+from service.cli import screen
 
 
 class SpecLoader(yaml.SafeLoader):
@@ -32,19 +33,19 @@ SpecLoader.add_implicit_resolver("tag:yaml.org,2002:float", NUMBER, list("-+.012
 
 
 def read(path: str) -> dict[str, Any]:
-    """The spec in a file, or in what comes in when path is `-`. Raises BadParameter when it is none."""
+    """The spec in a file, or in what comes in when path is `-`. Raises WrongUse when it is none."""
     try:
         text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise typer.BadParameter(f"{path} cannot be read: {error.strerror}") from error
+        raise screen.WrongUse(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise typer.BadParameter(f"{path} is not UTF-8 text") from error
+        raise screen.WrongUse(f"{path} is not UTF-8 text") from error
     try:
         spec = json.loads(text, object_pairs_hook=_once) if _is_json(path, text) else yaml.load(text, SpecLoader)  # noqa: S506
     except (ValueError, RecursionError, yaml.YAMLError) as error:
-        raise typer.BadParameter(f"{path} is neither JSON nor YAML: {error}") from error
+        raise screen.WrongUse(f"{path} is neither JSON nor YAML: {error}") from error
     if not isinstance(spec, dict):
-        raise typer.BadParameter(f"{path} holds no object with fields such as task and dataset")
+        raise screen.WrongUse(f"{path} holds no object with fields such as task and dataset")
     return spec
 
 
@@ -53,13 +54,13 @@ def put(spec: dict[str, Any], settings: Iterable[str]) -> None:
     for setting in settings:
         param, equals, text = setting.partition("=")
         if not equals or not all(param.split(".")):
-            raise typer.BadParameter(f"{setting}: write PARAM=VALUE, as in hyperparameters.learning_rate=0.01")
+            raise screen.WrongUse(f"{setting}: write PARAM=VALUE, as in hyperparameters.learning_rate=0.01")
         *parents, name = param.split(".")
         here = spec
         for parent in parents:
             here = here.setdefault(parent, {})
             if not isinstance(here, dict):
-                raise typer.BadParameter(f"{param}: {parent} is a value and has no fields")
+                raise screen.WrongUse(f"{param}: {parent} is a value and has no fields")
         here[name] = _value(text)
 
 

@@ -1,17 +1,16 @@
 """Commands about tokens. They ask the service, so they need an admin's token themselves."""
 
-from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 
-from service import clock
 from service.cli import screen
 from service.cli.connection import connect
-from service.client import Problem, segment
 from service.states import Scope
 
 CONFLICT = 409
+SECONDS_A_DAY = 86_400
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -20,17 +19,17 @@ app = typer.Typer(no_args_is_help=True)
 def create(
     user: Annotated[str, typer.Argument(metavar="USER", help="Whom the token speaks for.")],
     scope: Annotated[Scope, typer.Option(help="What it may do; each includes the ones before it.")] = Scope.SUBMIT,
-    name: Annotated[str | None, typer.Option(help="What it is for, to tell tokens apart.")] = None,
+    name: Annotated[str, typer.Option(help="What it is for, to tell tokens apart.")] = "",
     expires_in: Annotated[int | None, typer.Option(min=1, max=3650, metavar="DAYS", help="By default never.")] = None,
     create_user: Annotated[bool, typer.Option("--create-user", help="Create the user too, if there is none.")] = False,
     as_json: screen.AsJson = False,
 ) -> None:
     """Create a token. It is shown this once: only its hash is kept."""
-    asked: dict[str, Any] = {"user": user, "scope": scope.value}
-    if name is not None:
-        asked["name"] = name
+    from service.client import Problem
+
+    asked: dict[str, Any] = {"user": user, "scope": scope.value, "name": name}
     if expires_in is not None:
-        asked["expires_at"] = clock.rfc3339(datetime.now(UTC) + timedelta(days=expires_in))
+        asked["expires_in_seconds"] = expires_in * SECONDS_A_DAY
     with connect() as client:
         if create_user:
             try:
@@ -38,7 +37,14 @@ def create(
             except Problem as problem:
                 if problem.status != CONFLICT:
                     raise
-        answer = client.post("/v1/tokens", asked)
+        try:
+            answer = client.post("/v1/tokens", asked)
+        except Problem as problem:
+            if not any(error.code == "unknown_user" for error in problem.errors):
+                raise
+            raise screen.WrongUse(f"there is no user {user}: --create-user creates one") from problem
+    if "token" not in answer:  # the first answer was lost, and the second does not repeat the secret
+        raise screen.WrongUse(f"token {answer['id']} was made, but its text was lost: revoke it and create another")
     if as_json:
         screen.say_json(answer)
     else:
@@ -68,7 +74,7 @@ def revoke(
 ) -> None:
     """Revoke a token: from now on it opens nothing."""
     with connect() as client:
-        client.delete(f"/v1/tokens/{segment(token_id)}")
+        client.delete(f"/v1/tokens/{quote(token_id, '')}")
     if as_json:
         screen.say_json({"id": token_id, "revoked": True})
     else:

@@ -2,13 +2,13 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any, Self
 
 from sqlalchemy.orm import Session
 
-from service.curves.statements import rows
+from service.curves.statements import marks, parts, rows
 from service.states import Direction
 
 DIRECTIONS = {
@@ -26,7 +26,6 @@ DIRECTIONS = {
 COLUMNS = (
     "id, run, name, direction, count, non_finite, first, first_step, last, last_step, min, min_step, max, max_step"
 )
-AT_ONCE = 500  # SQLite takes at most 32,766 parameters in a statement
 
 
 def direction(metric: str) -> Direction:
@@ -111,12 +110,3 @@ def summaries(session: Session, run_seqs: Iterable[int]) -> dict[int, dict[str, 
         run: {metric: summary.as_dict() for metric, summary in metrics.items()}
         for run, metrics in find(session, run_seqs).items()
     }
-
-
-def marks(values: Sequence[Any]) -> str:
-    return ", ".join("?" * len(values))
-
-
-def parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """Stretches short enough for one statement."""
-    return (values[start : start + AT_ONCE] for start in range(0, len(values), AT_ONCE))

@@ -2,28 +2,34 @@
 
 import os
 
+import numpy as np
 import torch
 
-from service.spec import Hyperparameters, MlpModel
-from workers.training import loop, models
+from service import plan as plans
+from service.spec import JobSpec, filled
+from workers.training import data, loop, tape
 
-__all__ = ["loop", "models", "warm"]
+__all__ = ["data", "loop", "tape", "warm"]
 
 
 def warm() -> None:
-    """Readies a process that trainers will be forked from: the first step of a child then comes 10 ms sooner.
+    """Readies a process that trainers will be forked from, so that the first step of a child comes sooner.
 
-    It imports what PyTorch imports at first use, on one thread, and never touches CUDA. There is no backward pass:
-    the threads of the autograd engine would not be there in a child, which then waits for them for ever.
+    It imports and sets up what PyTorch leaves to the first use, on one thread, and never touches CUDA. There is no
+    backward pass: a child would wait for ever for the threads of an autograd engine that stayed behind.
     Raises RuntimeError when the process has further threads, because a fork may leave their locks taken.
     """
     torch.set_num_threads(1)
-    model = models.build(MlpModel(hidden_sizes=[1]), inputs=1, outputs=1)
-    with torch.no_grad():
-        model(torch.zeros(1, 1))
-    for parameter in model.parameters():
+    spec = filled(JobSpec(task="classification", dataset="warm"))
+    rows, classes = np.zeros((5, 1), np.float32), np.zeros(5, np.int64)
+    data.split(classes, 1, seed=0)
+    data.standardise(rows, rows)
+    training = loop.assemble(spec, plans.make(spec, 5), data.Rows(rows, classes, rows, classes), 2, "cpu")
+    loop.epoch_order(training, epoch=0)
+    loop.validate(training)
+    for parameter in training.model.parameters():
         parameter.grad = torch.zeros_like(parameter)
-    loop.optimizer(Hyperparameters(), model.parameters()).step()
+    training.optimizer.step()
     threads = len(os.listdir("/proc/self/task"))
     if threads > 1:
-        raise RuntimeError(f"{threads} threads before a fork: start this process with OPENBLAS_NUM_THREADS=1")
+        raise RuntimeError(f"{threads} threads before a fork: start this process with OMP_NUM_THREADS=1")

@@ -63,17 +63,21 @@ class Step(NamedTuple):
 def prepare(spec: JobSpec, plan: Plan, directory: Path | str, classes: int | None, device: str = "cpu") -> Training:
     """Reads the data, and builds the model and its optimizer.
 
-    Threads, seeds and the choice of algorithms belong to the process: one training at a time.
     classes: how many there are, for classification. Raises InputChanged when the data is not the plan's.
     """
+    seed, stratified = spec.hyperparameters.seed, spec.task == "classification"
+    return assemble(spec, plan, data.load(directory, plan, seed, stratified=stratified), classes, device)
+
+
+def assemble(spec: JobSpec, plan: Plan, rows: data.Rows, classes: int | None, device: str) -> Training:
+    """Puts the data on the device beside a new model. Threads, seed and algorithms are set for the whole process."""
     chosen = spec.hyperparameters
     torch.set_num_threads(spec.resources.threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
     # Otherwise every new tensor is first filled with NaN, in case somebody reads it before writing.
-    torch.utils.deterministic.fill_uninitialized_memory = False
-    rows = data.load(directory, plan, chosen.seed, stratified=spec.task == "classification")
-    task, targets, validation_targets = tasks.make(spec, rows, classes)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(chosen.seed)
+    task, targets, validation_targets = tasks.make(spec, rows, classes)
     model = models.build(spec.model, rows.inputs.shape[1], task.outputs).to(device)
     return Training(
         spec,
@@ -86,7 +90,89 @@ def prepare(spec: JobSpec, plan: Plan, directory: Path | str, classes: int | Non
     )
 
 
+def summary(training: Training) -> list[str]:
+    """What is trained, on what and how, in sentences for the log."""
+    spec, plan, inputs = training.spec, training.plan, training.train.inputs
+    parameters = sum(parameter.numel() for parameter in training.model.parameters())
+    return [
+        f"{spec.task} of {spec.dataset}: {plan.train_samples} training and {plan.validation_samples} validation "
+        f"samples of {inputs.shape[1]} columns",
+        f"{spec.model.type} with {parameters} parameters, {spec.hyperparameters.optimizer}, "
+        f"{plan.total_steps} steps of {plan.batch_size} samples",
+        f"device {inputs.device}, threads {torch.get_num_threads()}, torch {torch.__version__}",
+    ]
+
+
 def train(training: Training) -> Iterator[Step]:
     """Trains, and yields after every step. Whoever consumes the steps decides when to store and when to stop."""
-    spec, plan, task, model, optimizer, (inputs, targets), _ = training
-    chosen = spec.hyperparameters
+    plan, task, model, optimizer = training.plan, training.task, training.model, training.optimizer
+    inputs, targets = training.train.inputs, training.train.targets
+    chosen = training.spec.hyperparameters
+    validated_every = validation_interval(training.spec, plan)
+    parameters = list(model.parameters())
+    model.train()
+    for number in range(1, plan.total_steps + 1):
+        began = perf_counter()
+        epoch, position = divmod(number - 1, plan.steps_per_epoch)
+        if position == 0:
+            order = epoch_order(training, epoch)
+        batch = order[position * plan.batch_size : (position + 1) * plan.batch_size]
+        learning_rate = schedules.learning_rate(number, plan.total_steps, chosen)
+        for group in optimizer.param_groups:
+            group["lr"] = learning_rate
+
+        loss = task.loss(model(inputs.index_select(0, batch)), targets.index_select(0, batch))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        grad_norm = None
+        if chosen.max_grad_norm is not None:
+            grad_norm = clip_grad_norm_(parameters, chosen.max_grad_norm)
+        optimizer.step()
+        ended = perf_counter()
+
+        validation = None
+        if (number % validated_every == 0 or number == plan.total_steps) and len(training.validation):
+            validation = validate(training)
+        yield Step(number, len(batch), loss.detach(), learning_rate, grad_norm, ended - began, ended, validation)
+
+
+def epoch_order(training: Training, epoch: int) -> Tensor:
+    """The row numbers of the training split in the order of an epoch, counted from 0."""
+    samples, chosen = len(training.train), training.spec.hyperparameters
+    order = data.order(chosen.seed, epoch, samples) if chosen.shuffle else torch.arange(samples)
+    return order.to(training.train.inputs.device)
+
+
+@torch.no_grad()
+def validate(training: Training) -> dict[str, float]:
+    """The loss and the task's metrics over the validation split. It draws no random number, so training is the same
+    whether anybody looks or not.
+    """
+    model, task, samples = training.model, training.task, training.validation
+    model.eval()
+    sums = []
+    for inputs, targets in zip(
+        torch.split(samples.inputs, VALIDATION_BATCH), torch.split(samples.targets, VALIDATION_BATCH), strict=True
+    ):
+        outputs = model(inputs)
+        loss = task.loss(outputs, targets).double() * len(inputs)
+        sums.append(torch.cat([loss[None], task.tally(outputs, targets).double()]))
+    model.train()
+    loss_sum, *tally = torch.stack(sums).sum(dim=0).tolist()
+    return {"val_loss": loss_sum / len(samples), **task.scores(tally, len(samples))}
+
+
+def optimizer(chosen: Hyperparameters, parameters: ParamsT) -> Optimizer:
+    """PyTorch's own, as a script would write it, so that its updates are those of a script to the last bit."""
+    rate, decay = chosen.learning_rate, chosen.weight_decay
+    match chosen.optimizer:
+        case "sgd":
+            return SGD(parameters, lr=rate, momentum=chosen.momentum, weight_decay=decay)
+        case "adam":
+            return Adam(parameters, lr=rate, betas=(chosen.betas[0], chosen.betas[1]), weight_decay=decay)
+        case "adamw":
+            return AdamW(parameters, lr=rate, betas=(chosen.betas[0], chosen.betas[1]), weight_decay=decay)
+        case "rmsprop":
+            return RMSprop(parameters, lr=rate, momentum=chosen.momentum, weight_decay=decay)
+        case "adagrad":
+            return Adagrad(parameters, lr=rate, weight_decay=decay)

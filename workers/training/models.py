@@ -24,10 +24,6 @@ def build(model: Model, inputs: int, outputs: int) -> nn.Module:
             return _mlp(model, inputs, outputs)
 
 
-def parameter_count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
 def _mlp(model: MlpModel, inputs: int, outputs: int) -> nn.Sequential:
     widths = [inputs, *model.hidden_sizes]
     layers: list[nn.Module] = []

@@ -27,7 +27,7 @@ def learning_rate(step: int, total_steps: int, chosen: Hyperparameters) -> float
         case "step":
             return peak if passed < 0.5 else peak / 10 if passed < 0.75 else peak / 100
         case "exponential":
-            return peak * 0.01**passed
+            return peak * math.pow(0.01, passed)
         case "one_cycle":
             return peak * _one_cycle(step - 1, total_steps)
 

@@ -1,6 +1,5 @@
 """The tasks: what the targets are, which loss is minimised, and how well a model does on rows it has not seen."""
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -75,10 +74,7 @@ class Regression:
         Where the validation targets are all the same, that share is 1 when they are met exactly and 0 otherwise.
         """
         absolute, squared = tally
-        if self.spread > 0 or math.isnan(squared):
-            explained = 1 - squared / self.spread if self.spread > 0 else math.nan
-        else:
-            explained = float(squared == 0)
+        explained = 1 - squared / self.spread if self.spread else float(squared == 0)
         return {"val_mae": absolute / samples * self.unit, "val_r2": explained}
 
 

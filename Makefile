@@ -1,0 +1,32 @@
+# `make` lists what there is to do. Everything runs in .venv, which is made on the way.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo serve test check bench
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: .venv/.made ## two real jobs with different learning rates, compared; everything is stopped again
+	$(BIN)/python examples/demo.py
+
+serve: .venv/.made ## run the service until Ctrl-C
+	@$(BIN)/trainbox serve
+
+test: .venv/.made ## all tests, or those that ARGS names: make test ARGS="tests/test_plan.py -x"
+	$(BIN)/python -m pytest $(ARGS)
+
+check: .venv/.made ## format, lint and types
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: .venv/.made ## how fast it is, on this machine
+	$(BIN)/python -m benchmarks $(ARGS)
+
+.venv/.made: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,107 @@
+"""The form of an answer: which one was asked for, and tables as CSV, as JSON lines and as text."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Sequence
+from enum import Enum
+from typing import Annotated, Any
+
+from fastapi import Depends, Query, Request, Response
+
+from service import charts
+from service.api.answers import Json, encode
+
+Cell = str | int | float | bool | None
+Rows = Sequence[Sequence[Cell]]
+
+DEFUSED = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+
+class Format(Enum):
+    JSON = "json"
+    CSV = "csv"
+    NDJSON = "ndjson"
+    TEXT = "text"
+
+
+MEDIA_TYPES = {
+    "application/json": Format.JSON,
+    "text/csv": Format.CSV,
+    "application/x-ndjson": Format.NDJSON,
+    "application/ndjson": Format.NDJSON,
+    "text/plain": Format.TEXT,
+}
+
+
+async def wanted_format(
+    request: Request,
+    given: Annotated[Format | None, Query(alias="format", description="instead of the header Accept")] = None,
+) -> Format:
+    """`?format=` first, then the first media type of Accept that is known, else JSON."""
+    if given is not None:
+        return given
+    for part in request.headers.get("accept", "").split(","):
+        known = MEDIA_TYPES.get(part.partition(";")[0].strip().lower())
+        if known is not None:
+            return known
+    return Format.JSON
+
+
+Wanted = Annotated[Format, Depends(wanted_format)]
+Width = Annotated[int, Query(ge=20, le=400, description="characters a line of a text answer may have")]
+
+
+def listing(
+    items: list[dict[str, Any]], limit: int, form: Format, headers: Sequence[str], rows: Rows, width: int
+) -> Response:
+    """A page of a list. items: one more than `limit` when there are more. headers, rows: the same for tables."""
+    has_more, shown = len(items) > limit, items[:limit]
+    if form is Format.JSON:
+        last = shown[-1]["id"] if has_more else None
+        return Json({"data": shown, "has_more": has_more, "next_after": last})
+    if form is Format.NDJSON:
+        return lines(shown)
+    return table(headers, rows[:limit], form, width)
+
+
+def lines(items: Iterable[dict[str, Any]]) -> Response:
+    """One JSON object a line."""
+    return Response(b"".join(encode(item) + b"\n" for item in items), media_type="application/x-ndjson")
+
+
+def table(headers: Sequence[str], rows: Rows, form: Format, width: int) -> Response:
+    """A table as CSV or as aligned text."""
+    if form is Format.CSV:
+        return Response(to_csv(headers, rows), media_type="text/csv; charset=utf-8; header=present")
+    return text(charts.table(headers, rows, width))
+
+
+def text(content: str) -> Response:
+    return Response(content if content.endswith("\n") else content + "\n", media_type="text/plain; charset=utf-8")
+
+
+def to_csv(headers: Sequence[str], rows: Iterable[Sequence[Cell]]) -> str:
+    """RFC 4180. Text that a spreadsheet would take for a formula gets an apostrophe; numbers stay as they are."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow([_csv_cell(header) for header in headers])
+    writer.writerows([_csv_cell(cell) for cell in row] for row in rows)
+    return buffer.getvalue()
+
+
+def _csv_cell(cell: Cell) -> str | int | float:
+    if cell is None:
+        return ""
+    if isinstance(cell, bool):
+        return "true" if cell else "false"
+    if isinstance(cell, str):
+        return f"'{cell}" if cell.startswith(DEFUSED) else cell
+    return number_word(cell)
+
+
+def number_word(number: float) -> str | int | float:
+    """The number, or the word that JSON answers use for it when it is not finite."""
+    if isinstance(number, float) and not math.isfinite(number):
+        return "NaN" if math.isnan(number) else "Infinity" if number > 0 else "-Infinity"
+    return number

@@ -1,0 +1,138 @@
+"""Routes for jobs: submit, list, look, wait, cancel, result, logs."""
+
+from time import monotonic
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Path, Query, Response
+from starlette.concurrency import run_in_threadpool
+
+from service import bell, jobs, queue
+from service.api import formats
+from service.api.access import Reader, Submitter
+from service.api.answers import Json
+from service.api.formats import Wanted, Width
+from service.api.listings import Page
+from service.api.once import Repeatable
+from service.api.place import Here
+from service.api.strict_route import StrictBody, StrictRoute, described_body
+from service.api.views import DryRun, JobList, JobView, RunView
+from service.ids import ID_PATTERN
+from service.queue import QueueLimits
+from service.spec import JobSpec
+from service.states import TERMINAL, JobStatus
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
+
+JobId = Annotated[str, Path(pattern=ID_PATTERN)]
+LOG_BYTES = 1 << 20
+STOPPING_SECONDS = 1.0  # how soon a request that waits notices that the service stops
+TABLE = ["id", "name", "status", "user", "project", "priority", "attempt", "step", "total_steps", "created_at"]
+
+
+@router.post(
+    "",
+    status_code=201,
+    responses={200: {"model": DryRun}, 201: {"model": JobView}},
+    openapi_extra=described_body(JobSpec),
+)
+def submit_job(
+    here: Here,
+    principal: Submitter,
+    body: StrictBody,
+    once: Repeatable,
+    dry_run: Annotated[bool, Query(description="check and count only; nothing is created")] = False,
+) -> Response:
+    """Queues a training job. With `dry_run` the answer is the spec with its defaults, the plan and the warnings."""
+    settings = here.settings
+    if dry_run:
+        with here.database.read() as session:
+            draft = queue.draft(session, body.tree, body.problems)
+        return Json({"spec": draft.spec.model_dump(), "plan": draft.plan.model_dump(), "warnings": draft.warnings})
+    limits = QueueLimits(settings.max_queued_jobs, settings.max_queued_jobs_per_user)
+    with here.database.write() as session:
+        job_id, again = once.earlier(session), True
+        if job_id is None:
+            draft = queue.draft(session, body.tree, body.problems)
+            job_id, again = queue.submit(session, principal, draft, limits), False
+            once.remember(session, job_id)
+        job = jobs.get(session, principal, job_id)
+    bell.ring(settings.run_path)
+    return Json(job, 200 if again else 201, {"Location": f"/v1/jobs/{job_id}"})
+
+
+@router.get("", responses={200: {"model": JobList}})
+def list_jobs(here: Here, principal: Reader, page: Page, form: Wanted, width: Width = 120) -> Response:
+    """Jobs, newest first."""
+    with here.database.read() as session:
+        found = jobs.page(session, principal, page.filter, after=page.after, limit=page.fetched)
+    rows = [[_cell(job, name) for name in TABLE] for job in found]
+    return formats.listing(found, page.limit, form, TABLE, rows, width)
+
+
+def _cell(job: dict[str, Any], name: str) -> formats.Cell:
+    if name in ("step", "total_steps"):
+        progress = job["progress"]
+        return progress[name] if progress else None
+    cell: formats.Cell = job[name]
+    return cell
+
+
+@router.get("/{job_id}", responses={200: {"model": JobView}})
+async def get_job(
+    here: Here,
+    principal: Reader,
+    job_id: JobId,
+    wait: Annotated[float, Query(ge=0, le=60, description="seconds to wait for the job's end")] = 0,
+) -> Response:
+    """One job. With `wait` the answer is held until the job is over or the time is up."""
+
+    def look() -> dict[str, Any]:
+        with here.database.read() as session:
+            return jobs.get(session, principal, job_id)
+
+    deadline = monotonic() + wait
+    job = await run_in_threadpool(look)
+    while JobStatus(job["status"]) not in TERMINAL and (left := deadline - monotonic()) > 0:
+        if here.stopping.is_set():
+            break
+        await here.commits.next(min(left, STOPPING_SECONDS))
+        job = await run_in_threadpool(look)
+    return Json(job)
+
+
+@router.get("/{job_id}/result", responses={200: {"model": RunView}, 202: {"model": JobView}})
+def get_result(here: Here, principal: Reader, job_id: JobId) -> Response:
+    """The run's summary: 200 when the job succeeded, 202 while it is not over, 409 when it failed or was cancelled."""
+    with here.database.read() as session:
+        run = jobs.result(session, principal, job_id)
+        return Json(run) if run is not None else Json(jobs.get(session, principal, job_id), 202)
+
+
+@router.post("/{job_id}/cancel", status_code=202, responses={200: {"model": JobView}, 202: {"model": JobView}})
+def cancel_job(here: Here, principal: Submitter, job_id: JobId) -> Response:
+    """A waiting job is cancelled at once, a running one at its next step. 200 when it was cancelled before."""
+    with here.database.write() as session:
+        before = jobs.status(session, principal, job_id)
+        queue.cancel(session, principal, job_id)
+        job = jobs.get(session, principal, job_id)
+    bell.ring(here.settings.run_path)
+    return Json(job, 200 if before is JobStatus.CANCELLED else 202)
+
+
+@router.get("/{job_id}/logs", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+def get_logs(
+    here: Here,
+    principal: Reader,
+    job_id: JobId,
+    offset: Annotated[int, Query(ge=0, lt=2**63, description="bytes to skip")] = 0,
+    attempt: Annotated[int | None, Query(ge=1, lt=2**31, description="the newest when not given")] = None,
+) -> Response:
+    """What the trainer printed, at most 1 MiB at a time; `X-Next-Offset` says where to go on."""
+    with here.database.read() as session:
+        number = jobs.newest_attempt(session, principal, job_id, attempt)
+    part = jobs.LogPart(b"", offset)
+    if number is not None:
+        part = jobs.read_log(here.settings.jobs_path, job_id, number, offset, LOG_BYTES)
+    return Response(
+        part.content, headers={"X-Next-Offset": str(part.next_offset)}, media_type="text/plain; charset=utf-8"
+    )

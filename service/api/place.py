@@ -1,0 +1,32 @@
+"""Where a route finds itself: the settings, the database, the next commit, and whether the service is stopping."""
+
+from dataclasses import dataclass, field
+from threading import Event
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from service.api.measures import Measures
+from service.api.waiting import Commits
+from service.database import Database
+from service.settings import Settings
+
+
+@dataclass(frozen=True)
+class Place:
+    """What all routes of one application share."""
+
+    settings: Settings
+    database: Database
+    commits: Commits
+    measures: Measures
+    # What lasts longer than a moment looks here now and then, and ends its answer.
+    stopping: Event = field(default_factory=Event)
+
+
+async def place(request: Request) -> Place:
+    found: Place = request.app.state.place
+    return found
+
+
+Here = Annotated[Place, Depends(place)]

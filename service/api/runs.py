@@ -1,0 +1,165 @@
+"""Routes for runs and their curves."""
+
+from typing import Annotated, Any
+
+import orjson
+from fastapi import APIRouter, Path, Query, Response
+
+from service import charts, curves, runs
+from service.api import formats
+from service.api.access import Reader
+from service.api.answers import Json, encode
+from service.api.formats import Format, Wanted, Width
+from service.api.listings import Page
+from service.api.place import Here
+from service.api.strict_route import StrictRoute
+from service.api.views import CurveList, RunList, RunView
+from service.curves import Axis, Curve
+from service.errors import NotFound
+from service.ids import ID_PATTERN
+from service.runs import Subject
+from service.states import TERMINAL
+
+router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
+
+RunId = Annotated[str, Path(pattern=ID_PATTERN)]
+MetricName = Annotated[str, Query(pattern=r"^[A-Za-z0-9_./:-]{1,128}$")]
+PointCount = Annotated[int, Query(ge=1, le=10_000, description="the most points of a curve; from 10 on it is kept")]
+Smoothing = Annotated[float, Query(ge=0, le=0.999, description="weight of the moving average; 0 shows y as it is")]
+StepBound = Annotated[int | None, Query(ge=-(2**63), lt=2**63)]
+FIXED = ["id", "name", "status", "user", "project", "created_at", "duration_seconds"]
+CURVE_TABLE = ["metric", "step", "x", "y", "min", "max"]
+
+
+@router.get("", responses={200: {"model": RunList}})
+def list_runs(
+    here: Here,
+    principal: Reader,
+    page: Page,
+    form: Wanted,
+    sort: Annotated[str, Query(max_length=200, description="-created_at, created_at, METRIC.best, METRIC.last")] = (
+        "-created_at"
+    ),
+    width: Width = 120,
+) -> Response:
+    """Runs, newest first or by a metric; as a table with the best value of each metric."""
+    with here.database.read() as session:
+        found = runs.page(session, principal, page.filter, after=page.after, limit=page.fetched, sort=sort)
+    metrics = sorted({metric for run in found for metric in run["metrics"]})
+    headers = [*FIXED, *(f"{metric}.{_shown(found, metric)}" for metric in metrics)]
+    rows = [[*(run[name] for name in FIXED), *(_value(run, metric) for metric in metrics)] for run in found]
+    return formats.listing(found, page.limit, form, headers, rows, width)
+
+
+def _shown(found: list[dict[str, Any]], metric: str) -> str:
+    """What a table shows of a metric: its best value, or its last where no direction is better."""
+    summary = next(run["metrics"][metric] for run in found if metric in run["metrics"])
+    return "last" if summary["direction"] == "none" else "best"
+
+
+def _value(run: dict[str, Any], metric: str) -> formats.Cell:
+    summary = run["metrics"].get(metric)
+    if summary is None:
+        return None
+    value: formats.Cell = summary["last" if summary["direction"] == "none" else "best"]
+    return value
+
+
+@router.get("/{run_id}", responses={200: {"model": RunView}})
+def get_run(here: Here, principal: Reader, run_id: RunId) -> Response:
+    """One run: its parameters, and each of its curves in a few numbers."""
+    with here.database.read() as session:
+        return Json(runs.get(session, principal, run_id))
+
+
+@router.get("/{run_id}/curves", responses={200: {"model": CurveList}})
+def get_curves(
+    here: Here,
+    principal: Reader,
+    run_id: RunId,
+    form: Wanted,
+    metric: Annotated[list[MetricName], Query(min_length=1, max_length=50)],
+    x: Axis = Axis.STEP,
+    points: PointCount = 1000,
+    smooth: Smoothing = 0,
+    from_step: Annotated[StepBound, Query(alias="from", description="first step, included")] = None,
+    to_step: Annotated[StepBound, Query(alias="to", description="last step, included")] = None,
+    width: Width = 100,
+) -> Response:
+    """Curves of a run, of any length, as at most so many points.
+
+    With fewer points than the curve has, each stands for a bucket: `y` is its mean, `min` and `max` are its extremes.
+    The first and the last point, the global extremes and every non-finite value are always among them. With one
+    metric the answer is that curve; `data` lists the curves in every case.
+    """
+    names = list(dict.fromkeys(metric))
+    with here.database.read() as session:
+        [subject] = runs.subjects(session, principal, [run_id])
+        summaries = curves.find(session, [subject.seq], names).get(subject.seq, {})
+        if subject.status in TERMINAL and not all(name in summaries for name in names):
+            raise NotFound("metric")
+        read = {
+            name: curves.read(session, summaries[name], points, from_step, to_step)
+            if name in summaries
+            else Curve.empty()
+            for name in names
+        }
+    if form is Format.TEXT:
+        return formats.text(_chart(subject, read, x, smooth, width))
+    if form is Format.CSV:
+        return formats.table(CURVE_TABLE, _rows(subject, read, x, smooth), form, width)
+    views = [view(name, curve, subject, x, smooth) for name, curve in read.items()]
+    if form is Format.NDJSON:
+        return formats.lines(views)
+    written = [orjson.Fragment(encode(each)) for each in views]
+    if len(views) > 1:
+        return Json({"run_id": run_id, "data": written})
+    curve = views[0] | {"points": orjson.Fragment(encode(views[0]["points"]))}
+    return Json({"run_id": run_id, **curve, "data": [curve]})
+
+
+def view(metric: str, curve: Curve, subject: Subject, axis: Axis, smoothing: float) -> dict[str, Any]:
+    """What users see of a curve: columns of the same length."""
+    return {
+        "metric": metric,
+        "x": axis.value,
+        "count": curve.count,
+        "downsampled": curve.downsampled,
+        "points": columns(curve, curves.along(axis, curve.step, curve.time, subject.plan), smoothed(curve, smoothing)),
+    }
+
+
+def columns(curve: Curve, x: Any, y: Any) -> dict[str, Any]:
+    return {"x": x, "y": y, "step": curve.step, "min": curve.min, "max": curve.max}
+
+
+def smoothed(curve: Curve, weight: float) -> Any:
+    return curves.smooth(curve.value, weight, curve.weight > 0)
+
+
+def _rows(subject: Subject, read: dict[str, Curve], axis: Axis, smoothing: float) -> formats.Rows:
+    rows: list[tuple[formats.Cell, ...]] = []
+    for name, curve in read.items():
+        x, y = curves.along(axis, curve.step, curve.time, subject.plan), smoothed(curve, smoothing)
+        table = (column.tolist() for column in (curve.step, x, y, curve.min, curve.max))
+        rows += [(name, *row) for row in zip(*table, strict=True)]
+    return rows
+
+
+def _chart(subject: Subject, read: dict[str, Curve], axis: Axis, smoothing: float, width: int) -> str:
+    lines = [
+        charts.Line(name, curves.along(axis, curve.step, curve.time, subject.plan), smoothed(curve, smoothing))
+        for name, curve in read.items()
+    ]
+    headers = ["metric", "points", "first", "last", "min", "max"]
+    rows = [_summary_row(name, curve) for name, curve in read.items()]
+    drawn = charts.line_chart(lines, width, title=subject.name, x_label=axis.value, y_label=", ".join(read))
+    return f"{drawn}\n{charts.table(headers, rows, width)}"
+
+
+def _summary_row(name: str, curve: Curve) -> list[formats.Cell]:
+    if curve.count == 0:
+        return [name, 0, None, None, None, None]
+    finite = curve.min[curve.weight > 0], curve.max[curve.weight > 0]
+    low, high = (float(finite[0].min()), float(finite[1].max())) if len(finite[0]) else (None, None)
+    return [name, curve.count, float(curve.value[0]), float(curve.value[-1]), low, high]

@@ -1,0 +1,205 @@
+"""What answers look like, for the documentation and the test that holds answers against it."""
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.plan import Plan
+from service.spec import JobSpec
+
+
+class View(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Reason(View):
+    code: str
+    message: str
+    since: str
+
+
+class Progress(View):
+    step: int
+    total_steps: int
+    epoch: float
+    samples: int
+    samples_per_second: float | None
+    eta_seconds: float | None
+
+
+class JobError(View):
+    code: str
+    message: str
+    exit_code: int | None
+    signal: int | None
+
+
+class Warn(View):
+    code: str
+    param: str
+    message: str
+
+
+class JobView(View):
+    id: str
+    object: str
+    name: str
+    project: str
+    user: str
+    status: str
+    status_reason: Reason
+    spec: JobSpec
+    plan: Plan
+    warnings: list[Warn]
+    tags: dict[str, str]
+    priority: int
+    attempt: int
+    progress: Progress | None
+    retry_of: str | None
+    study_id: str | None
+    error: JobError | None
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class JobList(View):
+    data: list[JobView]
+    has_more: bool
+    next_after: str | None
+
+
+class DryRun(View):
+    """What a submission would create."""
+
+    spec: JobSpec
+    plan: Plan
+    warnings: list[Warn]
+
+
+Number = float | str | None
+
+
+class Metric(View):
+    """A curve in a few numbers; NaN and infinities are the words "NaN", "Infinity" and "-Infinity"."""
+
+    count: int
+    first: Number
+    last: Number
+    last_step: int
+    min: Number
+    min_step: int | None
+    max: Number
+    max_step: int | None
+    best: Number
+    best_step: int | None
+    direction: str
+
+
+class RunView(View):
+    id: str
+    object: str
+    job_id: str | None
+    name: str
+    project: str
+    user: str
+    status: str
+    parameters: dict[str, Any]
+    tags: dict[str, str]
+    metrics: dict[str, Metric]
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    duration_seconds: float | None = Field(description="time spent training, without waiting")
+
+
+class RunList(View):
+    data: list[RunView]
+    has_more: bool
+    next_after: str | None
+
+
+class Points(View):
+    """Columns of the same length. With fewer points than the curve has, each is a bucket: `y` is its mean."""
+
+    x: list[Number]
+    y: list[Number]
+    step: list[int]
+    min: list[Number]
+    max: list[Number]
+
+
+class CurveView(View):
+    metric: str
+    x: str
+    count: int
+    downsampled: bool
+    points: Points
+
+
+class CurveList(View):
+    """One curve for each metric asked for. With one metric, the curve's fields stand beside `data` too."""
+
+    model_config = ConfigDict(extra="allow")
+    run_id: str
+    data: list[CurveView]
+
+
+class Summary(View):
+    last: Number
+    best: Number
+    best_at: Number
+    tail_mean: Number
+    area: Number
+    to_target: Number
+
+
+class ComparedRun(View):
+    run_id: str
+    name: str
+    parameters: dict[str, Any]
+    curve: CurveView | None
+    summary: Summary | None
+    rank: int | None
+
+
+class Note(View):
+    code: str
+    message: str
+
+
+class ComparisonView(View):
+    metric: str
+    direction: str
+    x: str
+    differing_parameters: list[str]
+    runs: list[ComparedRun]
+    warnings: list[Note]
+
+
+class DatasetVersion(View):
+    version: int
+    format: str
+    task: str
+    rows: int
+    columns: list[dict[str, Any]]
+    target: str
+    classes: list[dict[str, Any]] | None
+    sha256: str
+    bytes: int
+    owner: str | None
+    created_at: str
+
+
+class DatasetView(DatasetVersion):
+    """The newest version, and all versions."""
+
+    name: str
+    description: str
+    versions: list[DatasetVersion] = []
+
+
+class DatasetList(View):
+    data: list[DatasetView]
+    has_more: bool
+    next_after: str | None

@@ -1,0 +1,25 @@
+"""The curve store: append, cut back, summarise and read curves of any length in milliseconds."""
+
+from service.curves.appending import Batch, PositionMismatch, append, append_all
+from service.curves.axes import Axis, along
+from service.curves.cutting import cut
+from service.curves.reading import Curve, read
+from service.curves.smoothing import smooth
+from service.curves.summaries import Summary, direction, find, summaries
+
+__all__ = [
+    "Axis",
+    "Batch",
+    "Curve",
+    "PositionMismatch",
+    "Summary",
+    "along",
+    "append",
+    "append_all",
+    "cut",
+    "direction",
+    "find",
+    "read",
+    "smooth",
+    "summaries",
+]

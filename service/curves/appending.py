@@ -1,0 +1,104 @@
+"""Adding points to the ends of curves: points, rollups and summaries together."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import chain, repeat
+from typing import Any
+
+import numpy as np
+from sqlalchemy.orm import Session
+
+from service.curves import rollups, stored
+from service.curves.rollups import Floats, Integers
+from service.curves.statements import write
+from service.curves.summaries import Summary, direction, find
+from service.errors import ServiceError
+
+INSERT_SERIES = "INSERT INTO series (run, name, direction, count, non_finite) VALUES (?, ?, ?, 0, 0)"
+INSERT_POINTS = "INSERT INTO points (series, position, step, value, time) VALUES (?, ?, ?, ?, ?)"
+
+
+class PositionMismatch(ServiceError):
+    """An append that does not begin where the curve ends: a stale writer, or a bug. Nothing was written."""
+
+    def __init__(self, metric: str, expected: int, count: int) -> None:
+        super().__init__(f"points for {metric} begin at position {expected}, but the curve holds {count}")
+        self.metric, self.expected, self.count = metric, expected, count
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """New points of one metric, in order of logging; `position` is where the writer believes the curve ends.
+
+    steps, values, times: shape (n,) each; times in seconds of active training. Values may be NaN or infinite.
+    """
+
+    metric: str
+    position: int
+    steps: Integers
+    values: Floats
+    times: Floats
+
+
+def append(
+    session: Session, run_seq: int, metric: str, expected_position: int, steps: Integers, values: Floats, times: Floats
+) -> None:
+    """Adds points to the end of one curve: `append_all` with a single batch."""
+    append_all(session, run_seq, [Batch(metric, expected_position, steps, values, times)])
+
+
+def append_all(session: Session, run_seq: int, batches: Iterable[Batch]) -> None:
+    """Adds points to the ends of several curves of a run, each named once: five statements however many they are.
+
+    A curve that is not there yet begins. Raises PositionMismatch, and has then written nothing.
+    """
+    batches = [batch for batch in batches if len(batch.steps)]
+    before = _begun(session, run_seq, batches)
+    tails = stored.tails(session, [(before[batch.metric].series, batch.position) for batch in batches])
+    rows: list[Iterable[tuple[Any, ...]]] = []
+    summaries: list[tuple[Any, ...]] = []
+    renewed: dict[int, rollups.Renewed] = {}
+    for batch in batches:
+        summary = before[batch.metric]
+        positions = np.arange(batch.position, batch.position + len(batch.steps))
+        points = stored.Points(positions, batch.steps, batch.values, batch.times)
+        renewed[summary.series] = rollups.extend(batch.position, tails[summary.series], rollups.of_points(*points))
+        rows.append(_rows(summary.series, points))
+        summaries.append(_summary_row(summary, batch, rollups.whole(renewed[summary.series])))
+    write(session, INSERT_POINTS, chain.from_iterable(rows))
+    stored.store_records(session, renewed)
+    write(session, stored.UPDATE_SERIES, summaries)
+
+
+def _begun(session: Session, run_seq: int, batches: list[Batch]) -> dict[str, Summary]:
+    """The series that the batches continue, by metric, after a check of their positions."""
+    metrics = [batch.metric for batch in batches]
+    found = find(session, [run_seq], metrics).get(run_seq, {})
+    for batch in batches:
+        count = found[batch.metric].count if batch.metric in found else 0
+        if count != batch.position:
+            raise PositionMismatch(batch.metric, batch.position, count)
+    new = [metric for metric in metrics if metric not in found]
+    write(session, INSERT_SERIES, [(run_seq, metric, direction(metric).value) for metric in new])
+    return found | find(session, [run_seq], new).get(run_seq, {})
+
+
+def _rows(series: int, points: stored.Points) -> Iterable[tuple[Any, ...]]:
+    positions, steps, values, times = (column.tolist() for column in points)
+    if np.isnan(points.values).any():
+        values = [stored.nullable(value) for value in values]
+    return zip(repeat(series, len(positions)), positions, steps, values, times, strict=True)
+
+
+def _summary_row(before: Summary, batch: Batch, whole: rollups.Record) -> tuple[Any, ...]:
+    def extreme_step(name: str, earlier: int | None) -> int | None:
+        position = int(whole[f"{name}_position"])
+        within = batch.position <= position < rollups.NOWHERE
+        return int(batch.steps[position - batch.position]) if within else earlier
+
+    first = (float(batch.values[0]), int(batch.steps[0]))
+    if before.first is not None and before.first_step is not None:
+        first = (before.first, before.first_step)
+    last = (float(batch.values[-1]), int(batch.steps[-1]))
+    extremes = extreme_step("min", before.min_step), extreme_step("max", before.max_step)
+    return stored.summary_row(before.series, whole, first, last, *extremes)

@@ -1,0 +1,157 @@
+"""Stored points and rollups as arrays, and arrays as rows to store."""
+
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from sqlalchemy.orm import Session
+
+from service.curves import rollups
+from service.curves.rollups import Floats, Integers, Record, Records
+from service.curves.statements import marks, parts, rows, write
+
+STORE_BLOCK = (
+    "INSERT INTO rollups (series, level, block, data) VALUES (?, ?, ?, ?) "
+    "ON CONFLICT (series, level, block) DO UPDATE SET data = excluded.data"
+)
+UPDATE_SERIES = (
+    "UPDATE series SET count = ?, non_finite = ?, first = ?, first_step = ?, last = ?, last_step = ?, "
+    "min = ?, min_step = ?, max = ?, max_step = ? WHERE id = ?"
+)
+
+
+class Points(NamedTuple):
+    """Points in order of logging: shape (n,) each, times in seconds of active training."""
+
+    positions: Integers
+    steps: Integers
+    values: Floats
+    times: Floats
+
+    @classmethod
+    def of_rows(cls, found: Sequence[tuple[int, int, float | None, float]]) -> "Points":
+        """From rows of (position, step, value, time), where a NULL value is NaN."""
+        positions, steps, values, times = zip(*found, strict=True) if found else ((), (), (), ())
+        return cls(
+            np.array(positions, np.int64),
+            np.array(steps, np.int64),
+            np.array(values, np.float64),  # None becomes NaN
+            np.array(times, np.float64),
+        )
+
+    @classmethod
+    def joined(cls, parts: Iterable["Points"]) -> "Points":
+        """Behind one another."""
+        columns = zip(NO_POINTS, *parts, strict=True)
+        return cls._make(np.concatenate(column) for column in columns)
+
+    def where(self, wanted: NDArray[Any]) -> "Points":
+        """Those that a mask or indices choose."""
+        return Points._make(column[wanted] for column in self)
+
+    def head(self, most: int) -> "Points":
+        """The first ones, at most so many."""
+        return Points._make(column[:most] for column in self)
+
+
+NO_POINTS = Points.of_rows([])
+
+
+def points(session: Session, series: int, start: int, stop: int) -> Points:
+    """From position `start` to before `stop`."""
+    return Points.of_rows(
+        rows(
+            session,
+            "SELECT position, step, value, time FROM points WHERE series = ? AND position >= ? AND position < ? "
+            "ORDER BY position",
+            (series, start, stop),
+        )
+    )
+
+
+def points_at(session: Session, series: int, positions: Sequence[int]) -> Points:
+    """The points at these positions that there are, in order of position."""
+    found = rows(
+        session,
+        f"SELECT position, step, value, time FROM points WHERE series = ? AND position IN ({marks(positions)}) "  # noqa: S608
+        "ORDER BY position",
+        (series, *positions),
+    )
+    return Points.of_rows(found)
+
+
+def records(session: Session, series: int, level: int, start: int, stop: int) -> Records:
+    """The rollups of a level from index `start` to before `stop`, or to the last one there is."""
+    first = start // rollups.BLOCK
+    found = rows(
+        session,
+        "SELECT data FROM rollups WHERE series = ? AND level = ? AND block BETWEEN ? AND ? ORDER BY block",
+        (series, level, first, (stop - 1) // rollups.BLOCK),
+    )
+    skipped = first * rollups.BLOCK
+    return rollups.join([data for (data,) in found])[start - skipped : stop - skipped]
+
+
+def tails(session: Session, ends: Sequence[tuple[int, int]]) -> dict[int, dict[int, Records]]:
+    """The blocks that the next point changes, for several (series, count): {series: {level: records}}."""
+    wanted = [
+        (series, level, rollups.tail_block(count, level))
+        for series, count in ends
+        if count
+        for level in range(1, rollups.top(count) + 1)
+    ]
+    found: dict[int, dict[int, Records]] = {series: {} for series, _ in ends}
+    for some in parts(wanted):
+        places = ", ".join(["(?, ?, ?)"] * len(some))
+        statement = f"SELECT series, level, data FROM rollups WHERE (series, level, block) IN (VALUES {places})"  # noqa: S608
+        for series, level, data in rows(session, statement, [value for place in some for value in place]):
+            found[series][level] = rollups.join([data])
+    return found
+
+
+def store_records(session: Session, renewed: dict[int, rollups.Renewed]) -> None:
+    """Writes blocks of several series, in the place of those that are there: {series: what `extend` returned}."""
+    write(
+        session,
+        STORE_BLOCK,
+        [
+            (series, level, block, data)
+            for series, levels in renewed.items()
+            for level, (first, changed) in levels.items()
+            for block, data in rollups.blocks(first, changed)
+        ],
+    )
+
+
+def summary_row(
+    series: int,
+    whole: Record,
+    first: tuple[float, int],
+    last: tuple[float, int],
+    min_step: int | None,
+    max_step: int | None,
+) -> tuple[Any, ...]:
+    """The parameters of UPDATE_SERIES.
+
+    whole: the curve as one record. first, last: value and step. min_step, max_step: None when no value is finite.
+    """
+    return (
+        int(whole["count"]),
+        sum(int(whole[kind]) for kind in rollups.NON_FINITE),
+        nullable(first[0]),
+        first[1],
+        nullable(last[0]),
+        last[1],
+        None if min_step is None else float(whole["min"]),
+        min_step,
+        None if max_step is None else float(whole["max"]),
+        max_step,
+        series,
+    )
+
+
+def nullable(value: float) -> float | None:
+    """What is stored for a value: NULL stands for NaN."""
+    return None if math.isnan(value) else value

@@ -1,0 +1,411 @@
+"""The command line against a real service: what it prints, and what it exits with."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from service.cli import spec_file
+from service.cli.screen import WrongUse
+from service.client import Client, Problem, Unreachable
+
+TRAINBOX = [sys.executable, "-m", "service.cli"]
+START_SECONDS = 60
+SHORT = {"task": "classification", "dataset": "iris", "hyperparameters": {"max_steps": 20}}
+ENDLESS = {"task": "classification", "dataset": "digits", "hyperparameters": {"max_steps": 100_000_000}}
+DIVERGING = {
+    "task": "regression",
+    "dataset": "diabetes",
+    "model": {"type": "linear"},
+    "hyperparameters": {"optimizer": "sgd", "learning_rate": 100.0, "max_steps": 2000},
+}
+
+
+class Box:
+    """A service of its own, and the environment in which the command line finds it."""
+
+    def __init__(self, home: Path, process: subprocess.Popen[str]) -> None:
+        self.home, self.process = home, process
+        self.said: list[str] = []
+        assert process.stdout is not None
+        for line in process.stdout:
+            self.said.append(line.rstrip("\n"))
+            if line.startswith("ready"):
+                break
+        else:
+            raise AssertionError("the service did not start")
+        address = next(line.split()[1] for line in self.said if "address" in line)
+        self.environment = environment(home) | {"TRAINBOX_URL": address}
+
+    def __call__(self, *arguments: str, code: int = 0, given: str | None = None, **more: str) -> str:
+        """What a command prints on standard output, or on standard error when it is to end with another code than 0."""
+        done = subprocess.run(
+            [*TRAINBOX, *arguments],
+            env=self.environment | more,
+            input=given,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout if code == 0 else done.stdout + done.stderr
+
+    def submit(self, spec: dict[str, Any], *arguments: str) -> str:
+        return str(json.loads(self("submit", "-", "--json", *arguments, given=json.dumps(spec)))["id"])
+
+    def parts(self) -> dict[str, psutil.Process]:
+        """The processes that `serve` started, by name."""
+        found = {}
+        for child in psutil.Process(self.process.pid).children():
+            command = child.cmdline()
+            found["worker" if "workers" in command else "api" if "api" in command else "unknown"] = child
+        return found
+
+
+def environment(home: Path) -> dict[str, str]:
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("TRAINBOX_")}
+    return inherited | {"TRAINBOX_HOME": str(home), "TRAINBOX_PORT": "0", "TRAINBOX_STOP_SECONDS": "5"}
+
+
+@contextmanager
+def serving(home: Path) -> Iterator[Box]:
+    with (home.parent / f"{home.name}.log").open("w") as log:
+        process = subprocess.Popen(
+            [*TRAINBOX, "serve"], env=environment(home), stdout=subprocess.PIPE, stderr=log, text=True
+        )
+    watchdog = threading.Timer(START_SECONDS, process.kill)
+    watchdog.start()
+    try:
+        box = Box(home, process)
+        watchdog.cancel()
+        yield box
+    finally:
+        watchdog.cancel()
+        process.terminate()
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    with serving(tmp_path_factory.mktemp("box") / "home") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def finished(box: Box) -> str:
+    """The id of a job that has succeeded."""
+    return str(json.loads(box("submit", "-", "--wait", "--json", given=json.dumps(SHORT)))["id"])
+
+
+def until(condition: Callable[[], Any], seconds: float = 30) -> Any:
+    end = time.monotonic() + seconds
+    while not (found := condition()):
+        assert time.monotonic() < end, "it did not come to that"
+        time.sleep(0.05)
+    return found
+
+
+def test_the_first_start_shows_the_token_once_and_keeps_it_for_its_user_alone(box: Box) -> None:
+    token = box.home / "admin.token"
+    assert token.read_text().strip() in "\n".join(box.said)
+    assert token.stat().st_mode & 0o077 == 0
+
+
+def test_a_dry_run_tells_the_plan_and_creates_nothing(box: Box) -> None:
+    said = box("submit", "-", "--dry-run", given=json.dumps(SHORT))
+    assert "20 steps" in said
+    assert "120 samples to train on, 30 held back" in said
+    assert "warning: validation.fraction" in said
+
+
+def test_submit_and_wait_follows_the_job_to_its_end(box: Box) -> None:
+    said = box("submit", "-", "--wait", "--set", "name=short one", given=json.dumps(SHORT))
+    lines = said.splitlines()
+    assert "short one" in lines[0]
+    assert "succeeded" in lines[-1]
+    assert "step 20/20" in lines[-1]
+    assert "train_loss" in lines[-1]
+
+
+def test_a_yaml_spec_may_write_numbers_as_people_do(box: Box, tmp_path: Path) -> None:
+    spec = tmp_path / "spec.yaml"
+    spec.write_text("task: classification\ndataset: iris\nhyperparameters: {learning_rate: 1e-2, max_steps: 3}\n")
+    answer = json.loads(box("submit", str(spec), "--dry-run", "--json", "--set", "hyperparameters.seed=7"))
+    assert answer["spec"]["hyperparameters"]["learning_rate"] == 0.01
+    assert answer["spec"]["hyperparameters"]["seed"] == 7
+
+
+def test_every_wrong_field_has_a_line_of_its_own(box: Box) -> None:
+    wrong = SHORT | {"hyperparameters": {"learning_rat": 0.1, "batch_size": 0}, "dataset": "irises"}
+    said = box("submit", "-", code=2, given=json.dumps(wrong))
+    for param in ("hyperparameters.learning_rat", "hyperparameters.batch_size", "dataset"):
+        assert re.search(rf"^{re.escape(param)}: ", said, re.MULTILINE), said
+    assert "did you mean learning_rate?" in said
+
+
+def test_a_failed_job_is_exit_code_1(box: Box) -> None:
+    said = box("submit", "-", "--wait", code=1, given=json.dumps(DIVERGING))
+    assert "failed" in said
+    job = json.loads(box("jobs", "--status", "failed", "--json"))["data"][0]
+    assert job["error"]["code"] == "non_finite"
+    assert "non_finite" in box("show", job["id"])
+
+
+def test_the_list_has_a_line_a_job_with_its_loss(box: Box, finished: str) -> None:
+    lines = box("jobs").splitlines()
+    assert lines[0].split() == ["id", "name", "status", "user", "step", "train_loss", "age"]
+    line = next(line for line in lines if line.startswith(finished))
+    assert "20/20" in line
+    assert re.search(r"\d\.\d+", line)
+    assert finished not in box("jobs", "--status", "running")
+    assert json.loads(box("jobs", "--user", "nobody", "--json"))["data"] == []
+
+
+def test_an_id_may_be_cut_while_one_job_alone_begins_so(box: Box, finished: str) -> None:
+    cut = finished[:-1]
+    assert json.loads(box("show", cut, "--json"))["id"] == finished
+    box.submit(SHORT)
+    said = box("show", finished[0], code=2)
+    assert finished in said
+    assert "no job" in box("show", "zzzz", code=2)
+
+
+def test_show_tells_plan_metrics_and_warnings(box: Box, finished: str) -> None:
+    said = box("show", finished)
+    for word in ("succeeded", "20 steps", "train_loss", "val_accuracy", "warning:"):
+        assert word in said
+
+
+def test_watch_follows_several_jobs(box: Box) -> None:
+    ids = [box.submit(SHORT), box.submit(SHORT)]
+    said = box("watch", *ids)
+    assert all(re.search(rf"^{job}  succeeded", said, re.MULTILINE) for job in ids)
+    last = json.loads(box("watch", ids[0], "--json").splitlines()[-1])
+    assert last["status"] == "succeeded"
+    assert last["metrics"]["val_accuracy"] >= 0
+
+
+def test_logs_are_followed_to_the_end_of_the_job(box: Box) -> None:
+    job = box.submit(SHORT)
+    followed = box("logs", job, "--follow")
+    assert followed
+    assert box("logs", job) == followed
+
+
+def test_a_curve_is_drawn_or_given_as_data(box: Box, finished: str) -> None:
+    drawn = box("curve", finished, "--width", "80")
+    assert "train_loss" in drawn
+    assert max(map(len, drawn.splitlines())) <= 80
+    assert len(box("curve", finished, "--csv").splitlines()) == 21
+    points = json.loads(box("curve", finished, "--metric", "train_loss", "--json"))
+    assert points["count"] == 20
+
+
+def test_runs_are_compared_as_table_and_chart(box: Box, finished: str) -> None:
+    other = box.submit(SHORT, "--set", "hyperparameters.learning_rate=0.01")
+    box("watch", other)
+    said = box("compare", finished, other, "--width", "100")
+    assert "hyperparameters.learning_rate" in said
+    answer = json.loads(box("compare", finished, other, "--x", "samples", "--target", "0.9", "--json"))
+    assert {run["run_id"] for run in answer["runs"]} == {finished, other}
+    assert "give the ids of two runs" in box("compare", finished, finished, code=2)
+
+
+def test_a_running_job_is_cancelled(box: Box) -> None:
+    job = box.submit(ENDLESS)
+    until(lambda: json.loads(box("show", job, "--json"))["status"] == "running")
+    assert "asked to stop" in box("cancel", job)
+    said = box("watch", job, code=1)
+    assert "cancelled" in said
+    assert "cannot become" in box("cancel", job.replace(job, box.submit(SHORT, "--wait")), code=2)
+
+
+def test_data_sets_are_listed_and_shown(box: Box) -> None:
+    assert re.search(r"^digits +classification +1797", box("datasets"), re.MULTILINE)
+    said = box("datasets", "diabetes")
+    assert "regression" in said
+    assert "442" in said
+    assert "no such data set" in box("datasets", "nothing", code=2)
+
+
+def test_tokens_are_created_used_and_revoked(box: Box) -> None:
+    made = json.loads(
+        box("token", "create", "alice", "--create-user", "--scope", "read", "--expires-in", "1", "--json")
+    )
+    alice = {"TRAINBOX_TOKEN": made["token"]}
+    assert "no jobs" in box("jobs", "--user", "alice", **alice)
+    assert "scope" in box("submit", "-", code=2, given=json.dumps(SHORT), **alice)
+    assert "alice" in box("token", "list")
+    assert made["token"] not in box("token", "list")
+    box("token", "revoke", made["id"])
+    assert "TRAINBOX_TOKEN" in box("jobs", code=2, **alice)
+    assert "user" in box("token", "create", "nobody-yet", code=2)
+
+
+def test_nobody_at_the_address_is_exit_code_3(box: Box) -> None:
+    assert "trainbox serve" in box("jobs", code=3, TRAINBOX_URL="http://127.0.0.1:9")
+
+
+def test_wrong_use_is_exit_code_2(box: Box, tmp_path: Path) -> None:
+    box("jobs", "--nonsense", code=2)
+    box("submit", str(tmp_path / "missing.json"), code=2)
+    box("jobs", code=2, TRAINBOX_URL="ftp://127.0.0.1")
+    assert "TRAINBOX_PORT" in box("serve", code=2, TRAINBOX_PORT="many")
+    assert "--allow-remote" in box("serve", "--host", "0.0.0.0", code=2, TRAINBOX_HOME=str(tmp_path / "other"))
+
+
+def test_the_doctor_finds_a_running_service_well(box: Box) -> None:
+    found = {check["name"]: check for check in json.loads(box("doctor", "--json"))}
+    for name in ("python", "torch", "home", "database", "service", "worker"):
+        assert found[name]["verdict"] == "ok", found[name]
+
+
+def test_the_doctor_names_what_is_wrong_and_exits_with_1(box: Box, tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    home.mkdir(mode=0o755)
+    (home / "trainbox.db").write_bytes(b"not a database" * 1000)
+    said = box("doctor", code=1, TRAINBOX_HOME=str(home))
+    assert f"chmod go-rwx {home}" in said
+    assert "damaged" in said
+
+
+def test_a_second_serve_names_the_first_and_leaves_it_alone(box: Box) -> None:
+    said = box("serve", code=1)
+    assert str(box.process.pid) in said
+    assert "ok" in box("doctor")
+
+
+def test_a_part_that_dies_is_started_again_and_serve_says_why(tmp_path: Path) -> None:
+    with serving(tmp_path / "home") as box:
+        api = box.parts()["api"]
+        api.kill()
+        until(lambda: "api" in box.parts() and box.parts()["api"].pid != api.pid)
+        log = (tmp_path / "home.log").read_text()
+        assert "SIGKILL" in log
+        until(lambda: subprocess.run([*TRAINBOX, "jobs"], env=box.environment, capture_output=True).returncode == 0)
+        box.process.terminate()
+        assert box.process.wait(30) == 0
+
+
+def test_no_part_outlives_a_killed_serve(tmp_path: Path) -> None:
+    with serving(tmp_path / "home") as box:
+        job = box.submit(ENDLESS)
+        until(lambda: json.loads(box("show", job, "--json"))["status"] == "running")
+        descendants = psutil.Process(box.process.pid).children(recursive=True)
+        assert len(descendants) >= 4
+        box.process.kill()
+        _, alive = psutil.wait_procs(descendants, timeout=20)
+        assert not alive
+
+
+def test_serve_gives_up_on_a_part_that_never_starts(tmp_path: Path) -> None:
+    from service.cli import supervisor
+
+    broken = supervisor.Child("the part", [sys.executable, "-c", "import sys; sys.exit(2)"])
+    began = time.monotonic()
+    assert supervisor.run([broken], 5, lambda: None) == 1
+    assert time.monotonic() - began < 5
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    script = (
+        "import sys\n"
+        "from service.cli import supervisor\n"
+        "stubborn = 'import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); '\n"
+        "stubborn += 'print(1, flush=True); time.sleep(60)'\n"
+        "sys.exit(supervisor.run([supervisor.Child('it', [sys.executable, '-c', stubborn])], 60, lambda: None))\n"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "1\n"
+    process.send_signal(signal.SIGTERM)
+    with pytest.raises(subprocess.TimeoutExpired):
+        process.wait(0.5)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=10)
+    assert process.returncode is not None
+
+
+class Answering(BaseHTTPRequestHandler):
+    """Answers every request as told by its path: /STATUS/kind."""
+
+    def do_GET(self) -> None:
+        _, status, kind = self.path.split("/")
+        problem: dict[str, Any] = {"title": "Unprocessable", "status": 422, "detail": "2 problems"}
+        problem["errors"] = [{"param": "a.b", "code": "c", "message": "m", "hint": "h"}]
+        body = json.dumps(problem) if kind == "problem" else "<html>"
+        self.send_response(int(status))
+        self.end_headers()
+        self.wfile.write(body.encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def answering() -> Iterator[str]:
+    with HTTPServer(("127.0.0.1", 0), Answering) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_an_error_answer_becomes_an_exception_with_all_its_facts(answering: str) -> None:
+    with Client(answering, None) as client, pytest.raises(Problem) as caught:
+        client.get("/422/problem")
+    problem = caught.value
+    assert (problem.status, problem.title, problem.detail) == (422, "Unprocessable", "2 problems")
+    assert [(error.param, error.hint) for error in problem.errors] == [("a.b", "h")]
+
+
+def test_an_error_that_something_in_between_wrote_is_a_problem_too(answering: str) -> None:
+    with Client(answering, None) as client, pytest.raises(Problem) as caught:
+        client.get("/502/page")
+    assert caught.value.status == 502
+
+
+def test_a_client_that_meets_nobody_says_where_it_looked() -> None:
+    with Client("http://127.0.0.1:9", None, patience_seconds=0) as client, pytest.raises(Unreachable) as caught:
+        client.get("/healthz")
+    assert "http://127.0.0.1:9" in str(caught.value)
+
+
+def test_values_set_on_the_command_line_are_json_or_else_texts() -> None:
+    spec: dict[str, Any] = {"hyperparameters": {"seed": 1}}
+    spec_file.put(spec, ["hyperparameters.seed=2", "model.hidden_sizes=[8, 4]", "name=two words", "tags.a=x=y"])
+    assert spec == {
+        "hyperparameters": {"seed": 2},
+        "model": {"hidden_sizes": [8, 4]},
+        "name": "two words",
+        "tags": {"a": "x=y"},
+    }
+    for wrong in ("seed", ".seed=1", "name.first=x"):
+        with pytest.raises(WrongUse):
+            spec_file.put(spec, [wrong])
+
+
+@pytest.mark.parametrize("text", ["a: 1\na: 2\n", "- 1\n", "a: [", "\x00"])
+def test_a_spec_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "spec.yaml"
+    path.write_text(text)
+    with pytest.raises(WrongUse):
+        spec_file.read(str(path))

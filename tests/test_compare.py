@@ -1,0 +1,225 @@
+"""Comparing runs: what differs, who is best, and what the reader must know to believe it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, strategies as st
+
+from service.compare import Comparison, Entry, compare, differing_parameters, mean_height, ranked, tail_mean
+from service.curves import Curve, Summary, direction
+from service.curves.axes import Axis
+from service.curves.rollups import Floats
+from service.states import Direction
+
+
+def curve_of(values: Floats) -> Curve:
+    steps = np.arange(1, len(values) + 1)
+    weight = np.isfinite(values).astype(np.int64)
+    return Curve(steps, steps.astype(np.float64), values, values, values, weight, len(values), downsampled=False)
+
+
+def entry_of(
+    run_id: str, values: list[float], metric: str = "val_loss", parameters: dict[str, Any] | None = None, **facts: Any
+) -> Entry:
+    """A run that logged these values at the steps 1, 2, 3 and so on."""
+    array = np.array(values, np.float64)
+    places = np.flatnonzero(np.isfinite(array))
+    low, high = (int(places[pick(array[places])]) if len(places) else None for pick in (np.argmin, np.argmax))
+    summary = Summary(
+        1, 1, metric, direction(metric), len(values), len(values) - len(places), values[0], 1, values[-1], len(values),
+        None if low is None else values[low], None if low is None else low + 1,
+        None if high is None else values[high], None if high is None else high + 1,
+    )  # fmt: skip
+    curve = curve_of(array)
+    return Entry(run_id, f"run {run_id}", parameters or {}, {metric}, summary, curve, curve.step, **facts)
+
+
+def codes(comparison: Comparison) -> list[str]:
+    return [warning["code"] for warning in comparison.warnings]
+
+
+def test_runs_are_ranked_by_their_best_value_in_the_order_given() -> None:
+    entries = [entry_of("a", [3, 2, 2.5]), entry_of("b", [3, 1, 4]), entry_of("c", [9, 2]), entry_of("d", [5])]
+    comparison = compare("val_loss", Axis.STEP, entries)
+    assert [(run.run_id, run.rank) for run in comparison.runs] == [("a", 2), ("b", 1), ("c", 2), ("d", 4)]
+    assert (comparison.metric, comparison.direction, comparison.x) == ("val_loss", Direction.MIN, Axis.STEP)
+    worst_first = compare(
+        "val_accuracy", Axis.STEP, [entry_of(e.run_id, list(e.curve.value), "val_accuracy") for e in entries if e.curve]
+    )
+    assert [run.rank for run in worst_first.runs] == [4, 3, 1, 2]
+
+
+def test_a_run_of_nan_alone_or_without_the_metric_comes_last() -> None:
+    entries = [entry_of("a", [np.nan, np.nan]), entry_of("b", [7.0]), Entry("c", "run c", {}, {"train_loss"})]
+    comparison = compare("val_loss", Axis.STEP, entries)
+    assert [run.rank for run in comparison.runs] == [2, 1, 2]
+    nan, _, missing = comparison.runs
+    assert (missing.curve, missing.summary, missing.x, missing.y) == (None, None, None, None)
+    assert nan.summary is not None
+    assert np.isnan(nan.summary.last or 0)
+    assert nan.summary.best is nan.summary.best_at is nan.summary.tail_mean is nan.summary.area is None
+    assert codes(comparison) == ["runs_without_metric", "non_finite_values"]
+    assert comparison.warnings[0]["message"] == "1 of 3 runs have no val_loss: c"
+
+
+def test_a_metric_without_a_direction_is_not_ranked() -> None:
+    comparison = compare(
+        "grad_norm", Axis.STEP, [entry_of("a", [1.0], "grad_norm"), entry_of("b", [2.0], "grad_norm")], target=1.5
+    )
+    assert [run.rank for run in comparison.runs] == [None, None]
+    assert comparison.runs[0].summary is not None
+    assert comparison.runs[0].summary.to_target is comparison.runs[0].summary.best is None
+    assert codes(comparison) == ["no_direction"]
+    assert ranked([None, None], Direction.MIN) == [None, None]
+
+
+def test_the_summary_is_in_the_units_of_the_metric_and_of_x() -> None:
+    entry = entry_of("a", [4.0, 3.0, 1.0, 2.0, *[2.5] * 17])
+    assert entry.curve is not None
+    entry = Entry("a", "a", {}, {"val_loss"}, entry.summary, entry.curve, entry.curve.step * 64)
+    [run] = compare("val_loss", Axis.SAMPLES, [entry], target=3.0).runs
+    assert run.summary is not None
+    assert run.summary.last == 2.5
+    assert (run.summary.best, run.summary.best_at) == (1.0, 3 * 64)
+    assert run.summary.to_target == 2 * 64
+    assert run.summary.tail_mean == 2.5
+    assert run.summary.area == pytest.approx((3.5 + 2 + 1.5 + 2.25 + 2.5 * 16) / 20)
+    never = compare("val_loss", Axis.SAMPLES, [entry], target=0.5).runs[0].summary
+    assert never is not None
+    assert never.to_target is None
+
+
+def test_a_target_is_reached_from_below_when_more_is_better() -> None:
+    [run] = compare(
+        "val_accuracy", Axis.STEP, [entry_of("a", [0.1, np.inf, 0.5, 0.9], "val_accuracy")], target=0.5
+    ).runs
+    assert run.summary is not None
+    assert run.summary.to_target == 3
+
+
+def test_a_dip_inside_a_bucket_reaches_the_target_and_points_shown_beside_buckets_count_once() -> None:
+    curve = Curve(
+        step=np.array([1, 8, 24, 30, 40]),
+        time=np.array([0.0, 1, 2, 3, 4]),
+        value=np.array([9.0, 5, 4, 0.5, 3]),
+        min=np.array([9.0, 4, 0.5, 0.5, 3]),
+        max=np.array([9.0, 9, 6, 0.5, 3]),
+        weight=np.array([0, 16, 16, 0, 16]),
+        count=48,
+        downsampled=True,
+    )  # fmt: skip
+    summary = Summary(1, 1, "val_loss", Direction.MIN, 48, 0, 9.0, 1, 3.0, 48, 0.5, 30, 9.0, 1)
+    [run] = compare("val_loss", Axis.STEP, [Entry("a", "a", {}, [], summary, curve, curve.step)], target=1.0).runs
+    assert run.summary is not None
+    assert run.summary.to_target == 24
+    assert run.summary.best_at == 30
+    assert run.summary.tail_mean == 3
+    assert run.summary.area == (4.5 * 16 + 3.5 * 16) / 32
+
+
+def test_smoothing_changes_the_curve_shown_and_no_number() -> None:
+    entries = [entry_of("a", [4.0, 2.0, 4.0, 2.0])]
+    plain, smooth = compare("val_loss", Axis.STEP, entries), compare("val_loss", Axis.STEP, entries, smoothing=0.9)
+    assert smooth.runs[0].summary == plain.runs[0].summary
+    assert plain.runs[0].y is not None
+    assert smooth.runs[0].y is not None
+    assert plain.runs[0].y.tolist() == [4, 2, 4, 2]
+    assert 2.9 < smooth.runs[0].y[-1] < 3
+
+
+def test_differing_parameters_come_with_hyperparameters_first_and_in_the_order_of_the_spec() -> None:
+    shared = {"task": "classification", "dataset": "digits@1"}
+    first = {
+        **shared, "model.type": "mlp", "model.hidden_sizes": [64], "hyperparameters.learning_rate": 0.1,
+        "hyperparameters.batch_size": 64, "resources.threads": 1, "hyperparameters.epochs": 10,
+    }  # fmt: skip
+    second = {
+        **shared, "model.type": "linear", "hyperparameters.learning_rate": 0.01, "hyperparameters.batch_size": "full",
+        "resources.threads": 2, "hyperparameters.epochs": 10.0,
+    }  # fmt: skip
+    comparison = compare(
+        "val_loss", Axis.STEP, [entry_of("a", [1.0], parameters=first), entry_of("b", [2.0], parameters=second)]
+    )
+    assert comparison.differing_parameters == [
+        "hyperparameters.learning_rate",
+        "hyperparameters.batch_size",
+        "model.type",
+        "model.hidden_sizes",
+        "resources.threads",
+    ]
+    assert comparison.runs[1].parameters == {
+        "hyperparameters.learning_rate": 0.01,
+        "hyperparameters.batch_size": "full",
+        "model.type": "linear",
+        "resources.threads": 2,
+    }
+
+
+def test_a_missing_parameter_and_true_for_one_are_differences() -> None:
+    assert differing_parameters([{"a": None, "b": 1, "c": 1}, {"b": True, "c": 1.0}]) == ["a", "b"]
+    assert differing_parameters([{"a": 1}]) == differing_parameters([]) == []
+
+
+def test_ranking_by_training_loss_is_warned_of_where_a_validation_metric_exists() -> None:
+    entries = [entry_of("a", [1.0], "train_loss"), entry_of("b", [2.0], "train_loss")]
+    assert codes(compare("train_loss", Axis.STEP, entries)) == []
+    entries.append(Entry("c", "c", {}, ["val_f1", "val_loss"]))
+    [warning, _] = compare("train_loss", Axis.STEP, entries).warnings
+    assert warning["code"] == "ranked_by_training_loss"
+    assert "compare by val_loss" in warning["message"]
+    assert "ranked_by_training_loss" not in codes(compare("val_loss", Axis.STEP, entries))
+
+
+def test_what_makes_runs_hard_to_compare_is_said() -> None:
+    def warned(first: Entry, second: Entry, axis: Axis = Axis.STEP) -> list[str]:
+        return codes(compare("val_loss", axis, [first, second]))
+
+    plain = entry_of("a", [1.0, 2.0], parameters={"dataset": "digits@1", "hyperparameters.loss": "mse"})
+    assert warned(plain, plain) == []
+    assert warned(plain, entry_of("b", [1.0, 2.0], parameters={**plain.parameters, "dataset": "wine@1"})) == [
+        "different_data"
+    ]
+    other_loss = entry_of("b", [1.0, 2.0], parameters={**plain.parameters, "hyperparameters.loss": "l1"})
+    assert warned(plain, other_loss) == ["different_losses"]
+    assert warned(plain, entry_of("b", [1.0, 2.0], parameters=dict(plain.parameters), running=True)) == [
+        "still_running"
+    ]
+    longer = entry_of("b", [1.0] * 5, parameters=dict(plain.parameters))
+    [warning] = compare("val_loss", Axis.STEP, [plain, longer]).warnings
+    assert warning == {
+        "code": "different_lengths",
+        "message": "the curves end between 2 and 5 steps; x=epoch or x=samples sets them side by side",
+    }
+
+
+def test_nothing_compares_to_nothing() -> None:
+    comparison = compare("val_loss", Axis.EPOCH, [])
+    assert (comparison.runs, comparison.differing_parameters, comparison.warnings) == ([], [], [])
+
+
+@given(values=st.lists(st.floats(-1e6, 1e6) | st.just(np.nan), min_size=1, max_size=60))
+def test_the_tail_is_the_last_tenth_and_at_least_one_point(values: list[float]) -> None:
+    finite = [value for value in values if np.isfinite(value)]
+    told = tail_mean(curve_of(np.array(values)))
+    if not finite:
+        assert told is None
+    else:
+        size = max(1, -(-len(finite) // 10))
+        assert told == pytest.approx(np.mean(finite[-size:]), rel=1e-9, abs=1e-6)
+
+
+@given(points=st.lists(st.tuples(st.integers(0, 100), st.floats(-1e6, 1e6)), min_size=1, max_size=30))
+def test_the_area_is_the_trapezoids_mean_height(points: list[tuple[int, float]]) -> None:
+    x, y = np.array([x for x, _ in points]), np.array([y for _, y in points])
+    order = np.argsort(x, kind="stable")
+    length = x.max() - x.min()
+    expected = np.trapezoid(y[order], x[order]) / length if length else y.mean()
+    assert mean_height(x, y) == pytest.approx(expected, rel=1e-9, abs=1e-6)
+
+
+def test_the_largest_numbers_do_not_overflow() -> None:
+    largest = np.finfo(np.float64).max
+    values = np.full(50, largest)
+    assert mean_height(np.arange(50), values) == pytest.approx(largest)
+    assert tail_mean(curve_of(values)) == pytest.approx(largest)

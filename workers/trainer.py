@@ -1,0 +1,203 @@
+"""The trainer: one attempt of one job in a process of its own, from its order to its outcome.
+
+It knows no database: points go to the spool, sentences to the log, and the end to the outcome file.
+"""
+
+import errno
+import json
+import os
+import signal
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from service import clock
+from service.plan import Plan
+from service.spec import JobSpec
+from service.states import EndReason
+from workers.spool import Writer
+
+if TYPE_CHECKING:
+    from workers.training.loop import Step
+    from workers.training.tape import Tape
+
+GRACE_SECONDS = 10.0  # from the worker's death to the trainer's, if it does not come to the end of a step
+OUTCOME_BYTES = 4096
+MESSAGE_LENGTH = 500
+
+# What PyTorch says, in a RuntimeError, when the machine has no memory left.
+OUT_OF_MEMORY = ("not enough memory", "DefaultCPUAllocator")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a trainer is told: which attempt, what to train on what, and where to leave its points and its outcome.
+
+    spec, plan: as the job stores them. classes: of the data set, for classification. device: `cpu` or `cuda:0`.
+    time_offset: seconds of active training before this attempt.
+    """
+
+    job_id: str
+    attempt: int
+    spec: dict[str, Any]
+    plan: dict[str, Any]
+    classes: int | None
+    dataset_path: str
+    spool_path: str
+    outcome_path: str
+    device: str
+    time_offset: float
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Order":
+        return cls(**json.loads(text))
+
+
+class Status(Enum):
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended. code: why, if it failed. steps: how many there were, all of them in the spool."""
+
+    status: Status
+    message: str
+    steps: int
+    code: EndReason | None = None
+
+    def to_json(self) -> str:
+        code = self.code.value if self.code else None
+        return json.dumps({"status": self.status.value, "code": code, "message": self.message, "steps": self.steps})
+
+
+def run(order: Order, lifeline: int, bell: int) -> int:
+    """Trains as ordered in this process, which ends afterwards, and leaves the outcome. Returns the exit code.
+
+    lifeline: the reading end of a pipe whose other end only the worker holds; it closes when the worker dies.
+    bell: the writing end of a pipe on which the worker hears that there are new points.
+    SIGTERM stops the training at the end of its step.
+    """
+    stop, over = threading.Event(), threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    threading.Thread(target=_hold, args=(lifeline, stop, over), daemon=True).start()
+    os.set_blocking(bell, False)
+    draft = Path(f"{order.outcome_path}.tmp")
+    file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    # Taken now, because an attempt that ends for want of disk space has something to say.
+    os.posix_fallocate(file, 0, OUTCOME_BYTES)
+
+    outcome = attempt(order, stop, bell)
+    content = outcome.to_json().encode()
+    os.pwrite(file, content, 0)
+    os.ftruncate(file, len(content))
+    os.fsync(file)
+    os.close(file)
+    draft.rename(order.outcome_path)
+    _say(f"{outcome.status.value}: {outcome.message}")
+    over.set()
+    return 1 if outcome.status is Status.FAILED else 0
+
+
+def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
+    """Trains until the last step, `stop` or an error; all points of its steps are in the spool afterwards."""
+    # Whoever only writes orders, as the worker does, must not pay for torch: two seconds and 217 MiB.
+    from workers.training import loop
+    from workers.training.tape import Tape
+
+    tape = None
+    try:
+        spec, plan = JobSpec.model_validate(order.spec), Plan.model_validate(order.plan)
+        _say(f"job {order.job_id}, attempt {order.attempt}")
+        training = loop.prepare(spec, plan, order.dataset_path, order.classes, order.device)
+        for sentence in loop.summary(training):
+            _say(sentence)
+        with closing(Writer(order.spool_path, training.series)) as writer:
+            tape = Tape(training, writer, bell, order.time_offset)
+            record(loop.train(training), tape, stop)
+    except Exception as error:
+        return _failure(error, tape.steps if tape else 0)
+    if tape.steps < plan.total_steps:
+        return Outcome(Status.STOPPED, f"asked to stop after step {tape.steps} of {plan.total_steps}", tape.steps)
+    return Outcome(Status.SUCCEEDED, f"trained {tape.steps} steps", tape.steps)
+
+
+def record(steps: "Iterator[Step]", tape: "Tape", stop: threading.Event) -> None:
+    """Takes steps until there are no more or `stop` is set, and writes down all that were taken, whatever happens."""
+    if stop.is_set():
+        return
+    try:
+        for step in steps:
+            tape.add(step)
+            if step.ended >= tape.due or stop.is_set():
+                _report(tape.flush())
+                if stop.is_set():
+                    return
+    finally:
+        _report(tape.flush())
+
+
+def _failure(error: Exception, steps: int) -> Outcome:
+    reason = _reason(error)
+    expected = reason in (EndReason.NON_FINITE, EndReason.INPUT_CHANGED)
+    if not expected:
+        # A log that cannot be written, for want of disk or memory, must not hide how the attempt ended.
+        with suppress(OSError, MemoryError):
+            traceback.print_exception(error)
+    kind = "" if expected else f"{type(error).__name__}: "
+    return Outcome(Status.FAILED, f"{kind}{' '.join(str(error).split())}"[:MESSAGE_LENGTH], steps, reason)
+
+
+def _reason(error: Exception) -> EndReason:
+    import torch
+
+    from workers.training.data import InputChanged
+    from workers.training.tape import NonFinite
+
+    match error:
+        case NonFinite():
+            return EndReason.NON_FINITE
+        case InputChanged():
+            return EndReason.INPUT_CHANGED
+        case torch.OutOfMemoryError():
+            return EndReason.OOM_DEVICE
+        case MemoryError() | OSError(errno=errno.ENOMEM):
+            return EndReason.OOM_HOST
+        case RuntimeError() if any(words in str(error) for words in OUT_OF_MEMORY):
+            return EndReason.OOM_HOST
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
+            return EndReason.DISK_FULL
+        case _:
+            return EndReason.ERROR
+
+
+def _hold(lifeline: int, stop: threading.Event, over: threading.Event) -> None:
+    """Waits for the worker's death, then stops the training, or the process if the training does not stop."""
+    while os.read(lifeline, 1):
+        pass
+    stop.set()
+    if not over.wait(GRACE_SECONDS):
+        os._exit(1)
+
+
+def _report(step: "Step | None") -> None:
+    """One line for a validated step. There are no more of them than flushes, however often it is validated."""
+    if step is not None and step.validation is not None:
+        scores = ", ".join(f"{name} {value:.6g}" for name, value in step.validation.items())
+        _say(f"step {step.number}: {scores}")
+
+
+def _say(sentence: str) -> None:
+    # The log is on the same disk as the spool: when that is full, the spool says so.
+    with suppress(OSError):
+        print(f"{clock.now()} {sentence}", flush=True)  # noqa: T201

@@ -1,0 +1,116 @@
+"""The way of the steps to the spool: they wait here, and are fetched from the device and written together."""
+
+import os
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import perf_counter
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from workers.spool import RECORD, Records, Writer
+from workers.training.loop import Step, Training
+
+FLUSH_SECONDS = 0.1
+
+Values = NDArray[np.float64]
+
+
+class NonFinite(Exception):
+    """A loss that is NaN or infinite ended the training; it is the last one in the spool."""
+
+    def __init__(self, step: Step, loss: float, grad_norm: float | None) -> None:
+        norm = "" if grad_norm is None else f" and gradient norm {grad_norm:g}"
+        super().__init__(f"train_loss is {loss} at step {step.number}, with learning rate {step.learning_rate:g}{norm}")
+        self.step, self.loss, self.grad_norm = step, loss, grad_norm
+
+
+@dataclass
+class Tape:
+    """The steps that are not written yet.
+
+    writer: of a spool with the series of the training. bell: a pipe to write to when there is something to read.
+    time_offset: seconds of active training before the first step. due: when to flush, on the clock `perf_counter`.
+    steps: the last one that is written.
+    """
+
+    training: Training
+    writer: Writer
+    bell: int
+    time_offset: float = 0.0
+    due: float = 0.0
+    steps: int = 0
+    _pending: list[Step] = field(default_factory=list)
+    _began: float | None = None
+
+    def add(self, step: Step) -> None:
+        self._pending.append(step)
+
+    def flush(self) -> Step | None:
+        """Writes all that waits and rings the bell. Returns the last step with a validation in what was written.
+
+        Raises NonFinite when a loss is and the job does not go on then: nothing after it is written. Raises OSError.
+        """
+        steps, self._pending = self._pending, []
+        if not steps:
+            return None
+        losses, grad_norms = _fetched(steps)
+        seconds, times = self._clocked(steps)
+        bad = np.flatnonzero(~np.isfinite(losses)) if self.training.spec.on_non_finite == "fail" else losses[:0]
+        if len(bad):
+            steps = steps[: int(bad[0]) + 1]
+        self.writer.append(self._points(steps, losses, grad_norms, seconds, times))
+        self.steps = steps[-1].number
+        # A full pipe rings already, and a reader that is gone hears nothing.
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self.bell, b"\0")
+        self.due = perf_counter() + FLUSH_SECONDS
+        if len(bad):
+            at = len(steps) - 1
+            raise NonFinite(steps[at], losses[at], grad_norms[at] if len(grad_norms) else None)
+        return next((step for step in reversed(steps) if step.validation), None)
+
+    def _clocked(self, steps: list[Step]) -> tuple[Values, Values]:
+        """How long each step took, and the active time at its end, in seconds. The device must be done with them."""
+        seconds = np.array([step.seconds for step in steps])
+        ends = np.array([step.ended for step in steps])
+        first = ends[0] - seconds[0]
+        if self.training.train.inputs.is_cuda:
+            # A GPU has only been told to do the step when `ended` is read; what is known is when it had done them all.
+            seconds[:] = (perf_counter() - first) / len(steps)
+            ends = first + np.cumsum(seconds)
+        if self._began is None:
+            self._began = first - self.time_offset
+        return seconds, ends - self._began
+
+    def _points(self, steps: list[Step], losses: Values, grad_norms: Values, seconds: Values, times: Values) -> Records:
+        """The records of the steps. The arrays begin with the same steps and may go on further."""
+        count = len(steps)
+        columns = {
+            "train_loss": losses[:count],
+            "learning_rate": np.array([step.learning_rate for step in steps]),
+            "samples_per_second": np.array([step.samples for step in steps]) / seconds[:count],
+        }
+        if len(grad_norms):
+            columns["grad_norm"] = grad_norms[:count]
+        index = {name: number for number, name in enumerate(self.training.series)}
+        points = np.empty((count, len(columns)), RECORD)
+        points["series"] = [index[name] for name in columns]
+        points["step"] = [[step.number] for step in steps]
+        points["time"] = times[:count, None]
+        points["value"] = np.column_stack(list(columns.values()))
+        validations = [
+            (index[name], step.number, value, time)
+            for step, time in zip(steps, times, strict=False)
+            for name, value in (step.validation or {}).items()
+        ]
+        return np.concatenate([points.ravel(), np.array(validations, RECORD)])
+
+
+def _fetched(steps: list[Step]) -> tuple[Values, Values]:
+    """(losses, gradient norms): the latter are none, or as many."""
+    tensors = [step.loss for step in steps]
+    tensors += [step.grad_norm for step in steps if step.grad_norm is not None]
+    values = np.array(torch.stack(tensors).tolist())  # the one wait for the device
+    return values[: len(steps)], values[len(steps) :]
