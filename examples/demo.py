@@ -17,7 +17,7 @@ from service.settings import Settings
 SPEC = "examples/digits.json"
 PARAMETER = "hyperparameters.learning_rate"
 LEARNING_RATES = ("0.001", "0.1")
-EPOCHS = 40
+EPOCHS = 80
 METRIC = "val_loss"
 STOP_SECONDS = 20
 TRAINBOX = [sys.executable, "-m", "service.cli"]

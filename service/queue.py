@@ -38,7 +38,7 @@ def draft(session: Session, raw: Mapping[str, Any], found: Iterable[FieldProblem
 
     found: problems that the caller met while decoding the request.
     """
-    asked = spec.parse(raw, lambda raw: [*found, *_misfits(session, raw)])
+    asked = spec.parse(raw, lambda raw: _misfits(session, raw), found)
     dataset = datasets.find(session, asked.dataset)
     if impossible := plan.problems(asked, dataset.rows):
         raise InvalidInput(impossible)

@@ -151,23 +151,26 @@ LOSSES = {"classification": ("cross_entropy", "bce"), "regression": ("mse", "l1"
 READ_BY = {"momentum": ("sgd", "rmsprop"), "betas": ("adam", "adamw")}
 
 
-def parse(raw: Mapping[str, Any], further: Callable[[Mapping[str, Any]], Iterable[FieldProblem]]) -> JobSpec:
+def parse(
+    raw: Mapping[str, Any],
+    further: Callable[[Mapping[str, Any]], Iterable[FieldProblem]],
+    met: Iterable[FieldProblem] = (),
+) -> JobSpec:
     """A validated spec with every default filled in.
 
     raw: the decoded JSON object. further: looks at the raw spec too, for what this module cannot know (does the
-    data set exist?), so that all problems are told at once.
+    data set exist?). met: problems that were met while decoding. All are told at once, the first one of a field.
     Raises InvalidInput with every problem found.
     """
-    problems: list[FieldProblem] = []
+    found = list(met)
     spec = None
     try:
         spec = JobSpec.model_validate(raw)
     except ValidationError as error:
-        problems += field_problems(error.errors(include_input=False, include_url=False), raw, JobSpec)
-    told = {problem.param for problem in problems}
-    problems += [problem for problem in [*contradictions(raw), *further(raw)] if problem.param not in told]
-    if spec is None or problems:
-        raise InvalidInput(problems)
+        found += field_problems(error.errors(include_input=False, include_url=False), raw, JobSpec)
+    found += [*contradictions(raw), *further(raw)]
+    if spec is None or found:
+        raise InvalidInput(list({problem.param: problem for problem in reversed(found)}.values())[::-1])
     return filled(spec)
 
 

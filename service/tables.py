@@ -326,5 +326,5 @@ class IdempotencyKey(Table):
     user: Mapped[str] = mapped_column(ForeignKey("users.name"), primary_key=True)
     key: Mapped[str] = mapped_column(String(255), primary_key=True)
     request_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
-    resource: Mapped[str] = mapped_column(String(36))
+    resource: Mapped[str] = mapped_column(String(64))
     created_at: Mapped[str] = mapped_column(String(24), index=True)

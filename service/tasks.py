@@ -16,6 +16,8 @@ AT_VALIDATION = {
     "regression": ["val_loss", "val_mae", "val_r2"],
 }
 
+BUILT_IN_METRICS = frozenset(AT_EVERY_STEP).union(*AT_VALIDATION.values(), ["grad_norm"])
+
 
 def view() -> dict[str, Any]:
     """The catalogue, and JobSpec as JSON Schema: types, defaults, bounds and meaning of every field."""

@@ -5,13 +5,15 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 import pytest
+from boxes import worker
 from fastapi import APIRouter
 
-from service import projects, schema, users
+from service import home, projects, schema, users
 from service.api.limits import Limits, of
 from service.api.server import Server, build
 from service.database import Database
@@ -114,8 +116,8 @@ def serve(settings: Settings) -> Iterator[Serve]:
     """Starts a server on the test's home, with further routers and other limits; it is stopped when the test ends."""
     with ExitStack() as running:
 
-        def start(*routers: APIRouter, allowed: Limits | None = None) -> Server:
-            return running.enter_context(_serving(settings, routers, allowed))
+        def start(*routers: APIRouter, allowed: Limits | None = None, with_settings: Settings | None = None) -> Server:
+            return running.enter_context(_serving(with_settings or settings, routers, allowed))
 
         yield start
 
@@ -166,3 +168,41 @@ def anonymous(server: Server) -> Iterator[httpx.Client]:
 def patient() -> Limits:
     """The limits as delivered, to be changed with `dataclasses.replace`."""
     return of(Settings())
+
+
+@dataclass(frozen=True)
+class Box:
+    """A whole service: a server, its home, and the admin's client."""
+
+    server: Server
+    settings: Settings
+    admin: httpx.Client
+
+    @contextmanager
+    def speaking_as(self, user: str, scope: Scope = Scope.SUBMIT) -> Iterator[httpx.Client]:
+        """A client for a user, who is created when there is none of this name."""
+        database = Database(self.settings.database_path)
+        with database.write() as session:
+            if not users.is_user(session, user):
+                users.create(session, user)
+            text = users.create_token(session, user, "of a test", scope)[1]
+        database.close()
+        with _client(self.server, text) as opened:
+            yield opened
+
+
+@pytest.fixture(scope="session")
+def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
+    """A whole service with the built-in data sets and a real worker, shared by all tests."""
+    settings = Settings(home=tmp_path_factory.mktemp("box") / "home", port=0, slots=2)
+    token = home.prepare(settings)
+    assert token is not None
+    with _serving(settings, (), None) as server, worker(settings.home), _client(server, token) as admin:
+        _until(lambda: admin.get("/readyz").status_code == 200)
+        yield Box(server, settings, admin)
+
+
+@pytest.fixture
+def admin(box: Box) -> httpx.Client:
+    """Speaks for the admin of the shared service."""
+    return box.admin

@@ -1,8 +1,12 @@
 """What stands between the network and the routes: hosts, pages from elsewhere, bodies, slow and greedy clients."""
 
 import json
+import os
 import re
+import signal
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +31,7 @@ from service.database import Database
 from service.errors import ServiceError, UnsafeBind
 from service.settings import Settings
 
-SLOW_SECONDS = 0.3
+SLOW_SECONDS = 0.5
 
 
 def bearer(token: str) -> dict[str, str]:
@@ -110,9 +114,6 @@ def echo() -> APIRouter:
         raise RuntimeError(f"internal fault about {secret}")
 
     return router
-
-
-# ---------------------------------------------------------------------------------------------------------------------
 
 
 def test_only_the_services_own_hosts_are_answered(serve: Callable[..., Server], token: str) -> None:
@@ -417,9 +418,6 @@ def test_a_long_path_is_a_large_head(server: Server) -> None:
         assert status_of(read_all(connection)) == 431
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 def closes_within(connection: socket.socket, seconds: float) -> bool:
     connection.settimeout(seconds)
     try:
@@ -594,9 +592,6 @@ def test_a_bucket_refills_and_the_oldest_is_forgotten() -> None:
     assert buckets.take("a") == 0
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-
-
 def test_an_address_that_others_reach_is_refused_unless_it_is_meant() -> None:
     for host in ("0.0.0.0", "::"):
         with pytest.raises(UnsafeBind):
@@ -662,6 +657,23 @@ def test_what_a_schema_says_is_escaped_in_the_docs(serve: Callable[..., Server],
 
     text = httpx.get(f"{serve(router).url}/docs", headers=bearer(token)).text
     assert not re.findall("<script|<img|<b>|<i>", text)
+
+
+def test_a_signal_ends_the_service_in_good_order(settings: Settings, token: str) -> None:
+    environment = os.environ | {"TRAINBOX_HOME": str(settings.home), "TRAINBOX_PORT": "0"}
+    program = "from service.api.server import run; from service.settings import Settings; run(Settings())"
+    with subprocess.Popen([sys.executable, "-c", program], env=environment, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        url = json.loads(process.stderr.readline())["url"]
+        with httpx.Client(base_url=url, headers=bearer(token)) as client:
+            assert client.get("/v1/whoami").status_code == 200
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            said = process.stderr.read().decode()
+            assert process.wait(20) == 0
+        assert time.monotonic() - began < 5
+    assert "Traceback" not in said
+    assert token not in said
 
 
 def test_a_process_that_may_open_few_files_holds_few_connections() -> None:

@@ -54,7 +54,7 @@ def upgrade() -> None:
         sa.Column("user", sa.String(length=64), nullable=False),
         sa.Column("key", sa.String(length=255), nullable=False),
         sa.Column("request_digest", sa.LargeBinary(length=32), nullable=False),
-        sa.Column("resource", sa.String(length=36), nullable=False),
+        sa.Column("resource", sa.String(length=64), nullable=False),
         sa.Column("created_at", sa.String(length=24), nullable=False),
         sa.ForeignKeyConstraint(["user"], ["users.name"], name=op.f("fk_idempotency_keys_user")),
         sa.PrimaryKeyConstraint("user", "key", name=op.f("pk_idempotency_keys")),

@@ -32,7 +32,7 @@ def checked(
         raise Refusal(415, "encoded_body", "bodies are taken as they are, without Content-Encoding")
     coding = headers.get(b"transfer-encoding")
     length = headers.get(b"content-length", b"0")
-    if not length.isdigit() or coding not in (None, b"chunked"):
+    if not length.isdigit() or (coding is not None and coding.lower() != b"chunked"):
         raise Refusal(400, "malformed_request", "the length of the body is not told in a way that is known here")
     if coding is None and int(length) == 0:
         return receive

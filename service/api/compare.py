@@ -159,7 +159,7 @@ def _text(found: Comparison, width: int) -> str:
         for run in _by_rank(found)
         if run.x is not None and run.y is not None
     ]
-    drawn = charts.line_chart(lines, width, title=found.metric, x_label=found.x.value, y_label=found.metric)
+    drawn = charts.line_chart(lines, width, x_label=found.x.value, y_label=found.metric)
     notes = "".join(f"{note['code']}: {note['message']}\n" for note in found.warnings)
     return f"{charts.table(headers, rows, width)}\n{drawn}" + (f"\n{notes}" if notes else "")
 

@@ -4,6 +4,7 @@ from time import monotonic
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Response
+from pydantic import AfterValidator
 from starlette.concurrency import run_in_threadpool
 
 from service import bell, jobs, queue
@@ -13,17 +14,17 @@ from service.api.answers import Json
 from service.api.formats import Wanted, Width
 from service.api.listings import Page
 from service.api.once import Repeatable
+from service.api.paths import in_form
 from service.api.place import Here
 from service.api.strict_route import StrictBody, StrictRoute, described_body
 from service.api.views import DryRun, JobList, JobView, RunView
-from service.ids import ID_PATTERN
 from service.queue import QueueLimits
 from service.spec import JobSpec
 from service.states import TERMINAL, JobStatus
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
-JobId = Annotated[str, Path(pattern=ID_PATTERN)]
+JobId = Annotated[str, Path(), AfterValidator(in_form("job"))]
 LOG_BYTES = 1 << 20
 STOPPING_SECONDS = 1.0  # how soon a request that waits notices that the service stops
 TABLE = ["id", "name", "status", "user", "project", "priority", "attempt", "step", "total_steps", "created_at"]

@@ -13,6 +13,7 @@ from service.api.strict_route import StrictRoute
 router = APIRouter(tags=["operations"], route_class=StrictRoute)
 
 
+@router.head("/healthz", include_in_schema=False)
 @router.get("/healthz", openapi_extra={"security": []})
 async def healthz() -> Response:
     """Alive: the process answers. Needs no token."""

@@ -4,6 +4,7 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Path, Query, Response
+from pydantic import AfterValidator
 
 from service import charts, curves, runs
 from service.api import formats
@@ -11,18 +12,19 @@ from service.api.access import Reader
 from service.api.answers import Json, encode
 from service.api.formats import Format, Wanted, Width
 from service.api.listings import Page
+from service.api.paths import in_form
 from service.api.place import Here
 from service.api.strict_route import StrictRoute
 from service.api.views import CurveList, RunList, RunView
 from service.curves import Axis, Curve
 from service.errors import NotFound
-from service.ids import ID_PATTERN
 from service.runs import Subject
 from service.states import TERMINAL
+from service.tasks import BUILT_IN_METRICS
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
 
-RunId = Annotated[str, Path(pattern=ID_PATTERN)]
+RunId = Annotated[str, Path(), AfterValidator(in_form("run"))]
 MetricName = Annotated[str, Query(pattern=r"^[A-Za-z0-9_./:-]{1,128}$")]
 PointCount = Annotated[int, Query(ge=1, le=10_000, description="the most points of a curve; from 10 on it is kept")]
 Smoothing = Annotated[float, Query(ge=0, le=0.999, description="weight of the moving average; 0 shows y as it is")]
@@ -90,13 +92,13 @@ def get_curves(
 
     With fewer points than the curve has, each stands for a bucket: `y` is its mean, `min` and `max` are its extremes.
     The first and the last point, the global extremes and every non-finite value are always among them. With one
-    metric the answer is that curve; `data` lists the curves in every case.
+    metric the answer is that curve; `data` lists the curves in every case. A curve that has not begun has no points.
     """
     names = list(dict.fromkeys(metric))
     with here.database.read() as session:
         [subject] = runs.subjects(session, principal, [run_id])
         summaries = curves.find(session, [subject.seq], names).get(subject.seq, {})
-        if subject.status in TERMINAL and not all(name in summaries for name in names):
+        if not summaries.keys() | BUILT_IN_METRICS >= set(names) and subject.status in TERMINAL:
             raise NotFound("metric")
         read = {
             name: curves.read(session, summaries[name], points, from_step, to_step)

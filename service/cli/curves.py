@@ -8,10 +8,13 @@ import typer
 from service.cli import screen
 from service.cli.connection import connect, resolve
 
-DEFAULT_WIDTH = 100
+DEFAULT_WIDTH = 120
 
 Width = Annotated[int | None, typer.Option(min=40, max=400, help="Characters in a line; by default the terminal's.")]
 Axis = Annotated[str, typer.Option("--x", help="step, epoch, samples or time.")]
+Points = Annotated[
+    int | None, typer.Option(min=10, max=10_000, help="The most points of a curve; longer ones are thinned to 1000.")
+]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
 
 
@@ -21,6 +24,7 @@ def curve(
         list[str] | None, typer.Option("--metric", help="Which curve; may be repeated. By default train_loss.")
     ] = None,
     x: Axis = "step",
+    points: Points = None,
     width: Width = None,
     as_csv: AsCsv = False,
     as_json: screen.AsJson = False,
@@ -28,7 +32,7 @@ def curve(
     """Draw the curves of one run."""
     with connect() as client:
         found = resolve(client, run_id, kind="run")
-        query = {"metric": metrics or ["train_loss"], "x": x}
+        query = {"metric": metrics or ["train_loss"], "x": x, "points": points}
         _answer(client, f"/v1/runs/{found}/curves", query, width, as_csv=as_csv, as_json=as_json)
 
 
@@ -37,6 +41,7 @@ def compare(
     metric: Annotated[str, typer.Option(help="What is compared.")] = "val_loss",
     x: Axis = "step",
     target: Annotated[float | None, typer.Option(help="Also tell when each run first reaches this value.")] = None,
+    points: Points = None,
     width: Width = None,
     as_csv: AsCsv = False,
     as_json: screen.AsJson = False,
@@ -46,7 +51,7 @@ def compare(
         found = list(dict.fromkeys(resolve(client, run_id, kind="run") for run_id in run_ids))
         if len(found) < 2:
             raise screen.WrongUse("give the ids of two runs or more")
-        query = {"runs": ",".join(found), "metric": metric, "x": x, "target": target}
+        query = {"runs": ",".join(found), "metric": metric, "x": x, "points": points, "target": target}
         _answer(client, "/v1/compare", query, width, as_csv=as_csv, as_json=as_json)
 
 
@@ -56,7 +61,7 @@ def _answer(client: Any, path: str, query: dict[str, Any], width: int | None, *,
     if as_json:
         screen.say_json(client.get(path, **query))
     elif as_csv:
-        screen.say(client.text(path, format="csv", **query))
+        screen.say(client.text(path, format="csv", **query).replace("\r\n", "\n"))
     else:
         screen.say(client.text(path, format="text", width=width or _width(), **query))
 

@@ -81,7 +81,9 @@ def number(value: Any) -> str:
     """Four significant digits; the service writes what is not finite as a text."""
     if value is None:
         return "-"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
 def count(value: int) -> str:

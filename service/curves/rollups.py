@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-FANOUT = 16  # records of one level that make one of the next
+FANOUT = 8  # records of one level that make one of the next
 BLOCK = 48  # records stored together: a multiple of FANOUT, and a block then takes one overflow page of SQLite
-TOP_LEVEL = 7  # a record of the next level would count beyond 32 bits
+TOP_LEVEL = 10  # a record of the next level would count beyond 32 bits
 NOWHERE = np.iinfo(np.int64).max
 
 RECORD = np.dtype(

@@ -1,0 +1,127 @@
+"""A real service, or a part of it, on a home of its own for as long as a benchmark lasts."""
+
+import http.client
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from service import home
+from service.settings import Settings
+
+START_SECONDS = 60.0
+STOP_SECONDS = 30.0
+LOOK_SECONDS = 0.01
+
+
+class Answer(Exception):
+    """Another answer than the one that the benchmark needs."""
+
+    def __init__(self, path: str, status: int, body: bytes) -> None:
+        super().__init__(f"{path} answered {status}: {body[:500].decode(errors='replace')}")
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Service:
+    """A process that answers at a port of this machine. token: of an admin, or empty where none is asked for."""
+
+    port: int
+    token: str
+    process: subprocess.Popen[bytes]
+    connection: http.client.HTTPConnection
+
+    def ask(self, method: str, path: str, body: Any = None) -> bytes:
+        """The answer's body, over a connection that stays open. Raises Answer unless the status is 2xx."""
+        headers = {"Authorization": f"Bearer {self.token}"}
+        content = None
+        if body is not None:
+            content = json.dumps(body).encode()
+            headers["Content-Type"] = "application/json"
+        self.connection.request(method, path, content, headers)
+        answer = self.connection.getresponse()
+        answered = answer.read()
+        if not 200 <= answer.status < 300:
+            raise Answer(path, answer.status, answered)
+        return answered
+
+    def get(self, path: str) -> Any:
+        return json.loads(self.ask("GET", path))
+
+    def processes(self) -> list[psutil.Process]:
+        """The process and all that it has started and that still live."""
+        first = psutil.Process(self.process.pid)
+        return [first, *first.children(recursive=True)]
+
+
+@contextmanager
+def furnished() -> Iterator[Settings]:
+    """The settings of a home after its first start. It is removed at the end."""
+    with tempfile.TemporaryDirectory(prefix="trainbox-bench-") as folder:
+        settings = Settings(home=Path(folder), host="127.0.0.1")
+        home.prepare(settings)
+        yield settings
+
+
+@contextmanager
+def running(settings: Settings, part: str = "serve") -> Iterator[Service]:
+    """`trainbox serve`, or `trainbox api` alone, once it is ready."""
+    port = free_port()
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINBOX_")}
+    environment |= {
+        "TRAINBOX_HOME": str(settings.home),
+        "TRAINBOX_PORT": str(port),
+        "TRAINBOX_REQUESTS_PER_SECOND": "1000000",
+    }
+    command = [sys.executable, "-m", "service.cli", part]
+    token = settings.token_path.read_text().strip()
+    ready = "/readyz" if part == "serve" else "/healthz"
+    with process(command, settings.home / "bench.log", environment) as started:
+        yield answering(port, token, started, ready)
+
+
+@contextmanager
+def process(command: list[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that is stopped at the end, in order if it can be."""
+    with log.open("wb") as output:
+        started = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+        )
+    try:
+        yield started
+    finally:
+        started.terminate()
+        try:
+            started.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            started.kill()
+            started.wait()
+
+
+def answering(port: int, token: str, started: subprocess.Popen[bytes], path: str) -> Service:
+    """The process as a service, as soon as the path answers. Raises TimeoutError when it never does."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
+    service = Service(port, token, started, connection)
+    end = time.monotonic() + START_SECONDS
+    while time.monotonic() < end and started.poll() is None:
+        with suppress(OSError, http.client.HTTPException, Answer):
+            service.ask("GET", path)
+            return service
+        connection.close()
+        time.sleep(LOOK_SECONDS)
+    raise TimeoutError(f"{started.args!r} does not answer at {path}")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])

@@ -1,0 +1,400 @@
+"""A job from its submission to its result, over HTTP, trained for real."""
+
+import json
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+from boxes import digits, finish, submit, train, values
+from conftest import Box
+
+from service.api.views import DryRun, JobList, JobView, RunView
+from service.states import Scope
+
+LONG = {"epochs": 100_000}
+
+
+@pytest.fixture(scope="module")
+def finished(box: Box) -> dict[str, Any]:
+    return train(box.admin, digits(learning_rate=0.003, epochs=10))
+
+
+@pytest.fixture
+def long_job(admin: httpx.Client) -> Iterator[dict[str, Any]]:
+    job = submit(admin, digits(**LONG))
+    yield job
+    admin.post(f"/v1/jobs/{job['id']}/cancel")
+    finish(admin, job)
+
+
+def test_a_job_is_trained_and_its_result_is_its_run(admin, finished):
+    assert finished["status"] == "succeeded", finished["error"]
+    assert finished["progress"]["step"] == finished["plan"]["total_steps"] == 230
+    assert finished["progress"]["samples"] == finished["plan"]["total_samples"] == 14_370
+    answer = admin.get(f"/v1/jobs/{finished['id']}/result")
+    assert answer.status_code == 200
+    run = answer.json()
+    assert run["metrics"]["val_accuracy"]["best"] > 0.95
+    assert run["metrics"]["train_loss"]["count"] == 230
+    assert run["metrics"]["val_loss"]["count"] == finished["plan"]["validations"]
+
+
+def test_answers_have_the_documented_form(admin, finished):
+    JobView.model_validate_json(admin.get(f"/v1/jobs/{finished['id']}").content, strict=False)
+    JobList.model_validate_json(admin.get("/v1/jobs").content)
+    RunView.model_validate_json(admin.get(f"/v1/runs/{finished['id']}").content)
+    DryRun.model_validate_json(admin.post("/v1/jobs?dry_run=true", json=digits()).content)
+
+
+def test_train_loss_has_the_steps_from_1_to_the_last_once_each(admin, finished):
+    assert values(admin, finished)["step"] == list(range(1, 231))
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        digits(),
+        {"task": "regression", "dataset": "diabetes", "hyperparameters": {"epochs": 3, "lr_schedule": "cosine"}},
+        {"task": "classification", "dataset": "wine", "model": {"type": "mlp", "hidden_sizes": [16], "dropout": 0.5}},
+    ],
+    ids=["digits", "diabetes", "dropout"],
+)
+def test_the_same_spec_and_seed_give_the_same_curve_to_the_last_bit(admin, spec):
+    first, second = train(admin, spec), train(admin, spec)
+    assert values(admin, first) == values(admin, second)
+    assert values(admin, first, "val_loss") == values(admin, second, "val_loss")
+
+
+def test_another_seed_gives_another_curve(admin):
+    first, second = train(admin, digits(seed=1)), train(admin, digits(seed=2))
+    assert values(admin, first)["y"] != values(admin, second)["y"]
+
+
+@pytest.mark.parametrize("dataset", ["breast_cancer", "wine", "iris"])
+def test_every_built_in_data_set_can_be_learned(admin, dataset):
+    job = train(admin, {"task": "classification", "dataset": dataset, "hyperparameters": {"learning_rate": 0.01}})
+    run = admin.get(f"/v1/jobs/{job['id']}/result").json()
+    assert run["metrics"]["val_accuracy"]["best"] > 0.9
+
+
+@pytest.mark.parametrize(
+    ("hyperparameters", "fraction"),
+    [
+        ({"batch_size": 64, "epochs": 2}, 0.2),
+        ({"batch_size": 100, "epochs": 3, "drop_last": True}, 0.2),
+        ({"batch_size": "full", "epochs": 4}, 0.5),
+        ({"batch_size": 5000, "epochs": 2}, 0.1),
+        ({"batch_size": 7, "max_steps": 33}, 0.3),
+        ({"batch_size": 64, "max_steps": 50, "warmup_steps": 10}, 0.0),
+    ],
+)
+def test_every_number_of_the_plan_is_what_the_run_did(admin, hyperparameters, fraction):
+    job = train(admin, digits(**{"epochs": None, **hyperparameters}) | {"validation": {"fraction": fraction}})
+    plan, progress = job["plan"], job["progress"]
+    samples = values(admin, job)
+    by_samples = admin.get(f"/v1/runs/{job['id']}/curves?metric=train_loss&x=samples&points=10000").json()["points"][
+        "x"
+    ]
+    by_epoch = admin.get(f"/v1/runs/{job['id']}/curves?metric=train_loss&x=epoch&points=10000").json()["points"]["x"]
+    assert plan["train_samples"] + plan["validation_samples"] == 1797
+    assert len(samples["step"]) == plan["total_steps"] == progress["step"]
+    assert by_samples[-1] == plan["total_samples"] == progress["samples"]
+    assert by_epoch[-1] == pytest.approx(plan["epochs"])
+    if len(by_samples) >= plan["steps_per_epoch"] > 1:
+        steps = plan["steps_per_epoch"]
+        assert by_samples[steps - 1] - by_samples[steps - 2] == plan["last_batch_samples"]
+    metrics = admin.get(f"/v1/runs/{job['id']}").json()["metrics"]
+    assert metrics.get("val_loss", {"count": 0})["count"] == plan["validations"]
+
+
+def test_a_dry_run_says_the_plan_and_creates_nothing(admin):
+    before = admin.get("/v1/jobs?limit=1").json()["data"]
+    answer = admin.post("/v1/jobs?dry_run=true", json=digits(learning_rate=0.5))
+    assert answer.status_code == 200
+    body = answer.json()
+    assert set(body) == {"spec", "plan", "warnings"}
+    assert body["spec"]["hyperparameters"]["optimizer"] == "adam"
+    assert [warning["code"] for warning in body["warnings"]] == ["learning_rate_unusual", "few_steps"]
+    assert admin.get("/v1/jobs?limit=1").json()["data"] == before
+
+
+def test_a_submission_says_where_the_job_is(admin):
+    answer = admin.post("/v1/jobs", json=digits())
+    assert answer.status_code == 201
+    assert answer.headers["Location"] == f"/v1/jobs/{answer.json()['id']}"
+    assert admin.get(answer.headers["Location"]).status_code == 200
+
+
+def test_a_repeated_submission_with_the_same_key_makes_one_job(admin):
+    def post(_):
+        return admin.post("/v1/jobs", json=digits(seed=77), headers={"Idempotency-Key": "once-77"})
+
+    with ThreadPoolExecutor(20) as pool:
+        answers = list(pool.map(post, range(20)))
+    assert {answer.json()["id"] for answer in answers} == {answers[0].json()["id"]}
+    assert sorted(answer.status_code for answer in answers) == [200] * 19 + [201]
+    other = admin.post("/v1/jobs", json=digits(seed=78), headers={"Idempotency-Key": "once-77"})
+    assert other.status_code == 422
+
+
+def test_all_problems_of_a_spec_are_told_at_once(admin):
+    body = (
+        '{"task": "classification", "dataset": "digitz", "hyperparameters": {"learning_rate": NaN, "batch_size": 0,'
+        ' "learning_rat": 1, "epochs": 1e12, "max_steps": 5, "loss": "mse"}, "model": {"type": "gru"}}'
+    )
+    answer = admin.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 422
+    problems = {problem["param"]: problem for problem in answer.json()["errors"]}
+    assert set(problems) == {
+        "dataset",
+        "hyperparameters.learning_rate",
+        "hyperparameters.batch_size",
+        "hyperparameters.learning_rat",
+        "hyperparameters.epochs",
+        "hyperparameters.max_steps",
+        "hyperparameters.loss",
+        "model.type",
+    }
+    assert problems["hyperparameters.learning_rat"]["hint"] == "did you mean learning_rate?"
+    assert "gru" not in answer.text
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({"early_stopping": {"metric": "val_loss"}}, "early_stopping"),
+        ({"checkpoints": {"keep": 2}}, "checkpoints"),
+        ({"depends_on": []}, "depends_on"),
+        ({"hyperparameters": {"precision": "bfloat16"}}, "hyperparameters.precision"),
+        ({"hyperparameters": {"gradient_accumulation": 2}}, "hyperparameters.gradient_accumulation"),
+    ],
+)
+def test_what_this_version_does_not_offer_is_refused_by_name(admin, change, param):
+    answer = admin.post("/v1/jobs", json={"task": "classification", "dataset": "digits"} | change)
+    assert answer.status_code == 422
+    assert [(each["param"], each["code"]) for each in answer.json()["errors"]] == [(param, "not_offered")]
+
+
+@pytest.mark.parametrize(
+    ("spec", "param"),
+    [
+        ({"task": "regression", "dataset": "digits"}, "task"),
+        ({"task": "classification", "dataset": "digits", "hyperparameters": {"loss": "bce"}}, "hyperparameters.loss"),
+        ({"task": "classification", "dataset": "digits@2"}, "dataset"),
+        ({"task": "classification", "dataset": "digits", "resources": {"threads": 200}}, "resources.threads"),
+        ({"task": "classification", "dataset": "digits", "resources": {"gpus": 8}}, "resources.gpus"),
+        (
+            {"task": "classification", "dataset": "iris", "hyperparameters": {"epochs": 10**12}},
+            "hyperparameters.epochs",
+        ),
+        (
+            {"task": "classification", "dataset": "digits", "hyperparameters": {"batch_size": 5000, "drop_last": True}},
+            "hyperparameters.batch_size",
+        ),
+        (
+            {"task": "classification", "dataset": "digits", "model": {"type": "mlp", "hidden_sizes": [10**9]}},
+            "model.hidden_sizes.0",
+        ),
+    ],
+)
+def test_a_job_that_cannot_be_trained_is_refused_at_once(admin, spec, param):
+    answer = admin.post("/v1/jobs", json=spec)
+    assert answer.status_code == 422
+    assert [problem["param"] for problem in answer.json()["errors"]] == [param]
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_never_starts(admin, long_job):
+    waiting = submit(admin, digits() | {"resources": {"threads": 2}})
+    assert admin.post(f"/v1/jobs/{waiting['id']}/cancel").status_code == 202
+    job = admin.get(f"/v1/jobs/{waiting['id']}").json()
+    assert (job["status"], job["attempt"]) == ("cancelled", 0)
+    assert admin.post(f"/v1/jobs/{waiting['id']}/cancel").status_code == 200
+
+
+def test_a_running_job_is_cancelled_at_its_next_step(admin, until):
+    job = submit(admin, digits(**LONG))
+    until(lambda: admin.get(f"/v1/jobs/{job['id']}").json()["status"] == "running")
+    answer = admin.post(f"/v1/jobs/{job['id']}/cancel")
+    assert answer.status_code == 202
+    assert answer.json()["status_reason"]["code"] == "cancelling"
+    ended = finish(admin, job)
+    assert ended["status"] == "cancelled"
+    assert admin.get(f"/v1/jobs/{job['id']}/result").status_code == 409
+    steps = values(admin, ended)["step"]
+    assert steps == list(range(1, len(steps) + 1))
+
+
+def test_a_finished_job_cannot_be_cancelled(admin, finished):
+    answer = admin.post(f"/v1/jobs/{finished['id']}/cancel")
+    assert answer.status_code == 409
+    assert answer.json()["detail"] == f"job {finished['id']} is succeeded and cannot become cancelled"
+
+
+def test_a_result_is_202_while_the_job_is_not_over(admin, long_job):
+    answer = admin.get(f"/v1/jobs/{long_job['id']}/result")
+    assert answer.status_code == 202
+    assert answer.json()["id"] == long_job["id"]
+
+
+def test_a_wait_ends_with_its_time_when_the_job_does_not(admin, long_job):
+    answer = admin.get(f"/v1/jobs/{long_job['id']}?wait=0.3")
+    assert answer.json()["status"] in ("queued", "running")
+    assert 0.3 <= answer.elapsed.total_seconds() < 5
+
+
+def test_logs_go_on_where_they_were_left(admin, finished):
+    whole = admin.get(f"/v1/jobs/{finished['id']}/logs")
+    assert whole.headers["content-type"].startswith("text/plain")
+    assert "classification of digits" in whole.text
+    rest = admin.get(f"/v1/jobs/{finished['id']}/logs?offset=10")
+    assert rest.content == whole.content[10:]
+    assert rest.headers["X-Next-Offset"] == str(len(whole.content)) == whole.headers["X-Next-Offset"]
+    assert admin.get(f"/v1/jobs/{finished['id']}/logs?offset={2**62}").content == b""
+    assert admin.get(f"/v1/jobs/{finished['id']}/logs?attempt=2").status_code == 404
+
+
+def test_a_loss_that_is_not_a_number_is_kept_and_fails_the_job(admin):
+    spec = digits(optimizer="sgd", learning_rate=100.0, epochs=20) | {"name": "diverges"}
+    job = train(admin, spec)
+    assert (job["status"], job["error"]["code"]) == ("failed", "non_finite")
+    assert "learning rate 100" in job["error"]["message"]
+    curve = values(admin, job)
+    assert curve["y"][-1] in ("NaN", "Infinity")
+    assert all(isinstance(value, float) for value in curve["y"][:-1])
+    run = admin.get(f"/v1/runs/{job['id']}").json()
+    assert run["metrics"]["train_loss"]["last"] == curve["y"][-1]
+    for path in ("/v1/runs", f"/v1/compare?runs={job['id']}&metric=train_loss", f"/v1/runs/{job['id']}"):
+        assert admin.get(path).status_code == 200
+    csv = admin.get(f"/v1/runs/{job['id']}/curves?metric=train_loss&format=csv").text
+    assert curve["y"][-1] in csv.splitlines()[-1]
+
+
+def test_training_goes_on_past_a_loss_that_is_not_a_number_when_the_spec_says_so(admin):
+    spec = digits(optimizer="sgd", learning_rate=100.0, epochs=5) | {"on_non_finite": "continue"}
+    job = train(admin, spec)
+    assert job["status"] == "succeeded"
+    assert values(admin, job)["step"] == list(range(1, 116))
+
+
+def test_lists_are_paged_without_a_gap_and_filtered(admin):
+    ids = [submit(admin, digits(max_steps=1, epochs=None) | {"tags": {"batch": "paging"}})["id"] for _ in range(5)]
+    seen: list[str] = []
+    after = ""
+    while True:
+        answer = admin.get(f"/v1/jobs?tag.batch=paging&limit=2{after}").json()
+        seen += [job["id"] for job in answer["data"]]
+        if not answer["has_more"]:
+            break
+        after = f"&after={answer['next_after']}"
+    assert seen == ids[::-1]
+    finish(admin, {"id": ids[-1]})
+    assert admin.get("/v1/jobs?tag.batch=other").json()["data"] == []
+    assert admin.get("/v1/jobs?status=succeeded&dataset=digits@1&task=classification&limit=200").json()["data"]
+    assert admin.get("/v1/jobs?dataset=digits@9").json()["data"] == []
+    assert admin.get("/v1/jobs?user=nobody").json()["data"] == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    ["limit=0", "limit=-1", "limit=1000000000", "limit=x", "after=%27%3B--", "status=odd", "statsu=queued", "after="],
+)
+def test_a_wrong_query_is_refused_and_named(admin, query):
+    answer = admin.get(f"/v1/jobs?{query}")
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["param"] == query.split("=")[0]
+
+
+@pytest.mark.parametrize("value", ["%25", "%27", ";--", "%27%20OR%201=1", "(a%2B)%2B$", "x" * 50_000])
+def test_filters_are_values_and_never_sql(admin, value):
+    for name in ("project", "user", "task", "dataset", "tag.x", "tag.%22%5D", "param.hyperparameters.learning_rate"):
+        answer = admin.get(f"/v1/jobs?{name}={value}")
+        assert answer.status_code in (200, 422, 400, 414, 431)
+        if answer.status_code == 200:
+            assert answer.json()["data"] == []
+
+
+def test_runs_are_found_by_parameter_and_sorted_by_a_metric(admin):
+    for rate in (0.01, 0.0001, 0.003):
+        train(admin, digits(learning_rate=rate) | {"tags": {"set": "sorting"}})
+    best = admin.get("/v1/runs?tag.set=sorting&sort=val_accuracy.best").json()["data"]
+    accuracies = [run["metrics"]["val_accuracy"]["best"] for run in best]
+    assert accuracies == sorted(accuracies, reverse=True)
+    assert len(accuracies) == 3
+    worst_first = admin.get("/v1/runs?tag.set=sorting&sort=-val_loss.last").json()["data"]
+    losses = [run["metrics"]["val_loss"]["last"] for run in worst_first]
+    assert losses == sorted(losses, reverse=True)
+    paged = admin.get(f"/v1/runs?tag.set=sorting&sort=val_accuracy.best&after={best[0]['id']}").json()["data"]
+    assert [run["id"] for run in paged] == [run["id"] for run in best[1:]]
+    found = admin.get("/v1/runs?tag.set=sorting&param.hyperparameters.learning_rate=1e-4").json()["data"]
+    assert [run["parameters"]["hyperparameters.learning_rate"] for run in found] == [0.0001]
+    assert admin.get("/v1/runs?sort=odd").status_code == 422
+
+
+def test_names_that_are_formulas_are_defused_in_csv(admin):
+    for name in ('=HYPERLINK("http://x")', "+1", "-1", "@x", "\tx"):
+        submit(admin, digits(max_steps=1, epochs=None) | {"name": name, "tags": {"set": "formulas"}})
+    text = admin.get("/v1/jobs?tag.set=formulas&format=csv").text
+    assert all(f"'{start}" in text for start in ("=HYPERLINK", "+1", "-1", "@x", "\tx"))
+
+
+def test_what_is_submitted_is_read_by_the_team_and_changed_by_its_owner_alone(box, admin, long_job):
+    with box.speaking_as("eve") as eve, box.speaking_as("ron", Scope.READ) as ron:
+        assert eve.get(f"/v1/jobs/{long_job['id']}").status_code == 200
+        refused = eve.post(f"/v1/jobs/{long_job['id']}/cancel")
+        assert (refused.status_code, refused.json()["code"]) == (403, "not_owner")
+        assert ron.post("/v1/jobs", json=digits()).json()["code"] == "insufficient_scope"
+        own = submit(eve, digits(max_steps=1, epochs=None))
+        assert own["user"] == "eve"
+        assert admin.post(f"/v1/jobs/{own['id']}/cancel").status_code in (202, 409)
+
+
+def test_a_private_project_does_not_exist_for_others(box, admin):
+    with box.speaking_as("ann") as ann, box.speaking_as("bob") as bob:
+        assert ann.put("/v1/projects/secret", json={"visibility": "private"}).status_code in (200, 201)
+        job = train(ann, digits(max_steps=2, epochs=None) | {"project": "secret", "tags": {"set": "secret"}})
+        unknown = bob.get("/v1/jobs/00000000-0000000").json()
+        for path in (
+            f"/v1/jobs/{job['id']}",
+            f"/v1/jobs/{job['id']}/result",
+            f"/v1/jobs/{job['id']}/logs",
+            f"/v1/runs/{job['id']}",
+            f"/v1/runs/{job['id']}/curves?metric=train_loss",
+            f"/v1/compare?runs={job['id']}&metric=train_loss",
+        ):
+            assert ann.get(path).status_code == 200, path
+            answer = bob.get(path)
+            assert answer.status_code == 404
+            assert answer.json()["type"] == unknown["type"]
+        assert bob.post(f"/v1/jobs/{job['id']}/cancel").status_code == 404
+        assert bob.get("/v1/jobs?tag.set=secret").json()["data"] == []
+        assert bob.get("/v1/runs?tag.set=secret").json()["data"] == []
+        assert bob.get("/v1/compare?tag.set=secret&metric=train_loss").json()["runs"] == []
+        assert bob.get(f"/v1/jobs?after={job['id']}").json()["data"] == []
+        assert bob.post("/v1/jobs", json=digits() | {"project": "secret"}).status_code == 404
+        assert "secret" not in bob.get("/v1/projects").text
+        assert admin.get(f"/v1/jobs/{job['id']}").status_code == 200
+
+
+def test_a_full_queue_refuses_with_the_time_to_come_back(serve, settings, make_token):
+    # No worker here: what is queued stays queued.
+    from service import datasets
+    from service.database import Database
+
+    database = Database(settings.database_path)
+    datasets.furnish(database, settings.datasets_path)
+    database.close()
+    small = settings.model_copy(update={"max_queued_jobs_per_user": 2})
+    server = serve(with_settings=small)
+    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {make_token()}"}) as client:
+        assert [client.post("/v1/jobs", json=digits()).status_code for _ in range(3)] == [201, 201, 429]
+        refused = client.post("/v1/jobs", json=digits())
+        assert int(refused.headers["Retry-After"]) > 0
+        assert len(client.get("/v1/jobs").json()["data"]) == 2
+
+
+def test_ndjson_has_a_job_a_line(admin, finished):
+    answer = admin.get("/v1/jobs?limit=3", headers={"Accept": "application/x-ndjson"})
+    lines = [json.loads(line) for line in answer.text.splitlines()]
+    assert {line["object"] for line in lines} == {"job"}
