@@ -39,8 +39,7 @@ class Asker(asyncio.Protocol):
         self._answer = b""
         self._asked = 0.0
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
         self._ask()
 

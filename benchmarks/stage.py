@@ -91,7 +91,9 @@ def running(settings: Settings, part: str = "serve") -> Iterator[Service]:
 
 
 @contextmanager
-def process(command: list[str], log: Path, environment: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+def process(
+    command: list[str], log: Path, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
     """A process that is stopped at the end, in order if it can be."""
     with log.open("wb") as output:
         started = subprocess.Popen(

@@ -140,3 +140,5 @@ if __name__ == "__main__":
         main()
     except KeyboardInterrupt:
         sys.exit(130)
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"trainbox {error.cmd[len(TRAINBOX)]} ended with exit code {error.returncode}")

@@ -32,14 +32,14 @@ def compare(client: httpx.Client, jobs: list[dict[str, Any]], **query: Any) -> A
     return answer.json()
 
 
-def test_answers_have_the_documented_form(admin, pair):
+def test_answers_have_the_documented_form(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
     path = f"/v1/runs/{pair[0]['id']}/curves?metric=train_loss&metric=val_loss&points=20"
     CurveList.model_validate_json(admin.get(path).content)
     ids = ",".join(job["id"] for job in pair)
     ComparisonView.model_validate_json(admin.get(f"/v1/compare?runs={ids}&metric=val_loss").content)
 
 
-def test_axes_follow_from_the_plan_and_the_recorded_times(admin, pair):
+def test_axes_follow_from_the_plan_and_the_recorded_times(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
     plan = pair[0]["plan"]
     steps = curve(admin, pair[0])["points"]["step"]
     assert curve(admin, pair[0], x="step")["points"]["x"] == steps
@@ -53,7 +53,7 @@ def test_axes_follow_from_the_plan_and_the_recorded_times(admin, pair):
     assert 0 < times[0] < times[-1] < 60
 
 
-def test_a_thinned_curve_keeps_its_ends_and_its_extremes(admin, pair):
+def test_a_thinned_curve_keeps_its_ends_and_its_extremes(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
     whole = values(admin, pair[0])
     thinned = curve(admin, pair[0], points=20)
     points = thinned["points"]
@@ -64,26 +64,26 @@ def test_a_thinned_curve_keeps_its_ends_and_its_extremes(admin, pair):
     assert (min(points["min"]), max(points["max"])) == (min(whole["y"]), max(whole["y"]))
 
 
-def test_a_range_counts_and_shows_only_its_steps(admin, pair):
+def test_a_range_counts_and_shows_only_its_steps(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
     part = curve(admin, pair[0], **{"from": 10, "to": 19})
     assert part["count"] == 10
     assert part["points"]["step"] == list(range(10, 20))
     assert curve(admin, pair[0], **{"from": 20, "to": 10})["count"] == 0
 
 
-def test_smoothing_changes_y_alone(admin, pair):
+def test_smoothing_changes_y_alone(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
     raw, smooth = curve(admin, pair[0])["points"], curve(admin, pair[0], smooth=0.9)["points"]
     assert smooth["y"][0] == pytest.approx(raw["y"][0])
     assert smooth["y"] != raw["y"]
     assert (smooth["min"], smooth["max"], smooth["step"]) == (raw["min"], raw["max"], raw["step"])
 
 
-def test_several_metrics_come_in_the_order_asked_for(admin, pair):
+def test_several_metrics_come_in_the_order_asked_for(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
     body = curve(admin, pair[0], metric=["val_accuracy", "train_loss"])
     assert [each["metric"] for each in body["data"]] == ["val_accuracy", "train_loss"]
 
 
-def test_the_same_curve_comes_as_csv_lines_and_text(admin, pair):
+def test_the_same_curve_comes_as_csv_lines_and_text(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
     path = f"/v1/runs/{pair[0]['id']}/curves?metric=train_loss"
     points = curve(admin, pair[0])["points"]
     rows = list(csv.DictReader(io.StringIO(admin.get(path, headers={"Accept": "text/csv"}).text)))
@@ -111,17 +111,19 @@ def test_the_same_curve_comes_as_csv_lines_and_text(admin, pair):
         ("", "metric"),
     ],
 )
-def test_a_wrong_question_is_refused_and_named(admin, pair, query, param):
+def test_a_wrong_question_is_refused_and_named(
+    admin: httpx.Client, pair: list[dict[str, Any]], query: str, param: str
+) -> None:
     answer = admin.get(f"/v1/runs/{pair[0]['id']}/curves?{query}")
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["param"] == param
 
 
-def test_an_unknown_metric_of_a_finished_run_is_not_found(admin, pair):
+def test_an_unknown_metric_of_a_finished_run_is_not_found(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
     assert admin.get(f"/v1/runs/{pair[0]['id']}/curves?metric=val_typo").status_code == 404
 
 
-def test_a_comparison_shows_what_differs_and_who_did_best(admin, pair):
+def test_a_comparison_shows_what_differs_and_who_did_best(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
     body = compare(admin, pair, metric="val_accuracy", target=0.9, x="epoch")
     assert body["direction"] == "max"
     assert body["differing_parameters"] == ["hyperparameters.learning_rate"]
@@ -137,26 +139,28 @@ def test_a_comparison_shows_what_differs_and_who_did_best(admin, pair):
     assert body["warnings"] == []
 
 
-def test_ranking_by_training_loss_is_warned_of(admin, pair):
+def test_ranking_by_training_loss_is_warned_of(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
     codes = [warning["code"] for warning in compare(admin, pair, metric="train_loss")["warnings"]]
     assert codes == ["ranked_by_training_loss"]
 
 
-def test_a_comparison_by_filter_takes_the_runs_that_match(admin):
+def test_a_comparison_by_filter_takes_the_runs_that_match(admin: httpx.Client) -> None:
     ids = {train(admin, digits(seed=seed) | {"tags": {"set": "compared"}})["id"] for seed in (1, 2)}
     body = admin.get("/v1/compare?tag.set=compared&metric=val_loss").json()
     assert {run["run_id"] for run in body["runs"]} == ids
     assert body["differing_parameters"] == ["hyperparameters.seed"]
 
 
-def test_a_run_without_the_metric_is_listed_without_a_curve(admin, pair):
+def test_a_run_without_the_metric_is_listed_without_a_curve(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
     other = train(admin, {"task": "regression", "dataset": "diabetes"})
     body = compare(admin, [pair[0], other], metric="val_accuracy")
     assert [run["curve"] is None for run in body["runs"]] == [False, True]
     assert "runs_without_metric" in [warning["code"] for warning in body["warnings"]]
 
 
-def test_a_comparison_fits_the_width_as_text_and_is_a_table_as_csv(admin, pair):
+def test_a_comparison_fits_the_width_as_text_and_is_a_table_as_csv(
+    admin: httpx.Client, pair: list[dict[str, Any]]
+) -> None:
     path = f"/v1/compare?runs={pair[0]['id']},{pair[1]['id']}&metric=val_loss"
     text = admin.get(f"{path}&format=text&width=70").text
     assert max(map(len, text.splitlines())) <= 70
@@ -178,5 +182,5 @@ def test_a_comparison_fits_the_width_as_text_and_is_a_table_as_csv(admin, pair):
         ("runs=00000000-0000000", 422),
     ],
 )
-def test_a_wrong_comparison_is_refused(admin, query, status):
+def test_a_wrong_comparison_is_refused(admin: httpx.Client, query: str, status: int) -> None:
     assert admin.get(f"/v1/compare?{query}").status_code == status

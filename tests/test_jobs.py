@@ -8,9 +8,12 @@ from typing import Any
 import httpx
 import pytest
 from boxes import digits, finish, submit, train, values
-from conftest import Box
+from conftest import Box, MakeToken, Serve, Until
 
+from service import datasets
 from service.api.views import DryRun, JobList, JobView, RunView
+from service.database import Database
+from service.settings import Settings
 from service.states import Scope
 
 LONG = {"epochs": 100_000}
@@ -29,7 +32,7 @@ def long_job(admin: httpx.Client) -> Iterator[dict[str, Any]]:
     finish(admin, job)
 
 
-def test_a_job_is_trained_and_its_result_is_its_run(admin, finished):
+def test_a_job_is_trained_and_its_result_is_its_run(admin: httpx.Client, finished: dict[str, Any]) -> None:
     assert finished["status"] == "succeeded", finished["error"]
     assert finished["progress"]["step"] == finished["plan"]["total_steps"] == 230
     assert finished["progress"]["samples"] == finished["plan"]["total_samples"] == 14_370
@@ -41,14 +44,14 @@ def test_a_job_is_trained_and_its_result_is_its_run(admin, finished):
     assert run["metrics"]["val_loss"]["count"] == finished["plan"]["validations"]
 
 
-def test_answers_have_the_documented_form(admin, finished):
+def test_answers_have_the_documented_form(admin: httpx.Client, finished: dict[str, Any]) -> None:
     JobView.model_validate_json(admin.get(f"/v1/jobs/{finished['id']}").content, strict=False)
     JobList.model_validate_json(admin.get("/v1/jobs").content)
     RunView.model_validate_json(admin.get(f"/v1/runs/{finished['id']}").content)
     DryRun.model_validate_json(admin.post("/v1/jobs?dry_run=true", json=digits()).content)
 
 
-def test_train_loss_has_the_steps_from_1_to_the_last_once_each(admin, finished):
+def test_train_loss_has_the_steps_from_1_to_the_last_once_each(admin: httpx.Client, finished: dict[str, Any]) -> None:
     assert values(admin, finished)["step"] == list(range(1, 231))
 
 
@@ -61,19 +64,19 @@ def test_train_loss_has_the_steps_from_1_to_the_last_once_each(admin, finished):
     ],
     ids=["digits", "diabetes", "dropout"],
 )
-def test_the_same_spec_and_seed_give_the_same_curve_to_the_last_bit(admin, spec):
+def test_the_same_spec_and_seed_give_the_same_curve_to_the_last_bit(admin: httpx.Client, spec: dict[str, Any]) -> None:
     first, second = train(admin, spec), train(admin, spec)
     assert values(admin, first) == values(admin, second)
     assert values(admin, first, "val_loss") == values(admin, second, "val_loss")
 
 
-def test_another_seed_gives_another_curve(admin):
+def test_another_seed_gives_another_curve(admin: httpx.Client) -> None:
     first, second = train(admin, digits(seed=1)), train(admin, digits(seed=2))
     assert values(admin, first)["y"] != values(admin, second)["y"]
 
 
 @pytest.mark.parametrize("dataset", ["breast_cancer", "wine", "iris"])
-def test_every_built_in_data_set_can_be_learned(admin, dataset):
+def test_every_built_in_data_set_can_be_learned(admin: httpx.Client, dataset: str) -> None:
     job = train(admin, {"task": "classification", "dataset": dataset, "hyperparameters": {"learning_rate": 0.01}})
     run = admin.get(f"/v1/jobs/{job['id']}/result").json()
     assert run["metrics"]["val_accuracy"]["best"] > 0.9
@@ -90,7 +93,9 @@ def test_every_built_in_data_set_can_be_learned(admin, dataset):
         ({"batch_size": 64, "max_steps": 50, "warmup_steps": 10}, 0.0),
     ],
 )
-def test_every_number_of_the_plan_is_what_the_run_did(admin, hyperparameters, fraction):
+def test_every_number_of_the_plan_is_what_the_run_did(
+    admin: httpx.Client, hyperparameters: dict[str, Any], fraction: float
+) -> None:
     job = train(admin, digits(**{"epochs": None, **hyperparameters}) | {"validation": {"fraction": fraction}})
     plan, progress = job["plan"], job["progress"]
     samples = values(admin, job)
@@ -109,7 +114,7 @@ def test_every_number_of_the_plan_is_what_the_run_did(admin, hyperparameters, fr
     assert metrics.get("val_loss", {"count": 0})["count"] == plan["validations"]
 
 
-def test_a_dry_run_says_the_plan_and_creates_nothing(admin):
+def test_a_dry_run_says_the_plan_and_creates_nothing(admin: httpx.Client) -> None:
     before = admin.get("/v1/jobs?limit=1").json()["data"]
     answer = admin.post("/v1/jobs?dry_run=true", json=digits(learning_rate=0.5))
     assert answer.status_code == 200
@@ -120,15 +125,15 @@ def test_a_dry_run_says_the_plan_and_creates_nothing(admin):
     assert admin.get("/v1/jobs?limit=1").json()["data"] == before
 
 
-def test_a_submission_says_where_the_job_is(admin):
+def test_a_submission_says_where_the_job_is(admin: httpx.Client) -> None:
     answer = admin.post("/v1/jobs", json=digits())
     assert answer.status_code == 201
     assert answer.headers["Location"] == f"/v1/jobs/{answer.json()['id']}"
     assert admin.get(answer.headers["Location"]).status_code == 200
 
 
-def test_a_repeated_submission_with_the_same_key_makes_one_job(admin):
-    def post(_):
+def test_a_repeated_submission_with_the_same_key_makes_one_job(admin: httpx.Client) -> None:
+    def post(_: int) -> httpx.Response:
         return admin.post("/v1/jobs", json=digits(seed=77), headers={"Idempotency-Key": "once-77"})
 
     with ThreadPoolExecutor(20) as pool:
@@ -139,7 +144,7 @@ def test_a_repeated_submission_with_the_same_key_makes_one_job(admin):
     assert other.status_code == 422
 
 
-def test_all_problems_of_a_spec_are_told_at_once(admin):
+def test_all_problems_of_a_spec_are_told_at_once(admin: httpx.Client) -> None:
     body = (
         '{"task": "classification", "dataset": "digitz", "hyperparameters": {"learning_rate": NaN, "batch_size": 0,'
         ' "learning_rat": 1, "epochs": 1e12, "max_steps": 5, "loss": "mse"}, "model": {"type": "gru"}}'
@@ -171,7 +176,9 @@ def test_all_problems_of_a_spec_are_told_at_once(admin):
         ({"hyperparameters": {"gradient_accumulation": 2}}, "hyperparameters.gradient_accumulation"),
     ],
 )
-def test_what_this_version_does_not_offer_is_refused_by_name(admin, change, param):
+def test_what_this_version_does_not_offer_is_refused_by_name(
+    admin: httpx.Client, change: dict[str, Any], param: str
+) -> None:
     answer = admin.post("/v1/jobs", json={"task": "classification", "dataset": "digits"} | change)
     assert answer.status_code == 422
     assert [(each["param"], each["code"]) for each in answer.json()["errors"]] == [(param, "not_offered")]
@@ -199,13 +206,13 @@ def test_what_this_version_does_not_offer_is_refused_by_name(admin, change, para
         ),
     ],
 )
-def test_a_job_that_cannot_be_trained_is_refused_at_once(admin, spec, param):
+def test_a_job_that_cannot_be_trained_is_refused_at_once(admin: httpx.Client, spec: dict[str, Any], param: str) -> None:
     answer = admin.post("/v1/jobs", json=spec)
     assert answer.status_code == 422
     assert [problem["param"] for problem in answer.json()["errors"]] == [param]
 
 
-def test_a_waiting_job_is_cancelled_at_once_and_never_starts(admin, long_job):
+def test_a_waiting_job_is_cancelled_at_once_and_never_starts(admin: httpx.Client, long_job: dict[str, Any]) -> None:
     waiting = submit(admin, digits() | {"resources": {"threads": 2}})
     assert admin.post(f"/v1/jobs/{waiting['id']}/cancel").status_code == 202
     job = admin.get(f"/v1/jobs/{waiting['id']}").json()
@@ -213,7 +220,7 @@ def test_a_waiting_job_is_cancelled_at_once_and_never_starts(admin, long_job):
     assert admin.post(f"/v1/jobs/{waiting['id']}/cancel").status_code == 200
 
 
-def test_a_running_job_is_cancelled_at_its_next_step(admin, until):
+def test_a_running_job_is_cancelled_at_its_next_step(admin: httpx.Client, until: Until) -> None:
     job = submit(admin, digits(**LONG))
     until(lambda: admin.get(f"/v1/jobs/{job['id']}").json()["status"] == "running")
     answer = admin.post(f"/v1/jobs/{job['id']}/cancel")
@@ -226,25 +233,25 @@ def test_a_running_job_is_cancelled_at_its_next_step(admin, until):
     assert steps == list(range(1, len(steps) + 1))
 
 
-def test_a_finished_job_cannot_be_cancelled(admin, finished):
+def test_a_finished_job_cannot_be_cancelled(admin: httpx.Client, finished: dict[str, Any]) -> None:
     answer = admin.post(f"/v1/jobs/{finished['id']}/cancel")
     assert answer.status_code == 409
     assert answer.json()["detail"] == f"job {finished['id']} is succeeded and cannot become cancelled"
 
 
-def test_a_result_is_202_while_the_job_is_not_over(admin, long_job):
+def test_a_result_is_202_while_the_job_is_not_over(admin: httpx.Client, long_job: dict[str, Any]) -> None:
     answer = admin.get(f"/v1/jobs/{long_job['id']}/result")
     assert answer.status_code == 202
     assert answer.json()["id"] == long_job["id"]
 
 
-def test_a_wait_ends_with_its_time_when_the_job_does_not(admin, long_job):
+def test_a_wait_ends_with_its_time_when_the_job_does_not(admin: httpx.Client, long_job: dict[str, Any]) -> None:
     answer = admin.get(f"/v1/jobs/{long_job['id']}?wait=0.3")
     assert answer.json()["status"] in ("queued", "running")
     assert 0.3 <= answer.elapsed.total_seconds() < 5
 
 
-def test_logs_go_on_where_they_were_left(admin, finished):
+def test_logs_go_on_where_they_were_left(admin: httpx.Client, finished: dict[str, Any]) -> None:
     whole = admin.get(f"/v1/jobs/{finished['id']}/logs")
     assert whole.headers["content-type"].startswith("text/plain")
     assert "classification of digits" in whole.text
@@ -255,7 +262,7 @@ def test_logs_go_on_where_they_were_left(admin, finished):
     assert admin.get(f"/v1/jobs/{finished['id']}/logs?attempt=2").status_code == 404
 
 
-def test_a_loss_that_is_not_a_number_is_kept_and_fails_the_job(admin):
+def test_a_loss_that_is_not_a_number_is_kept_and_fails_the_job(admin: httpx.Client) -> None:
     spec = digits(optimizer="sgd", learning_rate=100.0, epochs=20) | {"name": "diverges"}
     job = train(admin, spec)
     assert (job["status"], job["error"]["code"]) == ("failed", "non_finite")
@@ -271,14 +278,14 @@ def test_a_loss_that_is_not_a_number_is_kept_and_fails_the_job(admin):
     assert curve["y"][-1] in csv.splitlines()[-1]
 
 
-def test_training_goes_on_past_a_loss_that_is_not_a_number_when_the_spec_says_so(admin):
+def test_training_goes_on_past_a_loss_that_is_not_a_number_when_the_spec_says_so(admin: httpx.Client) -> None:
     spec = digits(optimizer="sgd", learning_rate=100.0, epochs=5) | {"on_non_finite": "continue"}
     job = train(admin, spec)
     assert job["status"] == "succeeded"
     assert values(admin, job)["step"] == list(range(1, 116))
 
 
-def test_lists_are_paged_without_a_gap_and_filtered(admin):
+def test_lists_are_paged_without_a_gap_and_filtered(admin: httpx.Client) -> None:
     ids = [submit(admin, digits(max_steps=1, epochs=None) | {"tags": {"batch": "paging"}})["id"] for _ in range(5)]
     seen: list[str] = []
     after = ""
@@ -300,14 +307,14 @@ def test_lists_are_paged_without_a_gap_and_filtered(admin):
     "query",
     ["limit=0", "limit=-1", "limit=1000000000", "limit=x", "after=%27%3B--", "status=odd", "statsu=queued", "after="],
 )
-def test_a_wrong_query_is_refused_and_named(admin, query):
+def test_a_wrong_query_is_refused_and_named(admin: httpx.Client, query: str) -> None:
     answer = admin.get(f"/v1/jobs?{query}")
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["param"] == query.split("=")[0]
 
 
 @pytest.mark.parametrize("value", ["%25", "%27", ";--", "%27%20OR%201=1", "(a%2B)%2B$", "x" * 50_000])
-def test_filters_are_values_and_never_sql(admin, value):
+def test_filters_are_values_and_never_sql(admin: httpx.Client, value: str) -> None:
     for name in ("project", "user", "task", "dataset", "tag.x", "tag.%22%5D", "param.hyperparameters.learning_rate"):
         answer = admin.get(f"/v1/jobs?{name}={value}")
         assert answer.status_code in (200, 422, 400, 414, 431)
@@ -315,7 +322,7 @@ def test_filters_are_values_and_never_sql(admin, value):
             assert answer.json()["data"] == []
 
 
-def test_runs_are_found_by_parameter_and_sorted_by_a_metric(admin):
+def test_runs_are_found_by_parameter_and_sorted_by_a_metric(admin: httpx.Client) -> None:
     for rate in (0.01, 0.0001, 0.003):
         train(admin, digits(learning_rate=rate) | {"tags": {"set": "sorting"}})
     best = admin.get("/v1/runs?tag.set=sorting&sort=val_accuracy.best").json()["data"]
@@ -332,14 +339,16 @@ def test_runs_are_found_by_parameter_and_sorted_by_a_metric(admin):
     assert admin.get("/v1/runs?sort=odd").status_code == 422
 
 
-def test_names_that_are_formulas_are_defused_in_csv(admin):
+def test_names_that_are_formulas_are_defused_in_csv(admin: httpx.Client) -> None:
     for name in ('=HYPERLINK("http://x")', "+1", "-1", "@x", "\tx"):
         submit(admin, digits(max_steps=1, epochs=None) | {"name": name, "tags": {"set": "formulas"}})
     text = admin.get("/v1/jobs?tag.set=formulas&format=csv").text
     assert all(f"'{start}" in text for start in ("=HYPERLINK", "+1", "-1", "@x", "\tx"))
 
 
-def test_what_is_submitted_is_read_by_the_team_and_changed_by_its_owner_alone(box, admin, long_job):
+def test_what_is_submitted_is_read_by_the_team_and_changed_by_its_owner_alone(
+    box: Box, admin: httpx.Client, long_job: dict[str, Any]
+) -> None:
     with box.speaking_as("eve") as eve, box.speaking_as("ron", Scope.READ) as ron:
         assert eve.get(f"/v1/jobs/{long_job['id']}").status_code == 200
         refused = eve.post(f"/v1/jobs/{long_job['id']}/cancel")
@@ -350,7 +359,7 @@ def test_what_is_submitted_is_read_by_the_team_and_changed_by_its_owner_alone(bo
         assert admin.post(f"/v1/jobs/{own['id']}/cancel").status_code in (202, 409)
 
 
-def test_a_private_project_does_not_exist_for_others(box, admin):
+def test_a_private_project_does_not_exist_for_others(box: Box, admin: httpx.Client) -> None:
     with box.speaking_as("ann") as ann, box.speaking_as("bob") as bob:
         assert ann.put("/v1/projects/secret", json={"visibility": "private"}).status_code in (200, 201)
         job = train(ann, digits(max_steps=2, epochs=None) | {"project": "secret", "tags": {"set": "secret"}})
@@ -377,11 +386,10 @@ def test_a_private_project_does_not_exist_for_others(box, admin):
         assert admin.get(f"/v1/jobs/{job['id']}").status_code == 200
 
 
-def test_a_full_queue_refuses_with_the_time_to_come_back(serve, settings, make_token):
+def test_a_full_queue_refuses_with_the_time_to_come_back(
+    serve: Serve, settings: Settings, make_token: MakeToken
+) -> None:
     # No worker here: what is queued stays queued.
-    from service import datasets
-    from service.database import Database
-
     database = Database(settings.database_path)
     datasets.furnish(database, settings.datasets_path)
     database.close()
@@ -394,7 +402,7 @@ def test_a_full_queue_refuses_with_the_time_to_come_back(serve, settings, make_t
         assert len(client.get("/v1/jobs").json()["data"]) == 2
 
 
-def test_ndjson_has_a_job_a_line(admin, finished):
+def test_ndjson_has_a_job_a_line(admin: httpx.Client, finished: dict[str, Any]) -> None:
     answer = admin.get("/v1/jobs?limit=3", headers={"Accept": "application/x-ndjson"})
     lines = [json.loads(line) for line in answer.text.splitlines()]
     assert {line["object"] for line in lines} == {"job"}

@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from boxes import digits
 from pydantic import BaseModel
@@ -52,14 +53,16 @@ def refused(admin: Any, body: str) -> dict[str, str]:
     return {problem["param"]: problem["message"] for problem in answer.json()["errors"]}
 
 
-def test_the_fields_are_found():
+def test_the_fields_are_found() -> None:
     assert len(NUMBERS) >= 15
     assert ("hyperparameters.learning_rate", False, False) in NUMBERS
 
 
 @pytest.mark.parametrize("literal", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999"])
 @pytest.mark.parametrize("param", [param for param, _, _ in NUMBERS])
-def test_what_is_not_finite_is_refused_alone_and_beside_another_error(admin, param, literal):
+def test_what_is_not_finite_is_refused_alone_and_beside_another_error(
+    admin: httpx.Client, param: str, literal: str
+) -> None:
     body = with_literal(param, literal)
     assert set(refused(admin, body)) == {param}
     assert set(refused(admin, body.replace('"digits"', '"nope"'))) == {param, "dataset"}
@@ -67,17 +70,17 @@ def test_what_is_not_finite_is_refused_alone_and_beside_another_error(admin, par
 
 @pytest.mark.parametrize("literal", ['"nan"', "true", '"5"', "[]", "{}", "9223372036854775808", "1" + "0" * 5000])
 @pytest.mark.parametrize("param", [param for param, _, _ in NUMBERS])
-def test_what_is_no_number_is_refused(admin, param, literal):
+def test_what_is_no_number_is_refused(admin: httpx.Client, param: str, literal: str) -> None:
     assert set(refused(admin, with_literal(param, literal))) == {param}
 
 
 @pytest.mark.parametrize("param", [param for param, whole, _ in NUMBERS if whole])
-def test_a_whole_number_is_not_taken_from_a_fraction(admin, param):
+def test_a_whole_number_is_not_taken_from_a_fraction(admin: httpx.Client, param: str) -> None:
     assert set(refused(admin, with_literal(param, "5.0"))) == {param}
 
 
 @pytest.mark.parametrize("param", [param for param, _, nullable in NUMBERS if not nullable])
-def test_null_is_no_number(admin, param):
+def test_null_is_no_number(admin: httpx.Client, param: str) -> None:
     assert set(refused(admin, with_literal(param, "null"))) == {param}
 
 
@@ -95,16 +98,18 @@ def test_null_is_no_number(admin, param):
         ("priority", "1001", "1000"),
     ],
 )
-def test_a_value_out_of_bounds_is_refused_with_the_bound(admin, param, literal, bound):
+def test_a_value_out_of_bounds_is_refused_with_the_bound(
+    admin: httpx.Client, param: str, literal: str, bound: str
+) -> None:
     assert bound in refused(admin, with_literal(param, literal))[param]
 
 
 @pytest.mark.parametrize("param", ["learning_rate", "hyperparameters.learning_rat", "model.hidden_size", "extra"])
-def test_an_unknown_field_is_named(admin, param):
+def test_an_unknown_field_is_named(admin: httpx.Client, param: str) -> None:
     assert set(refused(admin, with_literal(param, "1"))) == {param}
 
 
-def test_the_value_that_was_refused_is_never_repeated(admin):
+def test_the_value_that_was_refused_is_never_repeated(admin: httpx.Client) -> None:
     secret = "correct-horse-battery"
     for param in ("task", "dataset", "hyperparameters.optimizer", "model.type", "project", "hyperparameters.epochs"):
         answer = admin.post(
@@ -114,12 +119,12 @@ def test_the_value_that_was_refused_is_never_repeated(admin):
         assert secret not in answer.text
 
 
-def test_large_whole_numbers_are_kept_exactly(admin):
+def test_large_whole_numbers_are_kept_exactly(admin: httpx.Client) -> None:
     answer = admin.post("/v1/jobs?dry_run=true", json=digits(seed=2**53 + 1))
     assert answer.json()["spec"]["hyperparameters"]["seed"] == 2**53 + 1
 
 
-def test_every_default_is_filled_in(admin):
+def test_every_default_is_filled_in(admin: httpx.Client) -> None:
     spec = admin.post("/v1/jobs?dry_run=true", json={"task": "regression", "dataset": "diabetes"}).json()["spec"]
     assert set(spec) == set(JobSpec.model_fields)
     assert spec["hyperparameters"]["loss"] == "mse"
@@ -130,7 +135,7 @@ def test_every_default_is_filled_in(admin):
 @pytest.mark.parametrize(
     "body", [b"", b"null", b"[]", b'"x"', b"{", b"\xff\xfe{}", "{}".encode("utf-16"), b"\xef\xbb\xbf{}"]
 )
-def test_a_body_that_is_no_json_object_is_refused(admin, body):
+def test_a_body_that_is_no_json_object_is_refused(admin: httpx.Client, body: bytes) -> None:
     answer = admin.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
     assert answer.status_code in (400, 415, 422)
     assert answer.headers["content-type"] == "application/problem+json"
