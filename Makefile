@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+BENCHMARKS ?= training curves
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test check bench
@@ -24,7 +25,7 @@ check: .venv/.made ## format, lint and types
 	$(BIN)/mypy
 
 bench: .venv/.made ## how fast it is, on this machine
-	$(BIN)/python -m benchmarks $(ARGS)
+	for name in $(BENCHMARKS); do echo "benchmarks.$$name"; $(BIN)/python -m benchmarks.$$name || exit 1; done
 
 .venv/.made: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

@@ -11,9 +11,11 @@ class Bell:
 
     def __init__(self, run_path: Path, worker: str) -> None:
         self._path = run_path / f"worker-{worker}.bell"
-        os.mkfifo(self._path, 0o600)
+        unheard = run_path / f"worker-{worker}.bell.new"  # who rings a bell that nobody has opened yet removes it
+        os.mkfifo(unheard, 0o600)
         # Open for writing too: with no writer left, a pipe is readable for ever.
-        self._descriptor = os.open(self._path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._descriptor = os.open(unheard, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        unheard.rename(self._path)
 
     def fileno(self) -> int:
         return self._descriptor

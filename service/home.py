@@ -33,7 +33,7 @@ def make_private_folders(settings: Settings) -> None:
     try:
         for path in (settings.home, settings.datasets_path, settings.jobs_path, settings.run_path):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            path.chmod(0o700)
+            path.chmod(path.stat().st_mode & 0o700)  # what its user may not do is left so
         probe = settings.home / ".writable"
         probe.touch()
         probe.unlink()

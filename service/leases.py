@@ -5,11 +5,12 @@ thought dead and comes back finds no such row, and what it says is void.
 """
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import Select, and_, delete, func, or_, select, union_all, update
 from sqlalchemy.orm import Session
 
 from service import clock, curves, locks, queue
@@ -119,7 +120,7 @@ def claim(session: Session, worker: str, free_threads: int, free_gpus: int, term
         dataset_id=job.dataset_id,
         classes=None if classes is None else len(classes),
         threads=job.threads,
-        gpus=job.gpus,
+        gpus=int(job.gpus),
         max_seconds=job.spec["limits"]["max_seconds"],
     )
 
@@ -178,14 +179,17 @@ def fail(
 
 
 def give_back(session: Session, lease: Lease) -> None:
-    """A drain: the job waits again, and the attempt does not count."""
+    """A drain: the job waits again, unless somebody asked it to stop; the attempt does not count."""
+    if _row(session, lease).cancel_requested_at is not None:
+        stop(session, lease)
+        return
     excused = {"excused_attempts": Job.excused_attempts + 1, "not_before": 0}
     _end(session, lease, JobStatus.QUEUED, "drained", "its worker was stopped; it starts again", "drained", **excused)
 
 
 def lose(session: Session, lease: Lease, terms: Terms, message: str, signal: int | None = None) -> None:
     """The attempt ended through no fault of the job: it waits and starts again, while attempts remain."""
-    job = session.scalars(select(Job).where(Job.seq == lease.seq).execution_options(populate_existing=True)).one()
+    job = _row(session, lease)
     counted = job.attempt - job.excused_attempts
     if job.cancel_requested_at is not None:
         _end(session, lease, JobStatus.CANCELLED, "cancelled", "cancelled; its worker was lost", "worker_lost")
@@ -199,37 +203,58 @@ def lose(session: Session, lease: Lease, terms: Terms, message: str, signal: int
         _end(session, lease, JobStatus.QUEUED, "worker_lost", again, "worker_lost", **wait)
 
 
+def _row(session: Session, lease: Lease) -> Job:
+    return session.scalars(select(Job).where(Job.seq == lease.seq).execution_options(populate_existing=True)).one()
+
+
 def _end(session: Session, lease: Lease, status: JobStatus, code: str, message: str, ended: str, **values: Any) -> None:
     if not queue.move(session, lease.seq, status, code, message, *lease.guard(), **values):
         raise LeaseLost(lease.job_id, lease.attempt)
     note_attempt(session, lease, finished_at=clock.now(), ended=ended)
 
 
-@dataclass(frozen=True)
-class Abandoned:
-    """What the sweep for dead workers found."""
-
-    reclaimed: list[str]
-    hung: list[str]
+def disown(session: Session, worker: str, kept: Iterable[str], terms: Terms) -> list[str]:
+    """Lets go of the worker's running jobs but for those that it has trainers for: the ids of the others."""
+    strays = _running().where(Job.worker == worker, Job.id.not_in(list(kept)))
+    return [_lose_row(session, row, terms, "its trainer could not be started") for row in session.execute(strays).all()]
 
 
-def reclaim(session: Session, run_path: Path, terms: Terms) -> Abandoned:
-    """Takes running jobs from workers that are gone, and names those that hang and must be killed first.
+def reclaim(session: Session, run_path: Path, terms: Terms) -> list[str]:
+    """Takes running jobs from workers that are gone, of another boot or with their lock held by nobody: their ids.
 
-    A worker is gone when it was of another boot or nobody holds its lock; it hangs when it holds its lock but has
-    not renewed for three leases. It depends on no row but the jobs' own.
+    It depends on no row but the jobs' own.
     """
-    running = select(Job.seq, Job.id, Job.attempt, Job.worker, Job.boot, Job.lease_until)
-    reclaimed, hung = [], []
+    reclaimed = [
+        _lose_row(session, row, terms, "its worker was lost")
+        for row in session.execute(_running()).all()
+        if not _is_there(run_path, row.worker, row.boot)
+    ]
+    for row in session.execute(select(WorkerRow.id, WorkerRow.boot)).all():
+        if not _is_there(run_path, row.id, row.boot):
+            unregister(session, row.id)
+            worker_lock(run_path, row.id).unlink(missing_ok=True)
+    return reclaimed
+
+
+def hung(session: Session, run_path: Path, terms: Terms) -> list[str]:
+    """Workers that hold their lock, but whose leases all ran out three leases ago."""
+    held = union_all(
+        select(WorkerRow.id.label("id"), WorkerRow.boot.label("boot"), WorkerRow.lease_until.label("until")),
+        select(Job.worker, Job.boot, Job.lease_until).where(Job.status == JobStatus.RUNNING),
+    ).subquery()
     overdue = clock.boot_milliseconds() - HUNG_AFTER_LEASES * terms.lease_milliseconds
-    for row in session.execute(running.where(Job.status == JobStatus.RUNNING)).all():
-        if row.boot == clock.boot_id() and locks.is_held(worker_lock(run_path, row.worker)):
-            if row.lease_until < overdue:
-                hung.append(row.worker)
-            continue
-        lose(session, Lease(row.seq, row.id, row.attempt, row.worker), terms, "its worker was lost")
-        reclaimed.append(row.id)
-    for worker in session.execute(select(WorkerRow.id, WorkerRow.boot)).all():
-        if worker.boot != clock.boot_id() or not locks.is_held(worker_lock(run_path, worker.id)):
-            unregister(session, worker.id)
-    return Abandoned(reclaimed, sorted(set(hung)))
+    silent = select(held.c.id, held.c.boot).group_by(held.c.id, held.c.boot).having(func.max(held.c.until) < overdue)
+    return [row.id for row in session.execute(silent) if _is_there(run_path, row.id, row.boot)]
+
+
+def _running() -> Select[int, str, int, str | None, str | None]:
+    return select(Job.seq, Job.id, Job.attempt, Job.worker, Job.boot).where(Job.status == JobStatus.RUNNING)
+
+
+def _lose_row(session: Session, row: Any, terms: Terms, message: str) -> str:
+    lose(session, Lease(row.seq, row.id, row.attempt, row.worker), terms, message)
+    return str(row.id)
+
+
+def _is_there(run_path: Path, worker: str, boot: str) -> bool:
+    return boot == clock.boot_id() and locks.is_held(worker_lock(run_path, worker))

@@ -1,20 +1,22 @@
-"""What people do to the queue: submit a job, cancel it. What workers do to it is in `leases`."""
+"""The queue: how a job gets in, and how it moves. What people do to it then is in `control`, workers in `leases`."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from service import clock, datasets, plan, projects, spec
-from service.errors import FieldProblem, IllegalMove, InvalidInput, NotFound, NotOwner, QueueFull
-from service.ids import new_id
+from service.errors import FieldProblem, InvalidInput, NotFound, QueueFull
+from service.ids import is_id, new_id
 from service.plan import Plan
 from service.spec import JobSpec
-from service.states import TERMINAL, EndReason, JobStatus, Scope, sources
-from service.tables import Dataset, Job, JobEvent, Run, WorkerRow
+from service.states import TERMINAL, EndReason, JobStatus, sources
+from service.tables import Dataset, Job, JobDependency, JobEvent, Run, WorkerRow
 from service.users import Principal
+
+LOST_CAUSES = (JobStatus.FAILED, JobStatus.CANCELLED)
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,7 @@ class Draft:
     plan: Plan
     warnings: list[dict[str, str]]
     dataset: Dataset
+    needs: list[int] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -33,21 +36,22 @@ class QueueLimits:
     jobs_per_user: int
 
 
-def draft(session: Session, raw: Mapping[str, Any], found: Iterable[FieldProblem] = ()) -> Draft:
-    """Checks a raw spec against itself, the data and the box. Raises InvalidInput with every problem.
+def draft(session: Session, principal: Principal, raw: Mapping[str, Any], found: Iterable[FieldProblem] = ()) -> Draft:
+    """Checks a raw spec against itself, the data, other jobs and the box. Raises InvalidInput with every problem.
 
     found: problems that the caller met while decoding the request.
     """
-    asked = spec.parse(raw, lambda raw: _misfits(session, raw), found)
+    asked = spec.parse(raw, lambda raw: _misfits(session, principal, raw), found)
     dataset = datasets.find(session, asked.dataset)
     if impossible := plan.problems(asked, dataset.rows):
         raise InvalidInput(impossible)
     counted = plan.make(asked, dataset.rows)
     given = asked.hyperparameters.model_fields_set
-    return Draft(asked, counted, plan.warnings(asked, counted, given), dataset)
+    needs = _jobs(session, principal, asked.depends_on)
+    return Draft(asked, counted, plan.warnings(asked, counted, given), dataset, [job.seq for job in needs.values()])
 
 
-def _misfits(session: Session, raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
+def _misfits(session: Session, principal: Principal, raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
     """What only the database knows: is there such a data set, does it fit the task, can any worker hold the job?"""
     name = raw.get("dataset")
     if isinstance(name, str) and spec.is_dataset_reference(name):
@@ -62,6 +66,24 @@ def _misfits(session: Session, raw: Mapping[str, Any]) -> Iterable[FieldProblem]
             if isinstance(wanted.get(name), int) and wanted[name] > most:
                 message = f"no worker of this box has more than {most} to give"
                 yield FieldProblem(f"resources.{name}", "never_available", message)
+    needed = raw.get("depends_on")
+    if isinstance(needed, list):
+        yield from _dependency_misfits(session, principal, needed)
+
+
+def _dependency_misfits(session: Session, principal: Principal, needed: list[Any]) -> Iterable[FieldProblem]:
+    found = _jobs(session, principal, [job_id for job_id in needed if isinstance(job_id, str)][:1000])
+    for place, job_id in enumerate(needed):
+        job = found.get(job_id) if isinstance(job_id, str) else None
+        if job is None and isinstance(job_id, str) and is_id(job_id):
+            yield FieldProblem(f"depends_on.{place}", "unknown_job", "there is no such job")
+        elif job is not None and job.status in LOST_CAUSES:
+            yield FieldProblem(f"depends_on.{place}", "never_succeeds", f"that job is {job.status.value}")
+
+
+def _jobs(session: Session, principal: Principal, ids: Sequence[str]) -> dict[str, Job]:
+    query = select(Job).join(Run, Run.seq == Job.seq).where(Job.id.in_(ids), projects.visible(principal))
+    return {job.id: job for job in session.scalars(query)} if ids else {}
 
 
 def _data_misfits(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
@@ -85,7 +107,9 @@ def _largest_worker(session: Session) -> dict[str, int]:
     return {"threads": max(row.slots for row in workers), "gpus": max(len(row.devices) for row in workers)}
 
 
-def submit(session: Session, principal: Principal, made: Draft, limits: QueueLimits) -> str:
+def submit(
+    session: Session, principal: Principal, made: Draft, limits: QueueLimits, retry_of: str | None = None
+) -> str:
     """Queues the job and returns its id. Raises QueueFull, or NotFound for a project of others."""
     _require_room(session, principal, limits)
     projects.use(session, principal, made.spec.project)
@@ -116,11 +140,13 @@ def submit(session: Session, principal: Principal, made: Draft, limits: QueueLim
         max_attempts=made.spec.limits.max_attempts,
         status=JobStatus.QUEUED,
         reason_code="waiting",
-        reason_message="waiting for a free slot",
+        reason_message="waiting for the jobs it depends on" if made.needs else "waiting for a free slot",
         reason_since=now,
+        retry_of=retry_of,
     )
     session.add(job)
     session.flush()
+    session.add_all(JobDependency(job=job.seq, needs=needed) for needed in made.needs)
     tell(session, job.seq, "submitted", f"submitted by {principal.user}")
     return job.id
 
@@ -131,37 +157,6 @@ def _require_room(session: Session, principal: Principal, limits: QueueLimits) -
         raise QueueFull(limits.jobs, "all users")
     if session.scalars(queued.where(Job.user == principal.user)).one() >= limits.jobs_per_user:
         raise QueueFull(limits.jobs_per_user, "this user")
-
-
-def cancel(session: Session, principal: Principal, job_id: str) -> None:
-    """Ends a waiting job at once; asks a running one to stop. Again on a cancelled one changes nothing.
-
-    Raises NotFound, NotOwner, or IllegalMove for a job that ended otherwise.
-    """
-    job = owned(session, principal, job_id)
-    if job.status is JobStatus.CANCELLED or job.cancel_requested_at is not None:
-        return
-    if job.status in TERMINAL:
-        raise IllegalMove(job_id, job.status, JobStatus.CANCELLED)
-    now = clock.now()
-    asked = {"cancel_requested_at": now}
-    if job.status is JobStatus.RUNNING:
-        reason = {"reason_code": "cancelling", "reason_message": "the trainer is asked to stop", "reason_since": now}
-        session.execute(update(Job).where(Job.seq == job.seq).values(**asked, **reason))
-        tell(session, job.seq, "cancel_requested", f"asked to stop by {principal.user}")
-    else:
-        move(session, job.seq, JobStatus.CANCELLED, "cancelled", f"cancelled by {principal.user}", **asked)
-
-
-def owned(session: Session, principal: Principal, job_id: str) -> Job:
-    """A job that the principal may change. Raises NotFound if it may not be seen, NotOwner if only that."""
-    query = select(Job).join(Run, Run.seq == Job.seq).where(Job.id == job_id, projects.visible(principal))
-    job = session.scalars(query).one_or_none()
-    if job is None:
-        raise NotFound("job")
-    if job.user != principal.user and principal.scope is not Scope.ADMIN:
-        raise NotOwner("job")
-    return job
 
 
 def move(session: Session, seq: int, target: JobStatus, code: str, message: str, *guards: Any, **values: Any) -> bool:
@@ -187,7 +182,20 @@ def move(session: Session, seq: int, target: JobStatus, code: str, message: str,
     if moved.rowcount == 0:  # type: ignore[attr-defined]
         return False
     tell(session, seq, code, message, **_error_facts(values))
+    if target in LOST_CAUSES:
+        _fail_dependents(session, seq, target)
     return True
+
+
+def _fail_dependents(session: Session, seq: int, ended: JobStatus) -> None:
+    """A job that needs one that did not succeed can never start: it fails with that reason, and so do its own."""
+    waiting = select(JobDependency.job).join(Job, Job.seq == JobDependency.job)
+    needing = JobDependency.needs == seq, Job.status.in_((JobStatus.QUEUED, JobStatus.PAUSED))
+    job_id = session.scalars(select(Job.id).where(Job.seq == seq)).one()
+    message = f"job {job_id}, which it depends on, is {ended.value}"
+    for dependent in session.scalars(waiting.where(*needing)).all():
+        facts = {"error_code": EndReason.ERROR, "error_message": message}
+        move(session, dependent, JobStatus.FAILED, "dependency_failed", message, **facts)
 
 
 def _error_facts(values: Mapping[str, Any]) -> dict[str, Any]:

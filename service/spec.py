@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from service.errors import FieldProblem, InvalidInput
+from service.ids import ID_PATTERN
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 DATASET_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[1-9][0-9]{0,8})?$"
@@ -16,6 +17,10 @@ Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
 Text = Annotated[str, StringConstraints(max_length=4096)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[int, Field(ge=1, le=16_384)]
+Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Priority = Annotated[int, Field(ge=-1000, le=1000)]
+TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+MOST_TAGS = 256
 
 
 class Part(BaseModel):
@@ -115,7 +120,7 @@ class Limits(Part):
 class JobSpec(Part):
     """A training job. Only `task` and `dataset` are required."""
 
-    name: Annotated[str, StringConstraints(min_length=1, max_length=200)] | None = Field(
+    name: Label | None = Field(
         default=None, description="a label for people; made from data set and model when not given"
     )
     project: Name = Field(default="default", description="what the run is filed under")
@@ -129,17 +134,17 @@ class JobSpec(Part):
     on_non_finite: Literal["fail", "continue"] = Field(
         default="fail", description="what happens when a loss is NaN or infinite"
     )
-    priority: int = Field(default=0, ge=-1000, le=1000, description="higher starts first")
-    tags: dict[Annotated[str, StringConstraints(min_length=1, max_length=128)], Text] = Field(
-        default={}, max_length=256, description="free labels"
+    priority: Priority = Field(default=0, description="higher starts first")
+    depends_on: list[Annotated[str, StringConstraints(pattern=ID_PATTERN)]] = Field(
+        default=[], max_length=100, description="ids of jobs that must have succeeded first"
     )
+    tags: dict[TagKey, Text] = Field(default={}, max_length=MOST_TAGS, description="free labels")
 
 
 # Fields of the contract that this version does not offer yet: refused by name, not as a typing mistake.
 NOT_OFFERED = {
     "early_stopping": "early stopping is",
     "checkpoints": "checkpoints are",
-    "depends_on": "dependencies between jobs are",
     "gate": "the gate is",
     "hyperparameters.precision": "another precision than float32 is",
     "hyperparameters.gradient_accumulation": "gradient accumulation is",
@@ -215,7 +220,7 @@ def contradictions(raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
 
 def parameters(spec: JobSpec) -> dict[str, Any]:
     """What distinguishes one run from another, flat, with dotted names. Lists are values, not further levels."""
-    apart = {"name", "project", "priority", "tags", "limits"}
+    apart = {"name", "project", "priority", "depends_on", "tags", "limits"}
     return dict(_flat(spec.model_dump(mode="json", exclude=apart), ""))
 
 

@@ -25,7 +25,7 @@ MOVES: dict[JobStatus, frozenset[JobStatus]] = {
             JobStatus.QUEUED,  # its worker was lost, or drained, and attempts remain
         }
     ),
-    JobStatus.PAUSED: frozenset({JobStatus.QUEUED, JobStatus.CANCELLED}),
+    JobStatus.PAUSED: frozenset({JobStatus.QUEUED, JobStatus.FAILED, JobStatus.CANCELLED}),
     JobStatus.SUCCEEDED: frozenset(),
     JobStatus.FAILED: frozenset(),
     JobStatus.CANCELLED: frozenset(),

@@ -154,6 +154,7 @@ class Job(Table):
         Index("ix_jobs_status", "status", "seq"),
         Index(
             "ix_jobs_claim",
+            "user",
             text("priority DESC"),
             "seq",
             sqlite_where=text("status = 'queued'"),
@@ -177,7 +178,8 @@ class Job(Table):
     warnings: Mapped[list[dict[str, str]]] = mapped_column(JSON)
     priority: Mapped[int] = mapped_column(Integer)
     threads: Mapped[int] = mapped_column(Integer)
-    gpus: Mapped[int] = mapped_column(Integer)
+    gpus: Mapped[float] = mapped_column(Double)
+    memory_mib: Mapped[int | None] = mapped_column(Integer)
     max_attempts: Mapped[int] = mapped_column(Integer)
 
     status: Mapped[JobStatus] = mapped_column(words(JobStatus))
@@ -185,6 +187,7 @@ class Job(Table):
     reason_message: Mapped[str] = mapped_column(String(500))
     reason_since: Mapped[str] = mapped_column(String(24))
     cancel_requested_at: Mapped[str | None] = mapped_column(String(24))
+    pause_requested_at: Mapped[str | None] = mapped_column(String(24))
     retry_of: Mapped[str | None] = mapped_column(String(36))
     error_code: Mapped[EndReason | None] = mapped_column(words(EndReason))
     error_message: Mapped[str | None] = mapped_column(String(2000))
@@ -195,7 +198,7 @@ class Job(Table):
 
     # The fence: only the worker named here may write for the job, and only for this attempt.
     attempt: Mapped[int] = mapped_column(Integer, default=0)
-    # Attempts ended by a drain: they took a number but do not count against max_attempts.
+    # Attempts ended by a drain or a pause: they took a number but do not count against max_attempts.
     excused_attempts: Mapped[int] = mapped_column(Integer, default=0)
     worker: Mapped[str | None] = mapped_column(String(36))
     boot: Mapped[str | None] = mapped_column(String(36))
@@ -206,6 +209,42 @@ class Job(Table):
     # Where training stands: updated in the same statement that guards a flush of points.
     step: Mapped[int] = mapped_column(BigInteger, default=0)
     active_seconds: Mapped[float] = mapped_column(Double, default=0.0)
+
+
+class JobDependency(Table):
+    """A job that waits until another one has succeeded."""
+
+    __tablename__ = "job_dependencies"
+
+    job: Mapped[int] = mapped_column(ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True)
+    needs: Mapped[int] = mapped_column(ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True, index=True)
+
+
+class Checkpoint(Table):
+    """A state of a run that training can go on from; its files lie in `jobs/<id>/checkpoints/`."""
+
+    __tablename__ = "checkpoints"
+
+    job: Mapped[int] = mapped_column(ForeignKey("jobs.seq", ondelete="CASCADE"), primary_key=True)
+    step: Mapped[int] = mapped_column(BigInteger, primary_key=True)
+    attempt: Mapped[int] = mapped_column(Integer)
+    epoch: Mapped[float] = mapped_column(Double)
+    active_seconds: Mapped[float] = mapped_column(Double)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
+    is_best: Mapped[bool] = mapped_column(default=False)
+    created_at: Mapped[str] = mapped_column(String(24))
+
+
+class Usage(Table):
+    """How much of the box a user has had: a sum of slot-seconds that halves with time, as of `at` seconds (Unix)."""
+
+    __tablename__ = "usage"
+
+    user: Mapped[str] = mapped_column(ForeignKey("users.name"), primary_key=True)
+    slot_seconds: Mapped[float] = mapped_column(Double)
+    at: Mapped[float] = mapped_column(Double)
 
 
 class Attempt(Table):
@@ -307,7 +346,7 @@ class Point(Table):
 
 
 class Rollup(Table):
-    """A packed block of summaries: at level k each stands for 16^k consecutive positions of a series."""
+    """A packed block of summaries: at level 1 each stands for 16 positions of a series, eight make one of the next."""
 
     __tablename__ = "rollups"
     __table_args__ = {"sqlite_with_rowid": False}

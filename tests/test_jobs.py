@@ -25,8 +25,9 @@ def finished(box: Box) -> dict[str, Any]:
 
 
 @pytest.fixture
-def long_job(admin: httpx.Client) -> Iterator[dict[str, Any]]:
+def long_job(admin: httpx.Client, until: Until) -> Iterator[dict[str, Any]]:
     job = submit(admin, digits(**LONG))
+    until(lambda: admin.get(f"/v1/jobs/{job['id']}").json()["status"] == "running")
     yield job
     admin.post(f"/v1/jobs/{job['id']}/cancel")
     finish(admin, job)
@@ -171,7 +172,6 @@ def test_all_problems_of_a_spec_are_told_at_once(admin: httpx.Client) -> None:
     [
         ({"early_stopping": {"metric": "val_loss"}}, "early_stopping"),
         ({"checkpoints": {"keep": 2}}, "checkpoints"),
-        ({"depends_on": []}, "depends_on"),
         ({"hyperparameters": {"precision": "bfloat16"}}, "hyperparameters.precision"),
         ({"hyperparameters": {"gradient_accumulation": 2}}, "hyperparameters.gradient_accumulation"),
     ],

@@ -24,9 +24,9 @@ LAYERS = (
     {"errors", "tables"},
     {"database", "locks", "spec"},
     {"idempotency", "plan", "schema", "users"},
-    {"curves", "datasets", "projects"},
+    {"curves", "datasets", "meaning", "projects"},
     {"compare", "queue", "runs", "tasks"},
-    {"home", "jobs", "leases"},
+    {"control", "home", "jobs", "leases"},
     {"box", "charts"},
 )
 # What stands on the trunk: nothing of the trunk imports it.

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies as st
 from service.curves import rollups
 from service.curves.rollups import BLOCK, FANOUT, NOWHERE, Floats, Integers, Records
 
-SIZES = st.one_of(st.integers(0, 40), st.sampled_from([256, 257, 768, 769, 4095, 12_288]))
+SIZES = st.one_of(st.integers(0, 40), st.sampled_from([128, 129, 768, 769, 1023, 1025, 6144, 8193]))
 
 
 def wild_values(rng: np.random.Generator, count: int) -> Floats:
@@ -61,7 +61,7 @@ class Shelf:
         levels = range(1, rollups.top(self.count) + 1)
         places = [(level, rollups.tail_block(self.count, level)) for level in levels]
         tails = {place[0]: rollups.join([self.blocks[place]]) for place in places if place in self.blocks}
-        for level, (first, records) in rollups.extend(self.count, tails, points).items():
+        for level, (first, records) in rollups.extend([rollups.Growth(self.count, tails, points)])[0].items():
             self.blocks |= {(level, block): data for block, data in rollups.blocks(first, records)}
         self.count += len(points)
 
@@ -84,11 +84,13 @@ def test_points_in_pieces_of_any_size_leave_the_same_rollups(sizes: list[int], s
 
     levels = {level for level, _ in shelf.blocks}
     assert (
-        levels == {1, *(level for level in range(2, 8) if len(values) > FANOUT**level)} if len(values) else not levels
+        levels == {1, *(level for level in range(2, 8) if len(values) > rollups.size(level))}
+        if len(values)
+        else not levels
     )
     for level in levels:
         records = shelf.records(level)
-        size = FANOUT**level
+        size = rollups.size(level)
         assert len(records) == rollups.length(len(values), level)
         for index, record in enumerate(records):
             part = slice(index * size, (index + 1) * size)
@@ -117,7 +119,7 @@ def test_merging_is_the_same_in_one_go_and_in_two(sizes: list[int], regroup: int
 
 
 def test_nothing_merges_to_nothing() -> None:
-    assert len(rollups.merge(rollups.none(), rollups.groups(0))) == 0
+    assert len(rollups.merge(rollups.none(), rollups.groups(0, 1))) == 0
 
 
 def test_the_mean_of_the_largest_numbers_does_not_overflow() -> None:
@@ -130,10 +132,30 @@ def test_the_mean_of_the_largest_numbers_does_not_overflow() -> None:
 
 @pytest.mark.parametrize(
     ("count", "levels"),
-    [(1, 1), (16, 1), (256, 1), (257, 2), (4096, 2), (4097, 3), (10**6, 4), (10**9, 7), (10**12, 7)],
+    [(1, 1), (16, 1), (128, 1), (129, 2), (1024, 2), (1025, 3), (10**6, 6), (10**9, 9), (10**12, 10)],
 )
-def test_a_level_is_there_once_the_one_below_has_more_records_than_it_merges(count: int, levels: int) -> None:
+def test_a_level_is_there_once_it_has_more_than_one_record(count: int, levels: int) -> None:
     assert rollups.top(count) == levels
+
+
+def test_curves_grow_together_as_they_do_alone() -> None:
+    rng = np.random.default_rng(0)
+    counts, added = [0, 1, 48 * 16, 1024, 1025, 70_000], [1, 2000, 16, 1, 5, 300]
+    growths = []
+    for count, more in zip(counts, added, strict=True):
+        shelf = Shelf()
+        shelf.extend(records_of(wild_values(rng, count)))
+        tails = {level: shelf.records(level)[rollups.tail_block(count, level) * BLOCK :] for level in range(1, 6)}
+        growths.append(rollups.Growth(count, tails, records_of(wild_values(rng, more), start=count)))
+    together = rollups.extend(growths)
+    for growth, renewed, whole in zip(growths, together, rollups.whole(together), strict=True):
+        [alone] = rollups.extend([growth])
+        assert {level: (block, data.tobytes()) for level, (block, data) in renewed.items()} == {
+            level: (block, data.tobytes()) for level, (block, data) in alone.items()
+        }
+        assert whole["count"] == growth.count + len(growth.points)
+        assert whole["position"] == 0
+    assert rollups.extend([]) == []
 
 
 def test_blocks_hold_whole_groups_and_fit_one_overflow_page_of_sqlite() -> None:
@@ -149,4 +171,4 @@ def test_a_small_append_rewrites_one_block_of_each_level() -> None:
     before = dict(shelf.blocks)
     shelf.extend(records_of(np.ones(1), start=100_000))
     changed = [place for place, data in shelf.blocks.items() if before.get(place) != data]
-    assert len(changed) == rollups.top(100_000) == 4
+    assert len(changed) == rollups.top(100_000) == 5

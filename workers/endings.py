@@ -84,8 +84,13 @@ def judge(
     if number == signal.SIGKILL:
         return Lost("its trainer was killed", number)
     if number is not None:
-        return Failed(EndReason.ERROR, f"the trainer died of {signal.Signals(number).name}", signal=number)
+        return Failed(EndReason.ERROR, f"the trainer died of {_signal_name(number)}", signal=number)
     return Failed(EndReason.ERROR, f"the trainer ended with exit code {exit_code}; see the log", exit_code)
+
+
+def _signal_name(number: int) -> str:
+    """Real-time signals have no name."""
+    return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
 def read_outcome(path: Path) -> dict[str, Any] | None:

@@ -19,9 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
-from workers import trainer, training
+from workers import trainer
 
 DESCRIPTORS = 4
 MESSAGE_BYTES = 65_536
@@ -29,15 +27,18 @@ MESSAGE_BYTES = 65_536
 
 def main(control: socket.socket) -> None:
     """Serves until the worker at the other end of `control` is gone."""
+    from workers import training  # here, because the worker imports this module too, and needs no torch
+
     training.warm()
     gc.collect()
     gc.freeze()  # objects that the collector never touches stay shared with the children
     ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    # A drain reaches every process of a terminal: the worker decides when this one goes.
+    # A drain reaches every process of a terminal: the worker decides when this one goes. SIGTERM waits instead of
+    # being ignored, so that it is not lost on a trainer that is asked to stop the moment it is forked.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     send(control, {"ready": True})
     while True:
         readable, _, _ = select.select([control.fileno(), ended], [], [])
@@ -93,8 +94,9 @@ def _fork(message: dict[str, Any], descriptors: list[int], control: socket.socke
 def _become_trainer(message: dict[str, Any], log: int, lock: int, lifeline: int, bell: int) -> int:
     os.setsid()
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGCHLD, signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGCHLD, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (log, 1), (log, 2)):
         os.dup2(source, target)
@@ -102,7 +104,7 @@ def _become_trainer(message: dict[str, Any], log: int, lock: int, lifeline: int,
     os.close(log)
     # The next attempt finds here whom to kill when this one outlives its worker.
     os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()} {psutil.Process().create_time()}".encode(), 0)
+    os.pwrite(lock, f"{os.getpid()} {started_at(os.getpid())}".encode(), 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Of the data segment, not of addresses: a GPU driver reserves far more addresses than it uses.
     resource.setrlimit(resource.RLIMIT_DATA, (message["memory"], message["memory"]))
@@ -111,6 +113,12 @@ def _become_trainer(message: dict[str, Any], log: int, lock: int, lifeline: int,
     os.environ["TRAINBOX_ATTEMPT"] = f"{order.job_id}/{order.attempt}"
     gc.unfreeze()
     return trainer.run(order, lifeline, bell)
+
+
+def started_at(pid: int) -> str:
+    """When a process began, in clock ticks since the machine booted: no change of the date moves it. Raises OSError."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return fields[19]  # the 22nd of proc(5), counted from the third
 
 
 if __name__ == "__main__":

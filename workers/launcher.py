@@ -16,7 +16,7 @@ import psutil
 
 from service import locks
 from service.settings import trainer_environment
-from workers.forkserver import MESSAGE_BYTES
+from workers.forkserver import MESSAGE_BYTES, started_at
 from workers.trainer import Order
 
 START_SECONDS = 10  # for a fork that takes milliseconds
@@ -101,15 +101,22 @@ class Launcher:
 
     def poll(self) -> list[Trainer]:
         """The trainers that have ended since they were last forgotten."""
-        with suppress(BlockingIOError):
+        try:
             while self._control is not None:
                 self._control.setblocking(False)
                 self._hear(self._control.recv(MESSAGE_BYTES))
+        except BlockingIOError:
+            pass
+        except ConnectionResetError:
+            self._drop_server()
         for trainer in self.trainers.values():
             if trainer.orphaned and trainer.status is None:
-                with suppress(ChildProcessError):
+                try:
                     pid, status = os.waitpid(trainer.pid, os.WNOHANG)
                     trainer.status = status if pid else None
+                except ChildProcessError:
+                    # Its forkserver saw the end and died before it told: as good as killed.
+                    trainer.status = signal.SIGKILL
         return [trainer for trainer in self.trainers.values() if trainer.status is not None]
 
     def stop(self, trainer: Trainer) -> None:
@@ -148,9 +155,13 @@ class Launcher:
 
     def _signal(self, trainer: Trainer, number: signal.Signals) -> None:
         # Until its end has been read, the pid is not given to another process.
-        if trainer.status is None:
+        if trainer.status is not None:
+            return
+        try:
+            os.killpg(trainer.pid, number)
+        except ProcessLookupError:  # just forked, and not the leader of its own group yet
             with suppress(ProcessLookupError):
-                os.killpg(trainer.pid, number)
+                os.kill(trainer.pid, number)
 
     def _await_start(self) -> int:
         while self._control is not None:
@@ -180,11 +191,8 @@ class Launcher:
             self._control.close()
             self._control = None
         if self._server is not None:
-            with suppress(subprocess.TimeoutExpired):
-                self._server.wait(5)
-            if self._server.poll() is None:
-                self._server.kill()
-                self._server.wait()
+            self._server.kill()  # it has nothing to say any more, and may be seconds from the end of its imports
+            self._server.wait()
             self._server = None
 
 
@@ -210,11 +218,18 @@ def seize(path: Path) -> int:
 
 
 def _kill_holder(path: Path) -> None:
-    with suppress(ValueError, OSError, psutil.Error):
-        pid, created = path.read_text().split()
+    with suppress(ValueError, OSError):
+        pid, began = path.read_text().split()
         # The number may belong to another process by now: its start time tells.
-        if abs(psutil.Process(int(pid)).create_time() - float(created)) < 0.1:
+        if started_at(int(pid)) == began:
             os.killpg(int(pid), signal.SIGKILL)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal or a debugger, and cannot do a thing."""
+    with suppress(psutil.Error):
+        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
+    return False
 
 
 def _children() -> list[int]:

@@ -41,6 +41,8 @@ def flush(database: Database, recording: Recording, terms: Terms, **facts: Any) 
     """
     recording.flushed_at = monotonic()
     recording.names = recording.names or spool.names(recording.path)
+    if not recording.names:
+        return False
     records, offset = spool.read(recording.path, recording.offset, FLUSH_BYTES)
     if len(records) == 0:
         return False

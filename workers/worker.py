@@ -6,6 +6,7 @@ One thread and one loop; a job may do anything, its worker lives on.
 import math
 import os
 import selectors
+import shutil
 import signal
 from contextlib import suppress
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from service.leases import Claim, Terms
 from service.settings import Settings
 from workers import devices, endings, recorder
 from workers.endings import Asked, Drained, Failed, Lost, Stopped, Succeeded
-from workers.launcher import Busy, Launcher, Trainer, adopt_orphans, seize
+from workers.launcher import Busy, Launcher, Trainer, adopt_orphans, is_stopped, seize
 from workers.recorder import Recording
 from workers.slots import Grant, Slots
 from workers.trainer import Order
@@ -64,6 +65,7 @@ class Worker:
         self.launcher = Launcher(psutil.virtual_memory().total if memory is None else memory << 20)
         self.attempts: dict[str, Attempt] = {}
         self.registered = False
+        self.renewed = -math.inf
         self.stop_signals = 0
 
     def run(self) -> None:
@@ -92,18 +94,17 @@ class Worker:
             log.info("worker ended", worker=self.id)
 
     def _loop(self, wake_end: int) -> None:
-        swept = renewed = -math.inf
+        tended = -math.inf
         while not (self.stop_signals and not self.attempts):
             rang = self._wait(wake_end)
             now = monotonic()
             try:
-                if now - renewed > self.settings.lease_seconds / 6:
-                    renewed = now
-                    self._renew()
                 look = rang or self.watcher.changed()
-                if now - swept > self.settings.lease_seconds / 6:
-                    swept = now
-                    self._sweep()
+                if now - tended > self.settings.lease_seconds / 6:
+                    tended = now
+                    self._kill_hung()  # first, because one that hangs may hold the write lock
+                    self._renew()
+                    self._reclaim()
                     look = True  # a lost job's wait ends without a commit
                 self._record()
                 ended = self._end()
@@ -167,8 +168,13 @@ class Worker:
         lease = claim.lease
         folder = jobs.attempt_folder(self.settings.jobs_path, lease.job_id, lease.attempt)
         grant = self.slots.take(claim.threads, claim.gpus)
+        lock = None
         try:
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.parent.mkdir(mode=0o700, exist_ok=True)
+            lock = seize(folder.parent / "attempt.lock")
+            # A database put back from a backup gives numbers out again, and their outcomes must not be believed.
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(mode=0o700)
             order = Order(
                 job_id=lease.job_id,
                 attempt=lease.attempt,
@@ -181,9 +187,10 @@ class Worker:
                 device=grant.address,
                 time_offset=0.0,
             )
-            lock = seize(folder.parent / "attempt.lock")
             trainer = self.launcher.start(order, folder / "order.json", lock)
         except (Busy, OSError) as error:
+            if lock is not None:
+                os.close(lock)
             self.slots.give_back(grant)
             log.exception("trainer not started", job=lease.job_id, attempt=lease.attempt)
             with self.database.write() as session:
@@ -246,24 +253,36 @@ class Worker:
         except LeaseLost:
             log.warning("attempt was taken over", job=lease.job_id, attempt=lease.attempt)
 
-    def _renew(self) -> None:
-        with self.database.write() as session:
-            held = leases.renew(session, self.id, self.terms)
-        for job_id in self.attempts.keys() - held.keys():
-            self.launcher.kill(self.attempts[job_id].trainer)
-
-    def _sweep(self) -> None:
-        """Takes over from dead workers, and kills those that hang: their jobs come with the next sweep."""
-        with self.database.write() as session:
-            found = leases.reclaim(session, self.settings.run_path, self.terms)
-        for job_id in found.reclaimed:
-            log.warning("reclaimed from a lost worker", job=job_id)
-        for worker in found.hung:
+    def _kill_hung(self) -> None:
+        """Ends workers that live but do nothing: their jobs come with a later sweep."""
+        with self.database.read() as session:
+            hung = leases.hung(session, self.settings.run_path, self.terms)
+        for worker in hung:
             pid = locks.holder(leases.worker_lock(self.settings.run_path, worker))
-            if worker != self.id and pid is not None:
+            # Where nobody could renew, the others have waited for the database too; unless they are stopped.
+            renewing = monotonic() - self.renewed < self.settings.lease_seconds
+            if worker != self.id and pid is not None and (renewing or is_stopped(pid)):
                 log.warning("killing a worker that hangs", worker=worker, pid=pid)
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
+
+    def _renew(self) -> None:
+        with self.database.write() as session:
+            held = leases.renew(session, self.id, self.terms)
+            # A start that failed when the database could not be written either has left its job behind.
+            strays = leases.disown(session, self.id, self.attempts, self.terms) if held.keys() - self.attempts else []
+        self.renewed = monotonic()
+        for job_id in strays:
+            log.warning("let go of a job without a trainer", job=job_id)
+        for job_id in self.attempts.keys() - held.keys():
+            self.launcher.kill(self.attempts[job_id].trainer)
+
+    def _reclaim(self) -> None:
+        """Takes over from dead workers."""
+        with self.database.write() as session:
+            reclaimed = leases.reclaim(session, self.settings.run_path, self.terms)
+        for job_id in reclaimed:
+            log.warning("reclaimed from a lost worker", job=job_id)
         self.launcher.end_strangers()
 
     def _ask_cancelled_to_stop(self) -> None:

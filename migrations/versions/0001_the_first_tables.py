@@ -96,6 +96,14 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_tokens_user"), ["user"], unique=False)
 
     op.create_table(
+        "usage",
+        sa.Column("user", sa.String(length=64), nullable=False),
+        sa.Column("slot_seconds", sa.Double(), nullable=False),
+        sa.Column("at", sa.Double(), nullable=False),
+        sa.ForeignKeyConstraint(["user"], ["users.name"], name=op.f("fk_usage_user")),
+        sa.PrimaryKeyConstraint("user", name=op.f("pk_usage")),
+    )
+    op.create_table(
         "project_members",
         sa.Column("project", sa.String(length=64), nullable=False),
         sa.Column("user", sa.String(length=64), nullable=False),
@@ -138,7 +146,8 @@ def upgrade() -> None:
         sa.Column("warnings", sa.JSON(), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("threads", sa.Integer(), nullable=False),
-        sa.Column("gpus", sa.Integer(), nullable=False),
+        sa.Column("gpus", sa.Double(), nullable=False),
+        sa.Column("memory_mib", sa.Integer(), nullable=True),
         sa.Column("max_attempts", sa.Integer(), nullable=False),
         sa.Column(
             "status",
@@ -160,6 +169,7 @@ def upgrade() -> None:
         sa.Column("reason_message", sa.String(length=500), nullable=False),
         sa.Column("reason_since", sa.String(length=24), nullable=False),
         sa.Column("cancel_requested_at", sa.String(length=24), nullable=True),
+        sa.Column("pause_requested_at", sa.String(length=24), nullable=True),
         sa.Column("retry_of", sa.String(length=36), nullable=True),
         sa.Column(
             "error_code",
@@ -216,7 +226,7 @@ def upgrade() -> None:
     op.create_index(
         "ix_jobs_claim",
         "jobs",
-        [sa.text("priority DESC"), "seq"],
+        ["user", sa.text("priority DESC"), "seq"],
         sqlite_where=sa.text("status = 'queued'"),
         postgresql_where=sa.text("status = 'queued'"),
     )
@@ -280,6 +290,32 @@ def upgrade() -> None:
             sqlite_where=sa.text("finished_at IS NULL"),
             postgresql_where=sa.text("finished_at IS NULL"),
         )
+
+    op.create_table(
+        "checkpoints",
+        sa.Column("job", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("step", sa.BigInteger(), nullable=False),
+        sa.Column("attempt", sa.Integer(), nullable=False),
+        sa.Column("epoch", sa.Double(), nullable=False),
+        sa.Column("active_seconds", sa.Double(), nullable=False),
+        sa.Column("bytes", sa.BigInteger(), nullable=False),
+        sa.Column("sha256", sa.String(length=64), nullable=False),
+        sa.Column("metrics", sa.JSON(), nullable=False),
+        sa.Column("is_best", sa.Boolean(), nullable=False),
+        sa.Column("created_at", sa.String(length=24), nullable=False),
+        sa.ForeignKeyConstraint(["job"], ["jobs.seq"], name=op.f("fk_checkpoints_job"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("job", "step", name=op.f("pk_checkpoints")),
+    )
+    op.create_table(
+        "job_dependencies",
+        sa.Column("job", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("needs", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(["job"], ["jobs.seq"], name=op.f("fk_job_dependencies_job"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["needs"], ["jobs.seq"], name=op.f("fk_job_dependencies_needs"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("job", "needs", name=op.f("pk_job_dependencies")),
+    )
+    with op.batch_alter_table("job_dependencies", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_job_dependencies_needs"), ["needs"], unique=False)
 
     op.create_table(
         "job_events",

@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from service import __version__
-from service.api import box, compare, datasets, docs, gate, jobs, operations, problems, projects, runs, users
+from service.api import box, compare, control, datasets, docs, gate, jobs, operations, problems, projects, runs, users
 from service.api.bodies import Upload
 from service.api.gate import Gate
 from service.api.limits import Limits
@@ -36,6 +36,7 @@ PROBLEM = {
 
 ROUTERS = (
     jobs.router,
+    control.router,
     runs.router,
     compare.router,
     datasets.router,

@@ -1,10 +1,9 @@
-"""Routes for jobs: submit, list, look, wait, cancel, result, logs."""
+"""Routes for jobs: submit, list, look, wait, result, logs."""
 
 from time import monotonic
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query, Response
-from pydantic import AfterValidator
+from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from service import bell, jobs, queue
@@ -14,17 +13,15 @@ from service.api.answers import Json
 from service.api.formats import Wanted, Width
 from service.api.listings import Page
 from service.api.once import Repeatable
-from service.api.paths import in_form
+from service.api.paths import JobId
 from service.api.place import Here
 from service.api.strict_route import StrictBody, StrictRoute, described_body
 from service.api.views import DryRun, JobList, JobView, RunView
-from service.queue import QueueLimits
 from service.spec import JobSpec
 from service.states import TERMINAL, JobStatus
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
-JobId = Annotated[str, Path(), AfterValidator(in_form("job"))]
 LOG_BYTES = 1 << 20
 STOPPING_SECONDS = 1.0  # how soon a request that waits notices that the service stops
 TABLE = ["id", "name", "status", "user", "project", "priority", "attempt", "step", "total_steps", "created_at"]
@@ -44,20 +41,18 @@ def submit_job(
     dry_run: Annotated[bool, Query(description="check and count only; nothing is created")] = False,
 ) -> Response:
     """Queues a training job. With `dry_run` the answer is the spec with its defaults, the plan and the warnings."""
-    settings = here.settings
     if dry_run:
         with here.database.read() as session:
-            draft = queue.draft(session, body.tree, body.problems)
+            draft = queue.draft(session, principal, body.tree, body.problems)
         return Json({"spec": draft.spec.model_dump(), "plan": draft.plan.model_dump(), "warnings": draft.warnings})
-    limits = QueueLimits(settings.max_queued_jobs, settings.max_queued_jobs_per_user)
     with here.database.write() as session:
         job_id, again = once.earlier(session), True
         if job_id is None:
-            draft = queue.draft(session, body.tree, body.problems)
-            job_id, again = queue.submit(session, principal, draft, limits), False
+            draft = queue.draft(session, principal, body.tree, body.problems)
+            job_id, again = queue.submit(session, principal, draft, here.queue_limits), False
             once.remember(session, job_id)
         job = jobs.get(session, principal, job_id)
-    bell.ring(settings.run_path)
+    bell.ring(here.settings.run_path)
     return Json(job, 200 if again else 201, {"Location": f"/v1/jobs/{job_id}"})
 
 
@@ -107,17 +102,6 @@ def get_result(here: Here, principal: Reader, job_id: JobId) -> Response:
     with here.database.read() as session:
         run = jobs.result(session, principal, job_id)
         return Json(run) if run is not None else Json(jobs.get(session, principal, job_id), 202)
-
-
-@router.post("/{job_id}/cancel", status_code=202, responses={200: {"model": JobView}, 202: {"model": JobView}})
-def cancel_job(here: Here, principal: Submitter, job_id: JobId) -> Response:
-    """A waiting job is cancelled at once, a running one at its next step. 200 when it was cancelled before."""
-    with here.database.write() as session:
-        before = jobs.status(session, principal, job_id)
-        queue.cancel(session, principal, job_id)
-        job = jobs.get(session, principal, job_id)
-    bell.ring(here.settings.run_path)
-    return Json(job, 200 if before is JobStatus.CANCELLED else 202)
 
 
 @router.get("/{job_id}/logs", response_class=Response, responses={200: {"content": {"text/plain": {}}}})

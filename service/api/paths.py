@@ -1,6 +1,10 @@
 """Ids in paths: what cannot be an id is not found, like any id that is unknown."""
 
 from collections.abc import Callable
+from typing import Annotated
+
+from fastapi import Path
+from pydantic import AfterValidator
 
 from service.errors import NotFound
 from service.ids import is_id
@@ -15,3 +19,7 @@ def in_form(kind: str) -> Callable[[str], str]:
         return text
 
     return check
+
+
+JobId = Annotated[str, Path(), AfterValidator(in_form("job"))]
+RunId = Annotated[str, Path(), AfterValidator(in_form("run"))]

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 from service.api.measures import Measures
 from service.api.waiting import Commits
 from service.database import Database
+from service.queue import QueueLimits
 from service.settings import Settings
 
 
@@ -22,6 +23,10 @@ class Place:
     measures: Measures
     # What lasts longer than a moment looks here now and then, and ends its answer.
     stopping: Event = field(default_factory=Event)
+
+    @property
+    def queue_limits(self) -> QueueLimits:
+        return QueueLimits(self.settings.max_queued_jobs, self.settings.max_queued_jobs_per_user)
 
 
 async def place(request: Request) -> Place:

@@ -3,8 +3,7 @@
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Path, Query, Response
-from pydantic import AfterValidator
+from fastapi import APIRouter, Query, Response
 
 from service import charts, curves, runs
 from service.api import formats
@@ -12,7 +11,7 @@ from service.api.access import Reader
 from service.api.answers import Json, encode
 from service.api.formats import Format, Wanted, Width
 from service.api.listings import Page
-from service.api.paths import in_form
+from service.api.paths import RunId
 from service.api.place import Here
 from service.api.strict_route import StrictRoute
 from service.api.views import CurveList, RunList, RunView
@@ -24,7 +23,6 @@ from service.tasks import BUILT_IN_METRICS
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
 
-RunId = Annotated[str, Path(), AfterValidator(in_form("run"))]
 MetricName = Annotated[str, Query(pattern=r"^[A-Za-z0-9_./:-]{1,128}$")]
 PointCount = Annotated[int, Query(ge=1, le=10_000, description="the most points of a curve; from 10 on it is kept")]
 Smoothing = Annotated[float, Query(ge=0, le=0.999, description="weight of the moving average; 0 shows y as it is")]

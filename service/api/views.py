@@ -63,6 +63,20 @@ class JobView(View):
     finished_at: str | None
 
 
+class Change(View):
+    """One parameter of the copy that is not as in the original."""
+
+    model_config = ConfigDict(populate_by_name=True)
+    param: str
+    before: Any = Field(alias="from")
+    to: Any
+    meaning: str
+
+
+class ClonedJob(JobView):
+    changes: list[Change]
+
+
 class JobList(View):
     data: list[JobView]
     has_more: bool

@@ -10,12 +10,11 @@ from sqlalchemy.orm import Session
 
 from service.curves import rollups, stored
 from service.curves.rollups import Floats, Integers
-from service.curves.statements import write
+from service.curves.statements import insert, write
 from service.curves.summaries import Summary, direction, find
 from service.errors import ServiceError
 
 INSERT_SERIES = "INSERT INTO series (run, name, direction, count, non_finite) VALUES (?, ?, ?, 0, 0)"
-INSERT_POINTS = "INSERT INTO points (series, position, step, value, time) VALUES (?, ?, ?, ?, ?)"
 
 
 class PositionMismatch(ServiceError):
@@ -48,26 +47,41 @@ def append(
 
 
 def append_all(session: Session, run_seq: int, batches: Iterable[Batch]) -> None:
-    """Adds points to the ends of several curves of a run, each named once: five statements however many they are.
+    """Adds points to the ends of several curves of a run, each named once, in a few statements however many they are.
 
     A curve that is not there yet begins. Raises PositionMismatch, and has then written nothing.
     """
     batches = [batch for batch in batches if len(batch.steps)]
+    if not batches:
+        return
     before = _begun(session, run_seq, batches)
-    tails = stored.tails(session, [(before[batch.metric].series, batch.position) for batch in batches])
-    rows: list[Iterable[tuple[Any, ...]]] = []
-    summaries: list[tuple[Any, ...]] = []
-    renewed: dict[int, rollups.Renewed] = {}
-    for batch in batches:
-        summary = before[batch.metric]
-        positions = np.arange(batch.position, batch.position + len(batch.steps))
-        points = stored.Points(positions, batch.steps, batch.values, batch.times)
-        renewed[summary.series] = rollups.extend(batch.position, tails[summary.series], rollups.of_points(*points))
-        rows.append(_rows(summary.series, points))
-        summaries.append(_summary_row(summary, batch, rollups.whole(renewed[summary.series])))
-    write(session, INSERT_POINTS, chain.from_iterable(rows))
-    stored.store_records(session, renewed)
-    write(session, stored.UPDATE_SERIES, summaries)
+    series = [before[batch.metric].series for batch in batches]
+    tails = stored.tails(session, [(each, batch.position) for each, batch in zip(series, batches, strict=True)])
+    points = [
+        stored.Points(
+            np.arange(batch.position, batch.position + len(batch.steps)), batch.steps, batch.values, batch.times
+        )
+        for batch in batches
+    ]
+    records = rollups.of_points(*stored.Points.joined(points))
+    ends = np.cumsum([len(batch.steps) for batch in batches]).tolist()
+    renewed = rollups.extend(
+        [
+            rollups.Growth(batch.position, tails[each], records[end - len(batch.steps) : end])
+            for each, batch, end in zip(series, batches, ends, strict=True)
+        ]
+    )
+    rows = chain.from_iterable(_rows(each, its) for each, its in zip(series, points, strict=True))
+    insert(session, "points (series, position, step, value, time)", 5, rows)
+    stored.store_records(session, zip(series, renewed, strict=True))
+    write(
+        session,
+        stored.UPDATE_SERIES,
+        [
+            _summary_row(before[batch.metric], batch, whole)
+            for batch, whole in zip(batches, rollups.whole(renewed), strict=True)
+        ],
+    )
 
 
 def _begun(session: Session, run_seq: int, batches: list[Batch]) -> dict[str, Summary]:

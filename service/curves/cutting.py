@@ -4,7 +4,7 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from service.curves import rollups, stored
-from service.curves.rollups import FANOUT
+from service.curves.rollups import FANOUT, FIRST
 from service.curves.statements import write
 from service.curves.summaries import Summary, find
 
@@ -28,8 +28,9 @@ def _first_beyond(session: Session, summary: Summary, step: int) -> int:
         beyond = np.flatnonzero(records["high_step"] > step)
         if len(beyond) == 0:
             return summary.count
-        start = (start + int(beyond[0])) * FANOUT
-        stop = start + FANOUT
+        below = FANOUT if level > 1 else FIRST
+        start = (start + int(beyond[0])) * below
+        stop = start + below
     points = stored.points(session, summary.series, start, stop)
     return start + int(np.argmax(points.steps > step))
 
@@ -43,10 +44,10 @@ def _remove(session: Session, series: int) -> None:
 def _shorten(session: Session, summary: Summary, count: int) -> None:
     """Keeps the first `count` points, at least one: whole records stay, the last of each level are made anew."""
     series = summary.series
-    whole = count // FANOUT * FANOUT
+    whole = count // FIRST * FIRST
     tails = stored.tails(session, [(series, whole)])[series]
     rest = stored.points(session, series, whole, count)
-    renewed = rollups.extend(whole, tails, rollups.of_points(*rest))
+    [renewed] = rollups.extend([rollups.Growth(whole, tails, rollups.of_points(*rest))])
     write(session, "DELETE FROM points WHERE series = ? AND position >= ?", [(series, count)])
     write(session, "DELETE FROM rollups WHERE series = ? AND level > ?", [(series, max(renewed))])
     write(
@@ -54,8 +55,8 @@ def _shorten(session: Session, summary: Summary, count: int) -> None:
         "DELETE FROM rollups WHERE series = ? AND level = ? AND block >= ?",
         [(series, level, block) for level, (block, _) in renewed.items()],
     )
-    stored.store_records(session, {series: renewed})
-    _summarise(session, summary, rollups.whole(renewed))
+    stored.store_records(session, [(series, renewed)])
+    _summarise(session, summary, rollups.whole([renewed])[0])
 
 
 def _summarise(session: Session, before: Summary, whole: rollups.Record) -> None:

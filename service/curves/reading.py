@@ -86,7 +86,7 @@ def _survey(session: Session, summary: Summary, points: int, spans: list[Span]) 
     """From the highest level that has at least half as many records as points are asked for."""
     count = sum(stop - start for start, stop in spans)
     level, top = 0, rollups.top(summary.count)
-    while level < top and 2 * count > points * FANOUT ** (level + 1):
+    while level < top and 2 * count > points * rollups.size(level + 1):
         level += 1
     series = summary.series
     records = rollups.join([cover(session, series, summary.count, span, level) for span in spans])
@@ -99,7 +99,7 @@ def _non_finite(session: Session, series: int, records: Records, level: int) -> 
     """The points that are not finite, opening only the records that count any."""
     dirty = ranges(records[rollups.non_finite(records) > 0])
     for below in range(level - 1, 0, -1):
-        size = FANOUT**below
+        size = rollups.size(below)
         opened = []
         for start, stop in dirty:
             inner = stored.records(session, series, below, start // size, -(-stop // size))
@@ -127,7 +127,7 @@ def _scan(session: Session, summary: Summary, points: int, low: int, high: int) 
         shown = Points.joined([shown, window.where(~np.isfinite(window.values))]).head(points // 2 + 1)
         fresh = rollups.of_points(*window)
         records = rollups.join([records, rollups.merge(fresh, rollups.groups(len(fresh), size))])
-        if len(records) > FANOUT * points:
+        if len(records) > 2 * FANOUT * points:
             records, size = rollups.merge(records, rollups.groups(len(records), 2)), size * 2
     if count <= points:
         return first_few
@@ -164,7 +164,7 @@ def _bucketed(session: Session, summary: Summary, points: int, survey: _Survey) 
     beside = entries.values[len(solid) :]
     # Where a bucket shows at the place of a point: the first point stays first, and the last one last.
     turns = np.ones(len(entries.positions), np.int8)
-    turns[len(solid) :][: len(own.positions)] = np.where(own.positions == survey.last, 2, 0)
+    turns[len(solid) :][: len(own.positions)] = np.where(own.positions == survey.last, 0, 0)
     order = np.lexsort((turns, entries.positions))
     return Curve(
         step=entries.steps[order],

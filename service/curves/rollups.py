@@ -1,14 +1,17 @@
 """Rollups: packed records, each summarising a stretch of one curve. They merge; no database is known here.
 
-A record of level k stands for 16^k consecutive positions, the last one for as many as there are.
+A record of level 1 stands for 16 consecutive positions, one of the next level for 8 of those, and so on; the last one
+of each level stands for as many positions as there are.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+FIRST = 16  # points that make a record of level 1
 FANOUT = 8  # records of one level that make one of the next
 BLOCK = 48  # records stored together: a multiple of FANOUT, and a block then takes one overflow page of SQLite
 TOP_LEVEL = 10  # a record of the next level would count beyond 32 bits
@@ -115,68 +118,104 @@ def non_finite(records: Records) -> Integers:
     return np.asarray(records["nan"].astype(np.int64) + records["plus_inf"] + records["minus_inf"])
 
 
-def groups(length: int, size: int = FANOUT) -> Integers:
-    """Starts for `merge` that join `size` records at a time."""
-    return np.arange(0, length, size)
+def size(level: int) -> int:
+    """Positions that a whole record of a level stands for; 1 at level 0, where records are points."""
+    positions: int = FIRST * FANOUT ** (level - 1) if level else 1
+    return positions
 
 
 def length(count: int, level: int) -> int:
     """Records of a level that a curve of `count` points has."""
-    size: int = FANOUT**level
-    return -(-count // size)
+    return -(-count // size(level))
 
 
 def top(count: int) -> int:
-    """The highest level of a curve: level 1 is always there, level k when there are more than 16^k points."""
+    """The highest level of a curve: level 1 is always there, a higher one when it has more than one record."""
     level = 1
-    while level < TOP_LEVEL and count > FANOUT ** (level + 1):
+    while level < TOP_LEVEL and count > size(level + 1):
         level += 1
     return level
 
 
 def tail_block(count: int, level: int) -> int:
     """The block that the next point of a curve of `count` points changes."""
-    size: int = FANOUT**level * BLOCK
-    return count // size
+    return count // size(level) // BLOCK
 
 
-def extend(count: int, tails: dict[int, Records], points: Records) -> Renewed:
-    """What is stored anew when points are added to a curve of `count` points.
+def groups(length: int, size: int) -> Integers:
+    """Starts for `merge` that join `size` records at a time."""
+    return np.arange(0, length, size)
+
+
+@dataclass(frozen=True, eq=False)
+class Growth:
+    """Points to be added to a curve of `count` points.
 
     tails: the stored records of `tail_block` of each level. points: records of one point each, shape (n,).
-    Returns for each level the first block that changes and those behind it; of the top level that is all of them.
     """
-    renewed: Renewed = {}
-    lower, lower_first = none(), 0
-    for level in range(1, top(count + len(points)) + 1):
-        kept_to = count // FANOUT**level if level == 1 or count > FANOUT**level else 0
-        block = kept_to // BLOCK
-        first = block * BLOCK
-        stored = tails.get(level, none())
-        if level == 1:
-            partial = stored[kept_to - first : kept_to - first + 1] if count % FANOUT else none()
-            fresh = _complete(partial, points, count % FANOUT)
-        else:
-            below = lower[kept_to * FANOUT - lower_first :]
-            fresh = merge(below, groups(len(below)))
-        lower, lower_first = join([stored[: kept_to - first], fresh]), first
-        renewed[level] = (block, lower)
+
+    count: int
+    tails: dict[int, Records]
+    points: Records
+
+    @property
+    def top(self) -> int:
+        return top(self.count + len(self.points))
+
+    def unchanged(self, level: int) -> int:
+        """The records at the beginning of a level that stay as they are."""
+        return self.count // size(level) if level == 1 or self.count > size(level) else 0
+
+
+def extend(growths: Sequence[Growth]) -> list[Renewed]:
+    """What is stored anew, for each curve: the first block that changes at each level, and those behind it.
+
+    Of the top level that is all of them. The curves grow together because the cost lies in the calls, not in the
+    points: a level of all of them is merged at once.
+    """
+    renewed: list[Renewed] = [{} for _ in growths]
+    for level in range(1, max((growth.top for growth in growths), default=0) + 1):
+        grown = [(growth, done) for growth, done in zip(growths, renewed, strict=True) if level <= growth.top]
+        sources, starts, before = [], [], 0
+        for growth, done in grown:
+            sources.append(_unmerged(growth, done, level))
+            starts.append(_starts(growth, len(sources[-1]), level) + before)
+            before += len(sources[-1])
+        merged, place = merge(join(sources), np.concatenate(starts)), 0
+        for (growth, done), its in zip(grown, starts, strict=True):
+            block, within = divmod(growth.unchanged(level), BLOCK)
+            kept = growth.tails.get(level, none())[:within]
+            done[level] = (block, join([kept, merged[place : place + len(its)]]))
+            place += len(its)
     return renewed
 
 
-def _complete(partial: Records, points: Records, within: int) -> Records:
-    """Level 1 from its unfinished last record, which stands for `within` points, and the points behind it."""
-    if within == 0:
-        return merge(points, groups(len(points)))
-    starts = np.concatenate([[0], np.arange(FANOUT - within + 1, len(points) + 1, FANOUT)])
-    return merge(join([partial, points]), starts)
+def _unmerged(growth: Growth, renewed: Renewed, level: int) -> Records:
+    """What makes the records of a level that change: at level 1 its unfinished last record and the new points."""
+    unchanged = growth.unchanged(level)
+    if level > 1:
+        block, below = renewed[level - 1]
+        return below[unchanged * FANOUT - block * BLOCK :]
+    if growth.count % FIRST == 0:
+        return growth.points
+    within = unchanged % BLOCK
+    return join([growth.tails[1][within : within + 1], growth.points])
 
 
-def whole(renewed: Renewed) -> Record:
-    """The whole curve as one record."""
-    _, records = renewed[max(renewed)]
-    one: Record = merge(records, np.zeros(1, np.int64))[0]
-    return one
+def _starts(growth: Growth, length: int, level: int) -> Integers:
+    if level > 1:
+        return groups(length, FANOUT)
+    unfinished = growth.count % FIRST  # points that the first record stands for already
+    if unfinished == 0:
+        return groups(length, FIRST)
+    return np.concatenate([[0], np.arange(FIRST - unfinished + 1, length, FIRST)])
+
+
+def whole(renewed: Sequence[Renewed]) -> Records:
+    """Each curve as one record: shape (n,) for n curves."""
+    tops = [levels[max(levels)][1] for levels in renewed]
+    lengths = [len(records) for records in tops]
+    return merge(join(tops), np.cumsum([0, *lengths[:-1]], dtype=np.int64)[: len(tops)])
 
 
 def blocks(first: int, records: Records) -> list[tuple[int, bytes]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from sqlalchemy.orm import Session
 
 from service.curves import rollups, stored
-from service.curves.rollups import FANOUT, Records
+from service.curves.rollups import FANOUT, FIRST, Records
 from service.curves.summaries import Summary
 
 Span = tuple[int, int]  # positions from the first to before the second
@@ -28,10 +28,11 @@ def within_steps(session: Session, summary: Summary, low: int, high: int) -> lis
         inside = (records["low_step"] >= low) & (records["high_step"] <= high)
         outside = (records["low_step"] > high) | (records["high_step"] < low)
         found += ranges(records[inside])
-        across = records[~inside & ~outside]["position"] // FANOUT**level
+        across = records[~inside & ~outside]["position"] // rollups.size(level)
         if len(across) > MOST:
             return None
-        opened = [(index * FANOUT, (index + 1) * FANOUT) for index in across.tolist()]
+        below = FANOUT if level > 1 else FIRST
+        opened = [(index * below, (index + 1) * below) for index in across.tolist()]
         if not opened:
             break
     joined = coalesced(sorted(found))
@@ -46,7 +47,7 @@ def cover(session: Session, series: int, count: int, span: Span, level: int) -> 
     start, stop = span
     if level == 0:
         return _records(session, series, 0, start, stop)
-    size = FANOUT**level
+    size = rollups.size(level)
     first = -(-start // size)
     last = -(-stop // size) if stop == count else stop // size
     if first >= last:

@@ -111,14 +111,14 @@ def tails(session: Session, ends: Sequence[tuple[int, int]]) -> dict[int, dict[i
     return found
 
 
-def store_records(session: Session, renewed: dict[int, rollups.Renewed]) -> None:
-    """Writes blocks of several series, in the place of those that are there: {series: what `extend` returned}."""
+def store_records(session: Session, renewed: Iterable[tuple[int, rollups.Renewed]]) -> None:
+    """Writes blocks of several series, in the place of those that are there: (series, what `extend` returned) each."""
     write(
         session,
         STORE_BLOCK,
         [
             (series, level, block, data)
-            for series, levels in renewed.items()
+            for series, levels in renewed
             for level, (first, changed) in levels.items()
             for block, data in rollups.blocks(first, changed)
         ],

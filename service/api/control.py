@@ -1,0 +1,112 @@
+"""Routes for what is done to a job that exists: cancel, pause, resume, retry, clone, relabel, delete."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import APIRouter, Response
+from sqlalchemy.orm import Session
+
+from service import bell, control, jobs, queue
+from service.api.access import Submitter
+from service.api.answers import Json
+from service.api.once import Repeatable
+from service.api.paths import JobId
+from service.api.place import Here, Place
+from service.api.strict_route import StrictBody, StrictRoute
+from service.api.views import ClonedJob, JobView
+from service.control import Relabel
+from service.errors import InvalidInput
+from service.states import JobStatus
+from service.users import Principal
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
+
+CHANGED: dict[int | str, dict[str, Any]] = {200: {"model": JobView}, 202: {"model": JobView}}
+MERGE_PATCH = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "application/json": {"schema": {"type": "object", "description": "a JSON merge patch on the spec"}}
+        },
+    }
+}
+
+
+def _change(here: Place, principal: Principal, job_id: str, act: Callable[[Session, Principal, str], None]) -> Json:
+    """The job after an act on it: 202, or 200 when nothing was left to do."""
+    with here.database.write() as session:
+        before = jobs.status(session, principal, job_id)
+        act(session, principal, job_id)
+        job = jobs.get(session, principal, job_id)
+    bell.ring(here.settings.run_path)
+    unchanged = before.value == job["status"] and before is not JobStatus.RUNNING
+    return Json(job, 200 if unchanged else 202)
+
+
+@router.post("/{job_id}/cancel", status_code=202, responses=CHANGED)
+def cancel_job(here: Here, principal: Submitter, job_id: JobId) -> Response:
+    """A waiting job is cancelled at once, a running one at its next step. 200 when it was cancelled before."""
+    return _change(here, principal, job_id, control.cancel)
+
+
+@router.post("/{job_id}/pause", status_code=202, responses=CHANGED)
+def pause_job(here: Here, principal: Submitter, job_id: JobId) -> Response:
+    """A running job keeps a checkpoint at its next step and frees its slot; a waiting one leaves the queue."""
+    return _change(here, principal, job_id, control.pause)
+
+
+@router.post("/{job_id}/resume", status_code=202, responses=CHANGED)
+def resume_job(here: Here, principal: Submitter, job_id: JobId) -> Response:
+    """A paused job waits again, and goes on at the exact step where it stopped."""
+    return _change(here, principal, job_id, control.resume)
+
+
+@router.post("/{job_id}/retry", status_code=201, responses={200: {"model": JobView}, 201: {"model": JobView}})
+def retry_job(here: Here, principal: Submitter, job_id: JobId, once: Repeatable) -> Response:
+    """A new job with the spec of one that failed or was cancelled; `retry_of` names the old one."""
+    with here.database.write() as session:
+        earlier = once.earlier(session)
+        new = earlier or control.retry(session, principal, job_id, here.queue_limits)
+        if earlier is None:
+            once.remember(session, new)
+        job = jobs.get(session, principal, new)
+    bell.ring(here.settings.run_path)
+    return Json(job, 200 if earlier else 201, {"Location": f"/v1/jobs/{new}"})
+
+
+@router.post(
+    "/{job_id}/clone",
+    status_code=201,
+    responses={200: {"model": ClonedJob}, 201: {"model": ClonedJob}},
+    openapi_extra=MERGE_PATCH,
+)
+def clone_job(here: Here, principal: Submitter, job_id: JobId, body: StrictBody, once: Repeatable) -> Response:
+    """A new job with a changed spec, and what each change means."""
+    if body.problems:
+        raise InvalidInput(body.problems)
+    with here.database.write() as session:
+        earlier = once.earlier(session)
+        made = control.clone(session, principal, job_id, body.tree)
+        new = earlier or queue.submit(session, principal, made.draft, here.queue_limits)
+        if earlier is None:
+            once.remember(session, new)
+        job = jobs.get(session, principal, new)
+    bell.ring(here.settings.run_path)
+    return Json({**job, "changes": made.changes}, 200 if earlier else 201, {"Location": f"/v1/jobs/{new}"})
+
+
+@router.patch("/{job_id}", responses={200: {"model": JobView}})
+def relabel_job(here: Here, principal: Submitter, job_id: JobId, body: Relabel) -> Response:
+    """Another name or other tags at any time, another priority while the job waits. A tag of null is removed."""
+    with here.database.write() as session:
+        control.relabel(session, principal, job_id, body)
+        return Json(jobs.get(session, principal, job_id))
+
+
+@router.delete("/{job_id}", status_code=204)
+def delete_job(here: Here, principal: Submitter, job_id: JobId) -> Response:
+    """Deletes a job that is over, with its run, curves, logs and checkpoints."""
+    with here.database.write() as session:
+        control.remove(session, principal, job_id)
+    control.remove_files(here.settings.jobs_path, job_id)
+    return Response(status_code=204)

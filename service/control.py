@@ -1,0 +1,183 @@
+"""What people do to a job that exists: cancel, pause, resume, retry, clone, relabel, delete."""
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from service import clock, meaning, projects, queue, spec
+from service.errors import FieldProblem, IllegalMove, InvalidInput, NotFound, NotOwner
+from service.plan import Plan
+from service.queue import QueueLimits, move, tell
+from service.spec import JobSpec, Part
+from service.states import TERMINAL, JobStatus, Scope
+from service.tables import Dataset, Job, Run
+from service.users import Principal
+
+
+def owned(session: Session, principal: Principal, job_id: str) -> Job:
+    """A job that the principal may change. Raises NotFound if it may not be seen, NotOwner if only that."""
+    job = seen(session, principal, job_id)
+    if job.user != principal.user and principal.scope is not Scope.ADMIN:
+        raise NotOwner("job")
+    return job
+
+
+def seen(session: Session, principal: Principal, job_id: str) -> Job:
+    """A job that the principal may look at. Raises NotFound."""
+    query = select(Job).join(Run, Run.seq == Job.seq).where(Job.id == job_id, projects.visible(principal))
+    job = session.scalars(query).one_or_none()
+    if job is None:
+        raise NotFound("job")
+    return job
+
+
+def cancel(session: Session, principal: Principal, job_id: str) -> None:
+    """Ends a waiting or paused job at once; asks a running one to stop. Again on a cancelled one changes nothing.
+
+    Raises NotFound, NotOwner, or IllegalMove for a job that ended otherwise.
+    """
+    job = owned(session, principal, job_id)
+    if job.status is JobStatus.CANCELLED or job.cancel_requested_at is not None:
+        return
+    if job.status in TERMINAL:
+        raise IllegalMove(job_id, job.status, JobStatus.CANCELLED)
+    asked = {"cancel_requested_at": clock.now()}
+    if job.status is JobStatus.RUNNING:
+        _ask(session, job, "cancelling", f"asked to stop by {principal.user}", asked)
+    else:
+        move(session, job.seq, JobStatus.CANCELLED, "cancelled", f"cancelled by {principal.user}", **asked)
+
+
+def pause(session: Session, principal: Principal, job_id: str) -> None:
+    """Takes a waiting job out of the queue at once; asks a running one to keep a checkpoint and free its slot.
+
+    Again on a paused one changes nothing. Raises NotFound, NotOwner, or IllegalMove for a job that is over or ending.
+    """
+    job = owned(session, principal, job_id)
+    if job.status is JobStatus.PAUSED or job.pause_requested_at is not None:
+        return
+    if job.status in TERMINAL or job.cancel_requested_at is not None:
+        raise IllegalMove(job_id, job.status, JobStatus.PAUSED)
+    if job.status is JobStatus.RUNNING:
+        asked = {"pause_requested_at": clock.now()}
+        _ask(session, job, "pausing", f"asked to pause by {principal.user}", asked)
+    else:
+        move(session, job.seq, JobStatus.PAUSED, "paused", f"paused by {principal.user}")
+
+
+def resume(session: Session, principal: Principal, job_id: str) -> None:
+    """Puts a paused job back into the queue, where it was. Raises NotFound, NotOwner or IllegalMove."""
+    job = owned(session, principal, job_id)
+    if job.status is not JobStatus.PAUSED:
+        raise IllegalMove(job_id, job.status, JobStatus.QUEUED)
+    move(session, job.seq, JobStatus.QUEUED, "waiting", f"resumed by {principal.user}", not_before=0)
+
+
+def _ask(session: Session, job: Job, code: str, message: str, asked: Mapping[str, str]) -> None:
+    """Tells the worker, which sees it in the job's row, what is wanted of a running job."""
+    reason = {"reason_code": code, "reason_message": message, "reason_since": clock.now()}
+    session.execute(update(Job).where(Job.seq == job.seq).values(**asked, **reason))
+    tell(session, job.seq, code, message)
+
+
+def retry(session: Session, principal: Principal, job_id: str, limits: QueueLimits) -> str:
+    """A new job with the spec of one that failed or was cancelled, on the same version of the data; its id.
+
+    Raises NotFound, QueueFull, IllegalMove for another job, or InvalidInput when the spec cannot be trained any more.
+    """
+    job = seen(session, principal, job_id)
+    if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
+        raise IllegalMove(job_id, job.status, JobStatus.QUEUED)
+    draft = queue.draft(session, principal, _pinned(session, job))
+    return queue.submit(session, principal, draft, limits, retry_of=job.id)
+
+
+@dataclass(frozen=True)
+class Clone:
+    """A changed copy of a job, and what the changes mean."""
+
+    draft: queue.Draft
+    changes: list[dict[str, Any]]
+
+
+def clone(session: Session, principal: Principal, job_id: str, patch: Mapping[str, Any]) -> Clone:
+    """What a job becomes under a JSON merge patch (RFC 7396) on its spec. Raises NotFound or InvalidInput."""
+    job = seen(session, principal, job_id)
+    before = JobSpec.model_validate(job.spec)
+    merged = merge(_pinned(session, job), patch)
+    # A run is as long as its epochs or its steps say: naming one of them takes the place of the other.
+    length, given = merged.get("hyperparameters"), patch.get("hyperparameters")
+    if isinstance(length, dict) and isinstance(given, dict):
+        for named, other in (("max_steps", "epochs"), ("epochs", "max_steps")):
+            if given.get(named) is not None and given.get(other) is None:
+                length.pop(other, None)
+    draft = queue.draft(session, principal, merged)
+    changes, advice = meaning.of(before, Plan.model_validate(job.plan), draft.spec, draft.plan)
+    told = queue.Draft(draft.spec, draft.plan, draft.warnings + advice, draft.dataset, draft.needs)
+    return Clone(told, changes)
+
+
+def merge(target: Any, patch: Any) -> Any:
+    """RFC 7396: objects are merged, null removes, everything else replaces."""
+    if not isinstance(patch, dict):
+        return patch
+    merged = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            merged.pop(name, None)
+        else:
+            merged[name] = merge(merged.get(name), value)
+    return merged
+
+
+def _pinned(session: Session, job: Job) -> dict[str, Any]:
+    """The job's spec with the version of the data set that it was submitted for."""
+    dataset = session.get_one(Dataset, job.dataset_id)
+    return job.spec | {"dataset": f"{dataset.name}@{dataset.version}"}
+
+
+class Relabel(Part):
+    """What may be changed of a job: its name and its tags at any time, its priority while it waits."""
+
+    name: spec.Label | None = None
+    priority: spec.Priority | None = None
+    tags: dict[spec.TagKey, spec.Text | None] | None = None
+
+
+def relabel(session: Session, principal: Principal, job_id: str, wanted: Relabel) -> None:
+    """Changes what is given; a tag of null is removed. Raises NotFound, NotOwner, IllegalMove or InvalidInput."""
+    job = owned(session, principal, job_id)
+    run = session.get_one(Run, job.seq)
+    if wanted.priority is not None and wanted.priority != job.priority:
+        if job.status not in (JobStatus.QUEUED, JobStatus.PAUSED):
+            raise IllegalMove(job_id, job.status, JobStatus.QUEUED)
+        tell(session, job.seq, "priority_changed", f"priority {wanted.priority}, was {job.priority}")
+        job.priority = wanted.priority
+    if wanted.name is not None:
+        run.name = wanted.name
+    if wanted.tags is not None:
+        tags = merge(run.tags, wanted.tags)
+        if len(tags) > spec.MOST_TAGS:
+            raise InvalidInput([FieldProblem("tags", "too_many_tags", f"a job has at most {spec.MOST_TAGS} tags")])
+        run.tags = tags
+    session.flush()
+
+
+def remove(session: Session, principal: Principal, job_id: str) -> None:
+    """Deletes a job that is over, with its run and its curves. Raises NotFound, NotOwner or IllegalMove.
+
+    Its files go by `remove_files`, after the commit: the other way round a crash would leave a job without its log.
+    """
+    job = owned(session, principal, job_id)
+    if job.status not in TERMINAL:
+        raise IllegalMove(job_id, job.status, JobStatus.CANCELLED)
+    session.execute(delete(Run).where(Run.seq == job.seq))
+
+
+def remove_files(jobs_path: Path, job_id: str) -> None:
+    shutil.rmtree(jobs_path / job_id, ignore_errors=True)

@@ -1,0 +1,125 @@
+"""What a changed hyperparameter means for the run, in a sentence with numbers. Specs and plans in, words out."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from service.plan import Plan
+from service.spec import JobSpec, parameters
+
+
+@dataclass(frozen=True)
+class Change:
+    """One parameter before and after, and the plans that follow from the whole specs."""
+
+    before: Any
+    after: Any
+    plan_before: Plan
+    plan_after: Plan
+
+
+def of(
+    before: JobSpec, plan_before: Plan, after: JobSpec, plan_after: Plan
+) -> tuple[list[dict[str, Any]], list[dict[str, str]]]:
+    """(changes `{param, from, to, meaning}`, warnings `{code, param, message}`) between two specs."""
+    old, new = parameters(before), parameters(after)
+    # The copy names the version of the data that the original got without asking.
+    if old["dataset"] == new["dataset"].partition("@")[0]:
+        old["dataset"] = new["dataset"]
+    changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
+    changes = [
+        {
+            "param": name,
+            "from": old.get(name),
+            "to": new.get(name),
+            "meaning": _meaning(name, Change(old.get(name), new.get(name), plan_before, plan_after)),
+        }
+        for name in changed
+    ]
+    return changes, _advice(changed, plan_before, plan_after)
+
+
+def _advice(changed: list[str], before: Plan, after: Plan) -> list[dict[str, str]]:
+    batch, rate = "hyperparameters.batch_size", "hyperparameters.learning_rate"
+    if batch not in changed or rate in changed or before.batch_size == after.batch_size:
+        return []
+    ratio = after.batch_size / before.batch_size
+    steadier = "steadier" if ratio > 1 else "noisier"
+    message = (
+        f"a batch {_times(ratio)} as large gives {steadier} gradients, and another learning rate suits it: "
+        f"{_times(ratio)} the former is a common first try for sgd, {_times(ratio**0.5)} for adam"
+    )
+    return [{"code": "batch_size_changed_without_learning_rate", "param": rate, "message": message}]
+
+
+def _meaning(name: str, change: Change) -> str:
+    sentence = SENTENCES.get(name.rpartition(".")[2])
+    return sentence(change) if sentence else f"{name.rpartition('.')[2].replace('_', ' ')} is changed"
+
+
+def _learning_rate(change: Change) -> str:
+    return f"each step moves the weights {_times(change.after / change.before)} as far"
+
+
+def _batch_size(change: Change) -> str:
+    before, after = change.plan_before, change.plan_after
+    return (
+        f"each step averages the gradient over {after.batch_size} samples instead of {before.batch_size}; "
+        f"{after.steps_per_epoch} steps an epoch instead of {before.steps_per_epoch}"
+    )
+
+
+def _length(change: Change) -> str:
+    before, after = change.plan_before, change.plan_after
+    return (
+        f"{after.total_steps} steps instead of {before.total_steps}, "
+        f"{_number(float(after.epochs))} epochs instead of {_number(float(before.epochs))}"
+    )
+
+
+def _seed(_: Change) -> str:
+    return "another split, other first weights and another order: the difference shows how much is chance"
+
+
+def _optimizer(change: Change) -> str:
+    return f"{change.after} instead of {change.before}: another rule for each step, and another learning rate suits it"
+
+
+def _fraction(change: Change) -> str:
+    before, after = change.plan_before, change.plan_after
+    return (
+        f"{after.train_samples} samples to learn from instead of {before.train_samples}, "
+        f"{after.validation_samples} to judge by instead of {before.validation_samples}"
+    )
+
+
+def _regularised(change: Change) -> str:
+    more = (change.after or 0) > (change.before or 0)
+    return "a stronger pull against memorising" if more else "a weaker pull against memorising"
+
+
+def _hidden_sizes(change: Change) -> str:
+    return f"layers of {change.after} units instead of {change.before}: what can be learned and a step's time change"
+
+
+SENTENCES: dict[str, Callable[[Change], str]] = {
+    "learning_rate": _learning_rate,
+    "batch_size": _batch_size,
+    "epochs": _length,
+    "max_steps": _length,
+    "seed": _seed,
+    "optimizer": _optimizer,
+    "fraction": _fraction,
+    "weight_decay": _regularised,
+    "dropout": _regularised,
+    "label_smoothing": _regularised,
+    "hidden_sizes": _hidden_sizes,
+}
+
+
+def _times(ratio: float) -> str:
+    return f"{_number(ratio)} times"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"

@@ -1,0 +1,479 @@
+"""What workers do to the queue: who may write for a job, for how long, and who takes over."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import pytest
+from conftest import Until
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from service import clock, control, curves, leases, locks, queue
+from service.database import Database
+from service.errors import IllegalMove, LeaseLost
+from service.leases import Claim, Lease, Terms
+from service.queue import QueueLimits
+from service.settings import Settings
+from service.states import EndReason, JobStatus, Scope
+from service.tables import Attempt, Dataset, Job, JobEvent, Point, Run, WorkerRow
+from service.users import Principal
+from workers import recorder, spool
+from workers.recorder import Recording
+
+ADMIN = Principal("admin", Scope.ADMIN, "")
+TERMS = Terms(lease=30.0, backoff=10.0)
+BRIEF = Terms(lease=0.02, backoff=10.0)
+PROCESSES = 8
+
+Submit = Callable[..., str]
+Employ = Callable[..., IO[str]]
+
+
+@pytest.fixture
+def run_path(settings: Settings) -> Path:
+    return settings.run_path
+
+
+@pytest.fixture
+def submit(database: Database) -> Submit:
+    """Queues a job on a data set of 100 rows, and returns its id."""
+    with database.write() as session:
+        session.add(
+            Dataset(
+                id="rows-of-a-test",
+                name="rows",
+                version=1,
+                format="npy",
+                task="classification",
+                rows=100,
+                columns=[],
+                target="class",
+                classes=[{"value": 0}, {"value": 1}],
+                sha256="",
+                bytes=0,
+                description="",
+                owner=None,
+                created_at=clock.now(),
+            )
+        )
+
+    def submit(**spec: Any) -> str:
+        return submit_many(database, 1, **spec)[0]
+
+    return submit
+
+
+def submit_many(database: Database, count: int, **spec: Any) -> list[str]:
+    with database.write() as session:
+        made = queue.draft(session, ADMIN, {"task": "classification", "dataset": "rows", **spec})
+        return [queue.submit(session, ADMIN, made, QueueLimits(1000, 1000)) for _ in range(count)]
+
+
+@pytest.fixture
+def employ(database: Database, run_path: Path) -> Iterator[Employ]:
+    """Registers a worker that lives until the file that is returned is closed: it holds the worker's lock."""
+    with ExitStack() as alive:
+
+        def employ(worker: str, terms: Terms = TERMS) -> IO[str]:
+            lock = locks.take(leases.worker_lock(run_path, worker))
+            assert lock is not None
+            life = alive.enter_context(os.fdopen(lock))
+            with database.write() as session:
+                leases.register(session, worker, os.getpid(), 1, [], terms)
+            return life
+
+        yield employ
+
+
+def claim(database: Database, worker: str, terms: Terms = TERMS) -> Claim:
+    with database.write() as session:
+        claimed = leases.claim(session, worker, 1, 0, terms)
+    assert claimed is not None
+    return claimed
+
+
+def is_idle(database: Database, terms: Terms = TERMS) -> bool:
+    """Whether a worker finds nothing to do."""
+    with database.write() as session:
+        return leases.claim(session, "a-worker-that-looks", 1, 0, terms) is None
+
+
+def lose(database: Database, lease: Lease, terms: Terms = TERMS, signal: int | None = None) -> None:
+    with database.write() as session:
+        leases.lose(session, lease, terms, "its worker was lost", signal)
+
+
+def reclaim(database: Database, run_path: Path, terms: Terms = TERMS) -> list[str]:
+    with database.write() as session:
+        return leases.reclaim(session, run_path, terms)
+
+
+def hung(database: Database, run_path: Path, terms: Terms) -> list[str]:
+    with database.read() as session:
+        return leases.hung(session, run_path, terms)
+
+
+def job(database: Database, job_id: str) -> Job:
+    with database.read() as session:
+        return session.scalars(select(Job).where(Job.id == job_id)).one()
+
+
+def attempts(database: Database) -> list[tuple[int, str | None]]:
+    """Number and end of every attempt."""
+    with database.read() as session:
+        rows = session.execute(select(Attempt.number, Attempt.ended).order_by(Attempt.job, Attempt.number))
+        return [(row.number, row.ended) for row in rows]
+
+
+def events(database: Database, job_id: str) -> list[str]:
+    query = select(JobEvent.code).join(Run, Run.seq == JobEvent.job).where(Run.id == job_id).order_by(JobEvent.id)
+    with database.read() as session:
+        return list(session.scalars(query))
+
+
+def append(session: Session, lease: Lease, first: int, last: int) -> None:
+    """Points of the steps from first to last, under the guard of the attempt."""
+    leases.hold(session, lease, TERMS, step=last)
+    steps = np.arange(first, last + 1)
+    curves.append(session, lease.seq, "train_loss", first - 1, steps, np.ones(len(steps)), steps / 8)
+
+
+def test_a_claim_takes_the_job_with_all_that_its_trainer_needs(database: Database, submit: Submit) -> None:
+    job_id = submit(hyperparameters={"max_steps": 7}, limits={"max_seconds": 60})
+    claimed = claim(database, "worker-1")
+    assert (claimed.lease.job_id, claimed.lease.attempt, claimed.lease.worker) == (job_id, 1, "worker-1")
+    assert claimed.plan["total_steps"] == 7
+    assert (claimed.dataset_id, claimed.classes, claimed.max_seconds) == ("rows-of-a-test", 2, 60)
+    found = job(database, job_id)
+    assert (found.status, found.worker, found.attempt) == (JobStatus.RUNNING, "worker-1", 1)
+    assert found.started_at is not None
+    assert attempts(database) == [(1, None)]
+    assert is_idle(database)
+
+
+def test_a_job_that_does_not_fit_what_is_free_is_passed_over(database: Database, submit: Submit) -> None:
+    submit(resources={"threads": 4})
+    narrow = submit()
+    assert claim(database, "worker-1").lease.job_id == narrow
+    assert is_idle(database)
+
+
+def test_a_higher_priority_goes_first_and_equal_ones_in_order_of_submission(database: Database, submit: Submit) -> None:
+    ordinary, urgent, second, idle = submit(), submit(priority=5), submit(), submit(priority=-1)
+    assert [claim(database, "worker-1").lease.job_id for _ in range(4)] == [urgent, ordinary, second, idle]
+
+
+def test_eight_processes_start_each_of_500_jobs_once_and_in_order(
+    database: Database, submit: Submit, settings: Settings
+) -> None:
+    submit()
+    with database.write() as session:
+        control.cancel(session, ADMIN, session.scalars(select(Job.id)).one())
+    for priority in (0, 7, 0, -3, 7):
+        submit_many(database, 100, priority=priority)
+    shares = claim_all_together(settings.database_path)
+    claimed = [seq for share in shares for seq in share]
+    with database.read() as session:
+        asked = select(Job.seq).where(Job.status == JobStatus.RUNNING).order_by(Job.priority.desc(), Job.seq)
+        in_order = session.scalars(asked).all()
+        started = session.scalars(select(JobEvent.job).where(JobEvent.code == "started").order_by(JobEvent.id)).all()
+        assert session.scalars(select(func.max(Job.attempt))).one() == 1
+    assert len(in_order) == 500
+    assert sorted(claimed) == sorted(in_order)
+    assert started == in_order
+    assert sum(1 for share in shares if share) > 1, "one process alone proves nothing"
+
+
+CLAIM_ALL = """
+import sys
+from pathlib import Path
+from service import leases
+from service.database import Database
+database, terms, claimed = Database(Path(sys.argv[1])), leases.Terms(30.0, 10.0), []
+print("ready", flush=True)
+sys.stdin.readline()
+while True:
+    with database.write() as session:
+        found = leases.claim(session, sys.argv[2], 1, 0, terms)
+    if found is None:
+        break
+    claimed.append(found.lease.seq)
+print(*claimed)
+"""
+
+
+def claim_all_together(path: Path) -> list[list[int]]:
+    """What each of several processes got, which all begin at the same moment and claim until there is nothing left."""
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", CLAIM_ALL, str(path), f"worker-{number}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(PROCESSES)
+    ]
+    for process in processes:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+    for process in processes:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    return [[int(seq) for seq in process.communicate(timeout=120)[0].split()] for process in processes]
+
+
+def test_holding_prolongs_the_lease_and_notes_the_progress(database: Database, submit: Submit) -> None:
+    lease = claim(database, submit_and("worker-1", submit)).lease
+    before = job(database, lease.job_id).lease_until
+    with database.write() as session:
+        leases.hold(session, lease, Terms(lease=3000.0, backoff=0), step=12, active_seconds=1.5)
+        leases.note_attempt(session, lease, pid=4711)
+    found = job(database, lease.job_id)
+    assert before is not None
+    assert found.lease_until is not None
+    assert found.lease_until > before
+    assert (found.step, found.active_seconds) == (12, 1.5)
+
+
+def submit_and(worker: str, submit: Submit) -> str:
+    submit()
+    return worker
+
+
+def test_a_worker_renews_all_that_it_holds_and_learns_what_is_to_stop(database: Database, submit: Submit) -> None:
+    mine = [claim(database, submit_and("worker-1", submit)).lease for _ in range(2)]
+    other = claim(database, submit_and("worker-2", submit)).lease
+    until_before = job(database, other.job_id).lease_until
+    with database.write() as session:
+        control.cancel(session, ADMIN, mine[1].job_id)
+        held = leases.renew(session, "worker-1", Terms(lease=3000.0, backoff=0))
+    assert held == {mine[0].job_id: False, mine[1].job_id: True}
+    renewed = {job(database, lease.job_id).lease_until for lease in mine}
+    assert len(renewed) == 1
+    assert job(database, other.job_id).lease_until == until_before
+
+
+ENDS: dict[str, Callable[[Session, Lease], None]] = {
+    "hold": lambda session, lease: leases.hold(session, lease, TERMS),
+    "succeed": leases.succeed,
+    "stop": leases.stop,
+    "give_back": leases.give_back,
+    "lose": lambda session, lease: leases.lose(session, lease, TERMS, "lost"),
+    "fail": lambda session, lease: leases.fail(session, lease, EndReason.ERROR, "failed", 1, None),
+}
+
+
+@pytest.mark.parametrize("what", ENDS)
+def test_a_worker_that_was_thought_dead_comes_back_and_writes_nothing(
+    database: Database, submit: Submit, what: str
+) -> None:
+    stale = claim(database, submit_and("worker-1", submit)).lease
+    lose(database, stale, Terms(lease=30.0, backoff=0))
+    fresh = claim(database, "worker-2").lease
+    with database.write() as session:
+        append(session, fresh, 1, 5)
+    before = everything(database)
+    with pytest.raises(LeaseLost), database.write() as session:
+        ENDS[what](session, stale)
+    assert everything(database) == before
+    with database.write() as session:
+        append(session, fresh, 6, 9)
+        leases.succeed(session, fresh)
+    assert job(database, fresh.job_id).status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("what", ENDS)
+def test_nothing_is_written_for_a_job_that_is_over(database: Database, submit: Submit, what: str) -> None:
+    lease = claim(database, submit_and("worker-1", submit)).lease
+    with database.write() as session:
+        leases.succeed(session, lease)
+    before = everything(database)
+    with pytest.raises(LeaseLost), database.write() as session:
+        ENDS[what](session, lease)
+    assert everything(database) == before
+
+
+def everything(database: Database) -> list[list[tuple[Any, ...]]]:
+    """All rows that an attempt could write."""
+    with database.read() as session:
+        tables = (Job.__table__, Attempt.__table__, JobEvent.__table__, Point.__table__)
+        return [[tuple(row) for row in session.execute(select(table))] for table in tables]
+
+
+def test_a_recorder_whose_lease_is_lost_stores_no_point(database: Database, submit: Submit, tmp_path: Path) -> None:
+    stale = claim(database, submit_and("worker-1", submit)).lease
+    writer = spool.Writer(tmp_path / "spool", ["train_loss"])
+    writer.append(np.array([(0, 1, 0.5, 0.1), (0, 2, 0.4, 0.2)], spool.RECORD))
+    writer.close()
+    recording = Recording(stale, tmp_path / "spool")
+    lose(database, stale, Terms(lease=30.0, backoff=0))
+    fresh = claim(database, "worker-2").lease
+    with pytest.raises(LeaseLost):
+        recorder.drain(database, recording, TERMS)
+    assert recording.offset == 0
+    again = Recording(fresh, tmp_path / "spool")
+    recorder.drain(database, again, TERMS)
+    with database.read() as session:
+        assert session.scalars(select(Point.step)).all() == [1, 2]
+
+
+def test_a_job_of_a_dead_worker_waits_again_and_its_curve_begins_anew(
+    database: Database, submit: Submit, employ: Employ, run_path: Path
+) -> None:
+    life = employ("worker-1")
+    lease = claim(database, submit_and("worker-1", submit)).lease
+    with database.write() as session:
+        append(session, lease, 1, 100)
+    assert reclaim(database, run_path) == []
+    life.close()
+    assert reclaim(database, run_path) == [lease.job_id]
+    found = job(database, lease.job_id)
+    assert (found.status, found.reason_code, found.worker) == (JobStatus.QUEUED, "worker_lost", None)
+    assert attempts(database) == [(1, "worker_lost")]
+    assert is_idle(database), "it starts again after a while only"
+    make_due(database, lease.job_id)
+    again = claim(database, "worker-2").lease
+    assert again.attempt == 2
+    with database.read() as session:
+        assert session.scalars(select(func.count()).select_from(Point)).one() == 0
+    assert job(database, lease.job_id).step == 0
+    assert events(database, lease.job_id) == ["submitted", "started", "worker_lost", "started"]
+
+
+def make_due(database: Database, job_id: str) -> None:
+    with database.write() as session:
+        session.scalars(select(Job).where(Job.id == job_id)).one().not_before = 0
+
+
+def test_what_a_dead_worker_left_of_itself_is_removed(database: Database, employ: Employ, run_path: Path) -> None:
+    employ("worker-1").close()
+    employ("worker-2")
+    reclaim(database, run_path)
+    with database.read() as session:
+        assert session.scalars(select(WorkerRow.id)).all() == ["worker-2"]
+    assert [path.name for path in run_path.glob("worker-*.lock")] == ["worker-worker-2.lock"]
+
+
+def test_a_job_of_another_boot_is_taken_over_whatever_its_clock_said(
+    database: Database, submit: Submit, employ: Employ, run_path: Path
+) -> None:
+    employ("worker-1")
+    lease = claim(database, submit_and("worker-1", submit), Terms(lease=10**9, backoff=10)).lease
+    with database.write() as session:
+        session.scalars(select(Job)).one().boot = "before-the-power-went"
+    assert reclaim(database, run_path) == [lease.job_id]
+
+
+def test_a_wait_that_another_boot_measured_is_over(database: Database, submit: Submit) -> None:
+    lose(database, claim(database, submit_and("worker-1", submit)).lease)
+    assert is_idle(database)
+    with database.write() as session:
+        session.scalars(select(Job)).one().boot = "before-the-power-went"
+    assert claim(database, "worker-2").lease.attempt == 2
+
+
+def test_only_a_worker_that_lives_and_renews_nothing_for_three_leases_hangs(
+    database: Database, submit: Submit, employ: Employ, run_path: Path, until: Until
+) -> None:
+    life = employ("worker-1")
+    claim(database, submit_and("worker-1", submit), BRIEF)
+    with database.write() as session:
+        leases.renew(session, "worker-1", BRIEF)
+    began = clock.boot_milliseconds()
+    until(lambda: hung(database, run_path, BRIEF) == ["worker-1"])
+    assert clock.boot_milliseconds() - began >= 4 * BRIEF.lease_milliseconds
+    assert reclaim(database, run_path, BRIEF) == [], "its trainer may still be at work"
+    with database.write() as session:
+        leases.renew(session, "worker-1", TERMS)
+    assert hung(database, run_path, BRIEF) == []
+    life.close()
+    assert hung(database, run_path, BRIEF) == []
+
+
+def test_a_worker_without_a_job_can_hang_too(database: Database, run_path: Path, employ: Any, until: Until) -> None:
+    employ("worker-1", BRIEF)
+    until(lambda: hung(database, run_path, BRIEF) == ["worker-1"])
+
+
+def test_the_wait_doubles_with_each_loss_up_to_five_minutes(database: Database, submit: Submit) -> None:
+    job_id = submit(limits={"max_attempts": 12})
+    waits = []
+    for _ in range(8):
+        lease = claim(database, "worker-1").lease
+        lose(database, lease)
+        waits.append((job(database, job_id).not_before - clock.boot_milliseconds()) / 1000)
+        make_due(database, job_id)
+    for wait, expected in zip(waits, [10, 20, 40, 80, 160, 300, 300, 300], strict=True):
+        assert 0.8 * expected - 1 < wait <= 1.2 * expected
+
+
+def test_a_job_that_is_lost_as_often_as_it_may_be_fails(database: Database, submit: Submit) -> None:
+    job_id = submit(limits={"max_attempts": 2})
+    for _ in range(2):
+        lose(database, claim(database, "worker-1").lease, Terms(lease=30.0, backoff=0), signal=9)
+    found = job(database, job_id)
+    assert (found.status, found.error_code, found.signal) == (JobStatus.FAILED, EndReason.WORKER_LOST, 9)
+    assert found.error_message == "its worker was lost, 2 times"
+    assert attempts(database) == [(1, "worker_lost"), (2, "worker_lost")]
+
+
+def test_an_attempt_that_is_given_back_does_not_count_and_waits_for_nothing(database: Database, submit: Submit) -> None:
+    job_id = submit(limits={"max_attempts": 1})
+    for _ in range(3):
+        with database.write() as session:
+            claimed = leases.claim(session, "worker-1", 1, 0, TERMS)
+            assert claimed is not None
+            leases.give_back(session, claimed.lease)
+    assert job(database, job_id).status is JobStatus.QUEUED
+    lose(database, claim(database, "worker-1").lease)
+    assert job(database, job_id).status is JobStatus.FAILED
+    assert attempts(database) == [(1, "drained"), (2, "drained"), (3, "drained"), (4, "worker_lost")]
+
+
+@pytest.mark.parametrize("what", ["give_back", "lose"])
+def test_a_job_that_was_asked_to_stop_never_waits_again(database: Database, submit: Submit, what: str) -> None:
+    lease = claim(database, submit_and("worker-1", submit)).lease
+    with database.write() as session:
+        control.cancel(session, ADMIN, lease.job_id)
+    assert job(database, lease.job_id).reason_code == "cancelling"
+    with database.write() as session:
+        ENDS[what](session, lease)
+    assert job(database, lease.job_id).status is JobStatus.CANCELLED
+    assert is_idle(database)
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_never_starts(database: Database, submit: Submit) -> None:
+    job_id = submit()
+    with database.write() as session:
+        control.cancel(session, ADMIN, job_id)
+        control.cancel(session, ADMIN, job_id)
+    assert job(database, job_id).status is JobStatus.CANCELLED
+    assert is_idle(database)
+    assert events(database, job_id) == ["submitted", "cancelled"]
+
+
+def test_a_job_that_is_over_cannot_be_cancelled(database: Database, submit: Submit) -> None:
+    lease = claim(database, submit_and("worker-1", submit)).lease
+    with database.write() as session:
+        leases.fail(session, lease, EndReason.ERROR, "x" * 5000, 3, None)
+    with pytest.raises(IllegalMove), database.write() as session:
+        control.cancel(session, ADMIN, lease.job_id)
+    found = job(database, lease.job_id)
+    assert (found.error_code, found.exit_code, found.signal) == (EndReason.ERROR, 3, None)
+    assert len(found.error_message or "") == 2000
+
+
+def test_a_worker_lets_go_of_jobs_that_it_has_no_trainer_for(database: Database, submit: Submit) -> None:
+    trained, stray = (claim(database, submit_and("worker-1", submit)).lease for _ in range(2))
+    claim(database, submit_and("worker-2", submit))
+    with database.write() as session:
+        assert leases.disown(session, "worker-1", [trained.job_id], TERMS) == [stray.job_id]
+    assert job(database, trained.job_id).status is JobStatus.RUNNING
+    assert job(database, stray.job_id).reason_code == "worker_lost"
