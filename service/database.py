@@ -5,12 +5,14 @@ It does not know the tables. Only SQLite opens the file: another open() in this 
 
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from service.errors import DatabaseDamaged
@@ -18,6 +20,8 @@ from service.errors import DatabaseDamaged
 SAFE_SQLITE = (3, 51, 3)  # the first release of its line in which a WAL reset loses no commit
 SAFE_BACKPORTS = {(3, 50, 7), (3, 44, 6)}
 BUSY_MILLISECONDS = 5000
+# SQLite's own wait looks ever more seldom, up to 100 ms apart, so that who waits longest is served last.
+TRY_MILLISECONDS = 3
 PATIENCE_SECONDS = 0.5
 
 
@@ -122,7 +126,7 @@ class Database:
         def prepare(connection: Any, _record: object) -> None:
             connection.isolation_level = None  # the driver would open deferred transactions of its own
             for pragma in (
-                f"busy_timeout={BUSY_MILLISECONDS}",
+                f"busy_timeout={BUSY_MILLISECONDS if query_only else TRY_MILLISECONDS}",
                 "journal_mode=WAL",
                 "synchronous=FULL",
                 "foreign_keys=ON",
@@ -134,9 +138,25 @@ class Database:
 
         @event.listens_for(engine, "begin")
         def begin(connection: Any) -> None:
-            connection.exec_driver_sql("BEGIN" if query_only else "BEGIN IMMEDIATE")
+            if query_only:
+                connection.exec_driver_sql("BEGIN")
+            else:
+                _begin_immediate(connection)
 
         return engine
+
+
+def _begin_immediate(connection: Any) -> None:
+    """Takes the write lock, trying again every few milliseconds. Raises OperationalError when it cannot be had."""
+    deadline = time.monotonic() + BUSY_MILLISECONDS / 1000
+    while True:
+        try:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+        except OperationalError:
+            if time.monotonic() > deadline:
+                raise
+        else:
+            return
 
 
 class Watcher:

@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, or_, select, union_all, update
+from sqlalchemy import Select, and_, delete, func, select, union_all, update
 from sqlalchemy.orm import Session
 
-from service import clock, curves, locks, queue
+from service import clock, curves, locks, order, queue, usage
 from service.errors import LeaseLost
+from service.order import Room
 from service.states import EndReason, JobStatus
 from service.tables import Attempt, Dataset, Job, WorkerRow
 
@@ -51,10 +52,11 @@ class Claim:
 
 @dataclass(frozen=True)
 class Terms:
-    """How long leases last and lost jobs wait, in seconds."""
+    """How long leases last and lost jobs wait, in seconds; how many jobs of one user may run at a time."""
 
     lease: float
     backoff: float
+    most_running: int | None = None
 
     @property
     def lease_milliseconds(self) -> int:
@@ -84,25 +86,12 @@ def unregister(session: Session, worker: str) -> None:
     session.execute(delete(WorkerRow).where(WorkerRow.id == worker))
 
 
-def claim(session: Session, worker: str, free_threads: int, free_gpus: int, terms: Terms) -> Claim | None:
-    """The first waiting job that fits what is free, now running under a new attempt; None if there is none."""
-    now, boot = clock.boot_milliseconds(), clock.boot_id()
-    first = (
-        select(Job.seq)
-        .where(
-            Job.status == JobStatus.QUEUED,
-            Job.cancel_requested_at.is_(None),
-            # A reading of another boot's clock says nothing.
-            or_(Job.not_before <= now, Job.boot.is_distinct_from(boot)),
-            Job.threads <= free_threads,
-            Job.gpus <= free_gpus,
-        )
-        .order_by(Job.priority.desc(), Job.seq)
-        .limit(1)
-    )
-    seq = session.scalars(first).one_or_none()
+def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) -> Claim | None:
+    """The job that is next by `order` for a worker with these slots, now running under a new attempt; or None."""
+    seq = order.next_job(session, free, total, terms.most_running)
     if seq is None:
         return None
+    now, boot = clock.boot_milliseconds(), clock.boot_id()
     held = {"worker": worker, "boot": boot, "lease_until": now + terms.lease_milliseconds}
     queue.move(session, seq, JobStatus.RUNNING, "started", "training", attempt=Job.attempt + 1, **held)
     job = session.scalars(select(Job).where(Job.seq == seq)).one()
@@ -110,7 +99,8 @@ def claim(session: Session, worker: str, free_threads: int, free_gpus: int, term
         job.started_at = job.reason_since
     curves.cut(session, seq, job.checkpoint_step)
     job.step, job.active_seconds = job.checkpoint_step, 0.0
-    session.add(Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], started_at=job.reason_since))
+    started = {"started_ms": now, "started_at": job.reason_since}
+    session.add(Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], **started))
     session.flush()
     classes = session.scalars(select(Dataset.classes).where(Dataset.id == job.dataset_id)).one()
     return Claim(
@@ -211,6 +201,19 @@ def _end(session: Session, lease: Lease, status: JobStatus, code: str, message: 
     if not queue.move(session, lease.seq, status, code, message, *lease.guard(), **values):
         raise LeaseLost(lease.job_id, lease.attempt)
     note_attempt(session, lease, finished_at=clock.now(), ended=ended)
+    _charge(session, lease)
+
+
+def _charge(session: Session, lease: Lease) -> None:
+    """Counts what the attempt has used as its user's."""
+    query = select(Job.user, Job.threads, Job.gpus, Attempt.started_ms, Attempt.boot)
+    of_attempt = query.join(Attempt, Attempt.job == Job.seq).where(
+        Job.seq == lease.seq, Attempt.number == lease.attempt
+    )
+    user, threads, gpus, started, boot = session.execute(of_attempt).one()
+    if boot == clock.boot_id():
+        seconds = (clock.boot_milliseconds() - started) / 1000
+        usage.charge(session, user, usage.weight(threads, gpus) * seconds)
 
 
 def disown(session: Session, worker: str, kept: Iterable[str], terms: Terms) -> list[str]:

@@ -37,6 +37,9 @@ class Settings(BaseSettings):
     max_connections: PositiveInt = Field(default=256, description="connections held at a time")
     max_queued_jobs: PositiveInt = Field(default=10_000, description="queued jobs in all")
     max_queued_jobs_per_user: PositiveInt = Field(default=1_000, description="queued jobs of one user")
+    max_running_jobs_per_user: PositiveInt | None = Field(
+        default=None, description="jobs of one user that may run at a time; unset: as many as there are slots"
+    )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="what is logged")
 
     @field_validator("allowed_hosts", mode="before")

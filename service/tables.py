@@ -270,6 +270,7 @@ class Attempt(Table):
     pid_started: Mapped[float | None] = mapped_column(Double)
     devices: Mapped[list[str]] = mapped_column(JSON)
     spool_offset: Mapped[int] = mapped_column(BigInteger, default=0)
+    started_ms: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[str] = mapped_column(String(24))
     finished_at: Mapped[str | None] = mapped_column(String(24))
     ended: Mapped[str | None] = mapped_column(String(16))

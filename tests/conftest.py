@@ -36,7 +36,7 @@ def _until(condition: Callable[[], object]) -> None:
         time.sleep(0.005)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def until() -> Until:
     """Waits until a condition holds."""
     return _until

@@ -271,6 +271,14 @@ def test_a_cut_ends_before_the_first_point_beyond_the_step_in_order_of_logging(s
     check_stored(session, log)
 
 
+@pytest.mark.parametrize("kept", [1, 15, 16, 17, 128, 129, 768, 769, 1024, 6144, 9999])
+def test_a_cut_leaves_nothing_behind_wherever_blocks_and_levels_end(session: Session, kept: int) -> None:
+    log = logged(session, wild_values(np.random.default_rng(kept), 10_000))
+    log.cut(kept)
+    check_summary(log.summary, log)
+    check_stored(session, log)
+
+
 def test_a_cut_reaches_every_curve_of_the_run_and_no_other(session: Session) -> None:
     steps = np.arange(1, 1001)
     values = steps.astype(np.float64)
@@ -368,6 +376,31 @@ def test_a_range_of_steps_is_read_whatever_their_order(
             assert (len(curve.step), curve.count) == (0, 0)
         np.testing.assert_array_equal(log.read(points, low).count, (steps >= low).sum())
         np.testing.assert_array_equal(log.read(points, to_step=high).count, (steps <= high).sum())
+
+
+@pytest.mark.parametrize("odd", [[], [0], [-1], [0, -1]])
+def test_the_ends_stay_at_the_ends_and_nothing_is_shown_twice(session: Session, odd: list[int]) -> None:
+    rng = np.random.default_rng(0)
+    for count in (20, 47, 101, 260, 1025, 4097):
+        values = rng.normal(size=count)
+        values[odd] = np.nan
+        curves.cut(session, RUN, 0)
+        log = logged(session, values)
+        for points in range(10, min(count, 300), 7):
+            curve = log.read(points)
+            check_curve(curve, points, log.steps, values)
+            beside = curve.step[curve.weight == 0]
+            assert len(set(beside)) == len(beside)
+            assert (np.diff(curve.step) >= 0).all()
+
+
+def test_a_range_shows_no_non_finite_value_from_beyond_its_ends(session: Session) -> None:
+    values = np.ones(20_000)
+    values[990:1010] = values[18_990:19_010] = np.nan
+    curve = logged(session, values).read(100, 1000, 19_000)
+    odd = curve.step[np.isnan(curve.value)]
+    assert odd.tolist() == [*range(1000, 1011), *range(18_991, 19_001)]
+    assert curve.count == 18_001
 
 
 def test_a_spike_of_one_step_among_many_is_seen(session: Session) -> None:

@@ -18,6 +18,7 @@ from service import clock, control, curves, leases, locks, queue
 from service.database import Database
 from service.errors import IllegalMove, LeaseLost
 from service.leases import Claim, Lease, Terms
+from service.order import Room
 from service.queue import QueueLimits
 from service.settings import Settings
 from service.states import EndReason, JobStatus, Scope
@@ -41,8 +42,8 @@ def run_path(settings: Settings) -> Path:
 
 
 @pytest.fixture
-def submit(database: Database) -> Submit:
-    """Queues a job on a data set of 100 rows, and returns its id."""
+def dataset(database: Database) -> None:
+    """A data set of 100 rows; no job here is trained, so it has no arrays."""
     with database.write() as session:
         session.add(
             Dataset(
@@ -63,10 +64,11 @@ def submit(database: Database) -> Submit:
             )
         )
 
-    def submit(**spec: Any) -> str:
-        return submit_many(database, 1, **spec)[0]
 
-    return submit
+@pytest.fixture
+def submit(database: Database, dataset: None) -> Submit:
+    """Queues a job and returns its id."""
+    return lambda **spec: submit_many(database, 1, **spec)[0]
 
 
 def submit_many(database: Database, count: int, **spec: Any) -> list[str]:
@@ -93,15 +95,21 @@ def employ(database: Database, run_path: Path) -> Iterator[Employ]:
 
 def claim(database: Database, worker: str, terms: Terms = TERMS) -> Claim:
     with database.write() as session:
-        claimed = leases.claim(session, worker, 1, 0, terms)
+        claimed = leases.claim(session, worker, Room(1, 0), Room(1, 0), terms)
     assert claimed is not None
     return claimed
+
+
+def start(database: Database, submit: Submit, worker: str = "worker-1", terms: Terms = TERMS) -> Lease:
+    """A new job, claimed at once."""
+    submit()
+    return claim(database, worker, terms).lease
 
 
 def is_idle(database: Database, terms: Terms = TERMS) -> bool:
     """Whether a worker finds nothing to do."""
     with database.write() as session:
-        return leases.claim(session, "a-worker-that-looks", 1, 0, terms) is None
+        return leases.claim(session, "a-worker-that-looks", Room(1, 0), Room(1, 0), terms) is None
 
 
 def lose(database: Database, lease: Lease, terms: Terms = TERMS, signal: int | None = None) -> None:
@@ -170,11 +178,8 @@ def test_a_higher_priority_goes_first_and_equal_ones_in_order_of_submission(data
 
 
 def test_eight_processes_start_each_of_500_jobs_once_and_in_order(
-    database: Database, submit: Submit, settings: Settings
+    database: Database, dataset: None, settings: Settings
 ) -> None:
-    submit()
-    with database.write() as session:
-        control.cancel(session, ADMIN, session.scalars(select(Job.id)).one())
     for priority in (0, 7, 0, -3, 7):
         submit_many(database, 100, priority=priority)
     shares = claim_all_together(settings.database_path)
@@ -195,12 +200,13 @@ import sys
 from pathlib import Path
 from service import leases
 from service.database import Database
+from service.order import Room
 database, terms, claimed = Database(Path(sys.argv[1])), leases.Terms(30.0, 10.0), []
 print("ready", flush=True)
 sys.stdin.readline()
 while True:
     with database.write() as session:
-        found = leases.claim(session, sys.argv[2], 1, 0, terms)
+        found = leases.claim(session, sys.argv[2], Room(1, 0), Room(1, 0), terms)
     if found is None:
         break
     claimed.append(found.lease.seq)
@@ -230,7 +236,7 @@ def claim_all_together(path: Path) -> list[list[int]]:
 
 
 def test_holding_prolongs_the_lease_and_notes_the_progress(database: Database, submit: Submit) -> None:
-    lease = claim(database, submit_and("worker-1", submit)).lease
+    lease = start(database, submit)
     before = job(database, lease.job_id).lease_until
     with database.write() as session:
         leases.hold(session, lease, Terms(lease=3000.0, backoff=0), step=12, active_seconds=1.5)
@@ -242,14 +248,9 @@ def test_holding_prolongs_the_lease_and_notes_the_progress(database: Database, s
     assert (found.step, found.active_seconds) == (12, 1.5)
 
 
-def submit_and(worker: str, submit: Submit) -> str:
-    submit()
-    return worker
-
-
 def test_a_worker_renews_all_that_it_holds_and_learns_what_is_to_stop(database: Database, submit: Submit) -> None:
-    mine = [claim(database, submit_and("worker-1", submit)).lease for _ in range(2)]
-    other = claim(database, submit_and("worker-2", submit)).lease
+    mine = [start(database, submit) for _ in range(2)]
+    other = start(database, submit, "worker-2")
     until_before = job(database, other.job_id).lease_until
     with database.write() as session:
         control.cancel(session, ADMIN, mine[1].job_id)
@@ -274,7 +275,7 @@ ENDS: dict[str, Callable[[Session, Lease], None]] = {
 def test_a_worker_that_was_thought_dead_comes_back_and_writes_nothing(
     database: Database, submit: Submit, what: str
 ) -> None:
-    stale = claim(database, submit_and("worker-1", submit)).lease
+    stale = start(database, submit)
     lose(database, stale, Terms(lease=30.0, backoff=0))
     fresh = claim(database, "worker-2").lease
     with database.write() as session:
@@ -291,7 +292,7 @@ def test_a_worker_that_was_thought_dead_comes_back_and_writes_nothing(
 
 @pytest.mark.parametrize("what", ENDS)
 def test_nothing_is_written_for_a_job_that_is_over(database: Database, submit: Submit, what: str) -> None:
-    lease = claim(database, submit_and("worker-1", submit)).lease
+    lease = start(database, submit)
     with database.write() as session:
         leases.succeed(session, lease)
     before = everything(database)
@@ -308,7 +309,7 @@ def everything(database: Database) -> list[list[tuple[Any, ...]]]:
 
 
 def test_a_recorder_whose_lease_is_lost_stores_no_point(database: Database, submit: Submit, tmp_path: Path) -> None:
-    stale = claim(database, submit_and("worker-1", submit)).lease
+    stale = start(database, submit)
     writer = spool.Writer(tmp_path / "spool", ["train_loss"])
     writer.append(np.array([(0, 1, 0.5, 0.1), (0, 2, 0.4, 0.2)], spool.RECORD))
     writer.close()
@@ -328,7 +329,7 @@ def test_a_job_of_a_dead_worker_waits_again_and_its_curve_begins_anew(
     database: Database, submit: Submit, employ: Employ, run_path: Path
 ) -> None:
     life = employ("worker-1")
-    lease = claim(database, submit_and("worker-1", submit)).lease
+    lease = start(database, submit)
     with database.write() as session:
         append(session, lease, 1, 100)
     assert reclaim(database, run_path) == []
@@ -365,14 +366,14 @@ def test_a_job_of_another_boot_is_taken_over_whatever_its_clock_said(
     database: Database, submit: Submit, employ: Employ, run_path: Path
 ) -> None:
     employ("worker-1")
-    lease = claim(database, submit_and("worker-1", submit), Terms(lease=10**9, backoff=10)).lease
+    lease = start(database, submit, terms=Terms(lease=10**9, backoff=10))
     with database.write() as session:
         session.scalars(select(Job)).one().boot = "before-the-power-went"
     assert reclaim(database, run_path) == [lease.job_id]
 
 
 def test_a_wait_that_another_boot_measured_is_over(database: Database, submit: Submit) -> None:
-    lose(database, claim(database, submit_and("worker-1", submit)).lease)
+    lose(database, start(database, submit))
     assert is_idle(database)
     with database.write() as session:
         session.scalars(select(Job)).one().boot = "before-the-power-went"
@@ -383,7 +384,7 @@ def test_only_a_worker_that_lives_and_renews_nothing_for_three_leases_hangs(
     database: Database, submit: Submit, employ: Employ, run_path: Path, until: Until
 ) -> None:
     life = employ("worker-1")
-    claim(database, submit_and("worker-1", submit), BRIEF)
+    start(database, submit, terms=BRIEF)
     with database.write() as session:
         leases.renew(session, "worker-1", BRIEF)
     began = clock.boot_milliseconds()
@@ -428,7 +429,7 @@ def test_an_attempt_that_is_given_back_does_not_count_and_waits_for_nothing(data
     job_id = submit(limits={"max_attempts": 1})
     for _ in range(3):
         with database.write() as session:
-            claimed = leases.claim(session, "worker-1", 1, 0, TERMS)
+            claimed = leases.claim(session, "worker-1", Room(1, 0), Room(1, 0), TERMS)
             assert claimed is not None
             leases.give_back(session, claimed.lease)
     assert job(database, job_id).status is JobStatus.QUEUED
@@ -439,7 +440,7 @@ def test_an_attempt_that_is_given_back_does_not_count_and_waits_for_nothing(data
 
 @pytest.mark.parametrize("what", ["give_back", "lose"])
 def test_a_job_that_was_asked_to_stop_never_waits_again(database: Database, submit: Submit, what: str) -> None:
-    lease = claim(database, submit_and("worker-1", submit)).lease
+    lease = start(database, submit)
     with database.write() as session:
         control.cancel(session, ADMIN, lease.job_id)
     assert job(database, lease.job_id).reason_code == "cancelling"
@@ -460,7 +461,7 @@ def test_a_waiting_job_is_cancelled_at_once_and_never_starts(database: Database,
 
 
 def test_a_job_that_is_over_cannot_be_cancelled(database: Database, submit: Submit) -> None:
-    lease = claim(database, submit_and("worker-1", submit)).lease
+    lease = start(database, submit)
     with database.write() as session:
         leases.fail(session, lease, EndReason.ERROR, "x" * 5000, 3, None)
     with pytest.raises(IllegalMove), database.write() as session:
@@ -471,8 +472,8 @@ def test_a_job_that_is_over_cannot_be_cancelled(database: Database, submit: Subm
 
 
 def test_a_worker_lets_go_of_jobs_that_it_has_no_trainer_for(database: Database, submit: Submit) -> None:
-    trained, stray = (claim(database, submit_and("worker-1", submit)).lease for _ in range(2))
-    claim(database, submit_and("worker-2", submit))
+    trained, stray = (start(database, submit) for _ in range(2))
+    start(database, submit, "worker-2")
     with database.write() as session:
         assert leases.disown(session, "worker-1", [trained.job_id], TERMS) == [stray.job_id]
     assert job(database, trained.job_id).status is JobStatus.RUNNING

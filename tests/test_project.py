@@ -23,9 +23,9 @@ LAYERS = (
     {"clock", "ids", "logs", "settings", "states", "bell"},
     {"errors", "tables"},
     {"database", "locks", "spec"},
-    {"idempotency", "plan", "schema", "users"},
-    {"curves", "datasets", "meaning", "projects"},
-    {"compare", "queue", "runs", "tasks"},
+    {"idempotency", "plan", "schema", "usage", "users"},
+    {"curves", "datasets", "meaning", "order", "projects"},
+    {"compare", "events", "queue", "runs", "tasks"},
     {"control", "home", "jobs", "leases"},
     {"box", "charts"},
 )

@@ -18,11 +18,12 @@ import psutil
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from service import bell, jobs, leases, locks
+from service import bell, clock, jobs, leases, locks
 from service.database import Database
 from service.errors import LeaseLost
 from service.ids import new_id
 from service.leases import Claim, Terms
+from service.order import Room
 from service.settings import Settings
 from workers import devices, endings, recorder
 from workers.endings import Asked, Drained, Failed, Lost, Stopped, Succeeded
@@ -58,14 +59,14 @@ class Worker:
         self.id = new_id()
         self.settings = settings
         self.database = Database(settings.database_path)
-        self.terms = Terms(settings.lease_seconds, settings.backoff_seconds)
+        self.terms = Terms(settings.lease_seconds, settings.backoff_seconds, settings.max_running_jobs_per_user)
         self.devices = probe()
         self.slots = Slots(settings.slots, list(self.devices))
         memory = settings.trainer_memory_mib
         self.launcher = Launcher(psutil.virtual_memory().total if memory is None else memory << 20)
         self.attempts: dict[str, Attempt] = {}
         self.registered = False
-        self.renewed = -math.inf
+        self.renewed = 0
         self.stop_signals = 0
 
     def run(self) -> None:
@@ -158,8 +159,9 @@ class Worker:
         """Starts what fits, until nothing does."""
         while self.launcher.ready and not self.stop_signals and self.slots.free_threads:
             with self.database.write() as session:
-                free = (self.slots.free_threads, len(self.slots.free_devices))
-                claim = leases.claim(session, self.id, *free, self.terms)
+                free = Room(self.slots.free_threads, len(self.slots.free_devices))
+                total = Room(self.settings.slots, len(self.devices))
+                claim = leases.claim(session, self.id, free, total, self.terms)
             if claim is None:
                 return
             self._start(claim)
@@ -259,8 +261,8 @@ class Worker:
             hung = leases.hung(session, self.settings.run_path, self.terms)
         for worker in hung:
             pid = locks.holder(leases.worker_lock(self.settings.run_path, worker))
-            # Where nobody could renew, the others have waited for the database too; unless they are stopped.
-            renewing = monotonic() - self.renewed < self.settings.lease_seconds
+            # Where this one could not renew either, after a sleep or for want of the database, only a stopped one hangs.
+            renewing = clock.boot_milliseconds() - self.renewed < self.terms.lease_milliseconds
             if worker != self.id and pid is not None and (renewing or is_stopped(pid)):
                 log.warning("killing a worker that hangs", worker=worker, pid=pid)
                 with suppress(ProcessLookupError):
@@ -271,7 +273,7 @@ class Worker:
             held = leases.renew(session, self.id, self.terms)
             # A start that failed when the database could not be written either has left its job behind.
             strays = leases.disown(session, self.id, self.attempts, self.terms) if held.keys() - self.attempts else []
-        self.renewed = monotonic()
+        self.renewed = clock.boot_milliseconds()
         for job_id in strays:
             log.warning("let go of a job without a trainer", job=job_id)
         for job_id in self.attempts.keys() - held.keys():

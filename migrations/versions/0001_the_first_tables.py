@@ -275,6 +275,7 @@ def upgrade() -> None:
         sa.Column("pid_started", sa.Double(), nullable=True),
         sa.Column("devices", sa.JSON(), nullable=False),
         sa.Column("spool_offset", sa.BigInteger(), nullable=False),
+        sa.Column("started_ms", sa.BigInteger(), nullable=False),
         sa.Column("started_at", sa.String(length=24), nullable=False),
         sa.Column("finished_at", sa.String(length=24), nullable=True),
         sa.Column("ended", sa.String(length=16), nullable=True),

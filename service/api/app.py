@@ -7,7 +7,21 @@ from typing import Any
 from fastapi import FastAPI
 
 from service import __version__
-from service.api import box, compare, control, datasets, docs, gate, jobs, operations, problems, projects, runs, users
+from service.api import (
+    box,
+    compare,
+    control,
+    datasets,
+    docs,
+    events,
+    gate,
+    jobs,
+    operations,
+    problems,
+    projects,
+    runs,
+    users,
+)
 from service.api.bodies import Upload
 from service.api.gate import Gate
 from service.api.limits import Limits
@@ -37,6 +51,7 @@ PROBLEM = {
 ROUTERS = (
     jobs.router,
     control.router,
+    events.router,
     runs.router,
     compare.router,
     datasets.router,

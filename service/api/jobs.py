@@ -15,7 +15,9 @@ from service.api.listings import Page
 from service.api.once import Repeatable
 from service.api.paths import JobId
 from service.api.place import Here
+from service.api.streams import Stream
 from service.api.strict_route import StrictBody, StrictRoute, described_body
+from service.api.tail import MANNERS, Tail
 from service.api.views import DryRun, JobList, JobView, RunView
 from service.spec import JobSpec
 from service.states import TERMINAL, JobStatus
@@ -111,10 +113,17 @@ def get_logs(
     job_id: JobId,
     offset: Annotated[int, Query(ge=0, lt=2**63, description="bytes to skip")] = 0,
     attempt: Annotated[int | None, Query(ge=1, lt=2**31, description="the newest when not given")] = None,
+    follow: Annotated[bool, Query(description="go on until the job ends")] = False,
 ) -> Response:
-    """What the trainer printed, at most 1 MiB at a time; `X-Next-Offset` says where to go on."""
+    """What the trainer printed, at most 1 MiB at a time; `X-Next-Offset` says where to go on.
+
+    With `follow` all of it, as it comes, until the job ends; a line tells where another attempt begins.
+    """
     with here.database.read() as session:
         number = jobs.newest_attempt(session, principal, job_id, attempt)
+    if follow:
+        tail = Tail(here.settings.jobs_path, principal, job_id, number or 1, offset, alone=attempt is not None)
+        return Stream(here, principal, tail.look, MANNERS, "text/plain")
     part = jobs.LogPart(b"", offset)
     if number is not None:
         part = jobs.read_log(here.settings.jobs_path, job_id, number, offset, LOG_BYTES)

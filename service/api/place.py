@@ -1,5 +1,6 @@
 """Where a route finds itself: the settings, the database, the next commit, and whether the service is stopping."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Annotated
@@ -23,6 +24,8 @@ class Place:
     measures: Measures
     # What lasts longer than a moment looks here now and then, and ends its answer.
     stopping: Event = field(default_factory=Event)
+    # How many streams each token has open. Only the event loop's own thread touches it.
+    streams: Counter[str] = field(default_factory=Counter)
 
     @property
     def queue_limits(self) -> QueueLimits:

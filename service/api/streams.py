@@ -1,7 +1,7 @@
 """Answers that go on while something happens: looked up anew when the reader takes more, and never queued."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from time import monotonic
@@ -18,7 +18,7 @@ from service.errors import NotFound
 from service.users import Principal
 
 STREAMS_PER_TOKEN = 8
-LOOK_SECONDS = 0.25  # between two looks, however often the database changes
+LOOK_SECONDS = 0.3  # between two looks, however often the database changes
 IDLE_SECONDS = 1.0  # between two looks when nothing changes: the token may have ended, or the service be stopping
 ALIVE_SECONDS = 15.0
 RETRY_SECONDS = 5
@@ -83,7 +83,7 @@ def _counted(here: Place, principal: Principal) -> Iterator[None]:
 
 async def _parts(
     here: Place, principal: Principal, look: Callable[[Session], Look], manners: Manners
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     told_at = monotonic()
     while not here.stopping.is_set():
         # Waiting begins before the look: a commit that comes between the two would be missed otherwise.

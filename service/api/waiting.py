@@ -32,7 +32,7 @@ class Commits:
     async def _ask(self) -> None:
         while self._waiting:
             await asyncio.sleep(ASK_SECONDS)
-            if self._watcher.changed():
+            if self._waiting and self._watcher.changed():  # with nobody left, it may be closed by now
                 self._changed.set()
                 self._changed = asyncio.Event()
         self._task = None

@@ -8,7 +8,7 @@ from sqlalchemy.orm import Session
 
 from service.curves import rollups, stored
 from service.curves.rollups import FANOUT, NON_FINITE, Floats, Integers, Records
-from service.curves.spans import Span, cover, ranges, within_steps
+from service.curves.spans import Span, cover, within_steps
 from service.curves.stored import NO_POINTS, Points
 from service.curves.summaries import Summary
 
@@ -22,9 +22,10 @@ class Curve:
     """Points of a curve in order of logging: shape (m,) each.
 
     When `downsampled`, an entry of positive `weight` stands for a bucket with so many finite values: `value` is their
-    mean, `min` and `max` are their extremes, `step` and `time` (seconds of active training) those of a point in the
-    bucket's middle. An entry of weight 0 is one point, shown although it lies in a bucket: the first and the last
-    one, the two extremes, and what is not finite. Otherwise every entry is a point, of weight 1 if it is finite.
+    mean, `min` and `max` are their extremes, `step` and `time` (seconds of active training) those of one of its
+    points, in the middle as nearly as rollups tell. An entry of weight 0 is one point, shown although it lies in a
+    bucket: the first and the last one, the two extremes, and what is not finite. Otherwise every entry is a point, of
+    weight 1 if it is finite.
     `count` is the full number of points, whatever their values.
     """
 
@@ -97,19 +98,24 @@ def _survey(session: Session, summary: Summary, points: int, spans: list[Span]) 
 
 def _non_finite(session: Session, series: int, records: Records, level: int) -> Points:
     """The points that are not finite, opening only the records that count any."""
-    dirty = ranges(records[rollups.non_finite(records) > 0])
+    asked = dirty = records[rollups.non_finite(records) > 0]
     for below in range(level - 1, 0, -1):
-        size = rollups.size(below)
-        opened = []
-        for start, stop in dirty:
-            inner = stored.records(session, series, below, start // size, -(-stop // size))
-            # A ragged end of the range is finer than this level: what lies beyond it was not asked for.
-            opened += [
-                (max(start, first), min(stop, last)) for first, last in ranges(inner[rollups.non_finite(inner) > 0])
-            ]
-        dirty = opened
-    found = Points.joined([stored.points(session, series, start, stop) for start, stop in dirty])
-    return found.where(~np.isfinite(found.values))
+        inner = stored.records_at(session, series, below, _indexes(dirty, rollups.size(below)))
+        dirty = inner[rollups.non_finite(inner) > 0]
+    # A ragged end of a range is finer than the records opened for it: what lies beyond it was not asked for.
+    positions = _indexes(dirty, 1)
+    holders = asked[np.searchsorted(asked["position"], positions, "right") - 1]
+    within = (positions >= holders["position"]) & (positions < holders["position"] + holders["count"])
+    return stored.points_at(session, series, positions[within].tolist(), stored.NOT_FINITE)
+
+
+def _indexes(records: Records, size: int) -> Integers:
+    """Which stretches of `size` positions the records touch, rising."""
+    first = records["position"] // size
+    last = (records["position"] + records["count"] - 1) // size
+    most = int((last - first).max(initial=-1)) + 1
+    every = first[:, None] + np.arange(most)
+    return np.unique(every[every <= last[:, None]])
 
 
 def _scan(session: Session, summary: Summary, points: int, low: int, high: int) -> _Survey | Points:
@@ -164,7 +170,7 @@ def _bucketed(session: Session, summary: Summary, points: int, survey: _Survey) 
     beside = entries.values[len(solid) :]
     # Where a bucket shows at the place of a point: the first point stays first, and the last one last.
     turns = np.ones(len(entries.positions), np.int8)
-    turns[len(solid) :][: len(own.positions)] = np.where(own.positions == survey.last, 0, 0)
+    turns[len(solid) :][: len(own.positions)] = np.where(own.positions == survey.last, 2, 0)
     order = np.lexsort((turns, entries.positions))
     return Curve(
         step=entries.steps[order],

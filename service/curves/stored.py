@@ -12,6 +12,7 @@ from service.curves import rollups
 from service.curves.rollups import Floats, Integers, Record, Records
 from service.curves.statements import marks, parts, rows, write
 
+NOT_FINITE = " AND (value IS NULL OR abs(value) > 1.7976931348623157e308)"
 STORE_BLOCK = (
     "INSERT INTO rollups (series, level, block, data) VALUES (?, ?, ?, ?) "
     "ON CONFLICT (series, level, block) DO UPDATE SET data = excluded.data"
@@ -71,14 +72,15 @@ def points(session: Session, series: int, start: int, stop: int) -> Points:
     )
 
 
-def points_at(session: Session, series: int, positions: Sequence[int]) -> Points:
-    """The points at these positions that there are, in order of position."""
-    found = rows(
-        session,
-        f"SELECT position, step, value, time FROM points WHERE series = ? AND position IN ({marks(positions)}) "  # noqa: S608
-        "ORDER BY position",
-        (series, *positions),
-    )
+def points_at(session: Session, series: int, positions: Sequence[int], condition: str = "") -> Points:
+    """The points at these rising positions that there are. condition: what SQL also asks of them."""
+    found: list[Any] = []
+    for some in parts(positions):
+        statement = (
+            "SELECT position, step, value, time FROM points "  # noqa: S608
+            f"WHERE series = ? AND position IN ({marks(some)}){condition} ORDER BY position"
+        )
+        found += rows(session, statement, (series, *some))
     return Points.of_rows(found)
 
 
@@ -92,6 +94,19 @@ def records(session: Session, series: int, level: int, start: int, stop: int) ->
     )
     skipped = first * rollups.BLOCK
     return rollups.join([data for (data,) in found])[start - skipped : stop - skipped]
+
+
+def records_at(session: Session, series: int, level: int, indexes: Integers) -> Records:
+    """The rollups of a level at these rising indexes."""
+    found: list[Any] = []
+    for some in parts(np.unique(indexes // rollups.BLOCK).tolist()):
+        statement = (
+            "SELECT data FROM rollups "  # noqa: S608
+            f"WHERE series = ? AND level = ? AND block IN ({marks(some)}) ORDER BY block"
+        )
+        found += rows(session, statement, (series, level, *some))
+    blocks = rollups.join([data for (data,) in found])
+    return blocks[np.isin(blocks["position"] // rollups.size(level), indexes)]
 
 
 def tails(session: Session, ends: Sequence[tuple[int, int]]) -> dict[int, dict[int, Records]]:
