@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service import clock, leases, locks
+from service import clock, leases, locks, usage
 from service.database import Database
 from service.projects import visible
 from service.states import JobStatus
@@ -49,6 +49,7 @@ def view(session: Session, principal: Principal, home: Path, run_path: Path) -> 
             .join(Run, Run.seq == Job.seq)
             .where(Job.status == JobStatus.QUEUED, visible(principal))
         ).one(),
+        "shares": _shares(session, principal),
         "running": [
             {
                 "job_id": row.id,
@@ -62,6 +63,27 @@ def view(session: Session, principal: Principal, home: Path, run_path: Path) -> 
         ],
         "disk": {"total_bytes": disk.total, "free_bytes": disk.free},
     }
+
+
+def _shares(session: Session, principal: Principal) -> list[dict[str, Any]]:
+    """Each user's part of the box: what runs and waits of what the principal may see, and what was used lately."""
+    counted = (
+        select(Job.user, Job.status, func.count())
+        .join(Run, Run.seq == Job.seq)
+        .where(Job.status.in_((JobStatus.RUNNING, JobStatus.QUEUED)), visible(principal))
+        .group_by(Job.user, Job.status)
+    )
+    counts = {(user, status): count for user, status, count in session.execute(counted)}
+    used = usage.recent(session)
+    return [
+        {
+            "user": user,
+            "running": counts.get((user, JobStatus.RUNNING), 0),
+            "queued": counts.get((user, JobStatus.QUEUED), 0),
+            "recent_slot_seconds": round(used.get(user, 0.0), 3),
+        }
+        for user in sorted({user for user, _ in counts} | used.keys())
+    ]
 
 
 def is_alive(worker: WorkerRow, run_path: Path) -> bool:

@@ -4,7 +4,7 @@ Within one user nobody is overtaken, but by jobs that fit while the first one do
 more slots than are free keeps smaller ones from taking what becomes free.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -53,12 +53,26 @@ def next_job(session: Session, free: Room, total: Room, most_running: int | None
     running = _running(session) if most_running is not None else {}
     allowed = [head for head in heads if most_running is None or running.get(head.user, 0) < most_running]
     used = usage.recent(session) if len(allowed) > 1 else {}
-    chosen = pick(allowed, used, free, total)
-    if chosen is None and not reserves(allowed, used, free, total):
-        fitting = _heads(session, free)
-        names = {head.user for head in allowed}
-        chosen = pick([job for job in fitting if job.user in names], used, free, total)
+    users = {head.user for head in allowed}
+    chosen = choose(allowed, lambda: [job for job in _heads(session, free) if job.user in users], used, free, total)
     return chosen.seq if chosen is not None else None
+
+
+def choose(
+    heads: Sequence[Waiting],
+    fitting: Callable[[], Sequence[Waiting]],
+    used: Mapping[str, float],
+    free: Room,
+    total: Room,
+) -> Waiting | None:
+    """Who starts now: of the first jobs of all users, else, while nothing is kept free, of the first that fit.
+
+    used: slot-seconds of each user. fitting: asked only when no first job fits.
+    """
+    chosen = pick(heads, used, free, total)
+    if chosen is None and not _reserves(heads, free, total):
+        return pick(fitting(), used, free, total)
+    return chosen
 
 
 def pick(heads: Iterable[Waiting], used: Mapping[str, float], free: Room, total: Room) -> Waiting | None:
@@ -66,7 +80,7 @@ def pick(heads: Iterable[Waiting], used: Mapping[str, float], free: Room, total:
 
     heads: one job of each user. used: slot-seconds of each user.
     """
-    for head in ranked(heads, used):
+    for head in _ranked(heads, used):
         if free.hold(head):
             return head
         if head.waited_seconds > RESERVE_SECONDS and total.hold(head):
@@ -74,15 +88,12 @@ def pick(heads: Iterable[Waiting], used: Mapping[str, float], free: Room, total:
     return None
 
 
-def reserves(heads: Iterable[Waiting], used: Mapping[str, float], free: Room, total: Room) -> bool:
+def _reserves(heads: Iterable[Waiting], free: Room, total: Room) -> bool:
     """Whether free slots are kept for a job that has waited long and does not fit yet."""
-    return any(
-        head.waited_seconds > RESERVE_SECONDS and total.hold(head) and not free.hold(head)
-        for head in ranked(heads, used)
-    )
+    return any(head.waited_seconds > RESERVE_SECONDS and total.hold(head) and not free.hold(head) for head in heads)
 
 
-def ranked(heads: Iterable[Waiting], used: Mapping[str, float]) -> list[Waiting]:
+def _ranked(heads: Iterable[Waiting], used: Mapping[str, float]) -> list[Waiting]:
     return sorted(heads, key=lambda head: (-head.priority, used.get(head.user, 0.0), head.seq))
 
 

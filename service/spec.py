@@ -101,6 +101,15 @@ class Validation(Part):
     )
 
 
+class Checkpoints(Part):
+    """What a job keeps of its training, to go on from after a pause, a drain or a loss."""
+
+    every_steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
+        default=None, description="steps between checkpoints; one each half minute when not given"
+    )
+    keep: int = Field(default=2, ge=1, le=100, description="how many of the newest are kept, and the best beside them")
+
+
 class Resources(Part):
     """What a job holds while it runs."""
 
@@ -129,6 +138,7 @@ class JobSpec(Part):
     model: Model = MlpModel()
     hyperparameters: Hyperparameters = Hyperparameters()
     validation: Validation = Validation()
+    checkpoints: Checkpoints = Checkpoints()
     resources: Resources = Resources()
     limits: Limits = Limits()
     on_non_finite: Literal["fail", "continue"] = Field(
@@ -144,7 +154,6 @@ class JobSpec(Part):
 # Fields of the contract that this version does not offer yet: refused by name, not as a typing mistake.
 NOT_OFFERED = {
     "early_stopping": "early stopping is",
-    "checkpoints": "checkpoints are",
     "gate": "the gate is",
     "hyperparameters.precision": "another precision than float32 is",
     "hyperparameters.gradient_accumulation": "gradient accumulation is",
@@ -220,7 +229,7 @@ def contradictions(raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
 
 def parameters(spec: JobSpec) -> dict[str, Any]:
     """What distinguishes one run from another, flat, with dotted names. Lists are values, not further levels."""
-    apart = {"name", "project", "priority", "depends_on", "tags", "limits"}
+    apart = {"name", "project", "priority", "depends_on", "tags", "limits", "checkpoints"}
     return dict(_flat(spec.model_dump(mode="json", exclude=apart), ""))
 
 

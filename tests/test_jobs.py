@@ -171,7 +171,6 @@ def test_all_problems_of_a_spec_are_told_at_once(admin: httpx.Client) -> None:
     ("change", "param"),
     [
         ({"early_stopping": {"metric": "val_loss"}}, "early_stopping"),
-        ({"checkpoints": {"keep": 2}}, "checkpoints"),
         ({"hyperparameters": {"precision": "bfloat16"}}, "hyperparameters.precision"),
         ({"hyperparameters": {"gradient_accumulation": 2}}, "hyperparameters.gradient_accumulation"),
     ],

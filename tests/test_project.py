@@ -27,7 +27,8 @@ LAYERS = (
     {"curves", "datasets", "meaning", "order", "projects"},
     {"compare", "events", "queue", "runs", "tasks"},
     {"control", "home", "jobs", "leases"},
-    {"box", "charts"},
+    {"box", "charts", "forecast"},
+    {"explain"},
 )
 # What stands on the trunk: nothing of the trunk imports it.
 FACES = {"api", "cli", "client"}

@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from service.tables import Attempt, Job, JobEvent, Point, Series, WorkerRow
 from service.users import Principal
 from workers import endings, spool
 from workers.endings import Asked, Drained, Ending, Failed, Lost, Stopped, Succeeded
+from workers.launcher import Launcher, seize
+from workers.trainer import Order
 
 ADMIN = Principal("admin", Scope.ADMIN, "")
 STOP_SECONDS = 15
@@ -85,19 +87,19 @@ class Place:
             return session.scalars(select(WorkerRow.id).where(WorkerRow.pid == process.pid)).one_or_none() is not None
 
     @contextmanager
-    def worker_elsewhere(self) -> Iterator[Process]:
-        """A second worker, and the shared one has no slot free until `free` is called."""
-        self._blocker = self.submit(small(ENDLESS, resources={"threads": 2}))
-        self.trainer(self._blocker).suspend()
-        try:
-            with self.worker() as process:
-                yield process
-        finally:
-            self.free()
+    def slots_taken(self, slots: int) -> Iterator[Callable[[], None]]:
+        """A stopped job holds so many slots of the shared worker, until the function that is given is called."""
+        blocker = self.submit(small(ENDLESS, resources={"threads": slots}))
+        self.trainer(blocker).suspend()
 
-    def free(self) -> None:
-        self.cancel(self._blocker)
-        self.ended(self._blocker)
+        def free() -> None:
+            self.cancel(blocker)
+            self.ended(blocker)
+
+        try:
+            yield free
+        finally:
+            free()
 
     def submit(self, spec: Spec) -> str:
         with self.database.write() as session:
@@ -223,18 +225,17 @@ def test_each_data_set_is_trained_to_its_last_step(place: Place) -> None:
 
 
 def test_a_hundred_jobs_on_one_slot_start_in_order_and_leave_nothing_open(place: Place, shared: Process) -> None:
-    place.ended(place.submit(small(1)))
-    before = psutil.Process(shared.pid).num_fds()
-    jobs = [place.submit(small(1, resources={"threads": 2})) for _ in range(100)]
-    for job_id in jobs:
-        assert place.ended(job_id).status is JobStatus.SUCCEEDED
-    with place.database.read() as session:
-        query = (
-            select(Job.id).join(JobEvent, JobEvent.job == Job.seq).where(JobEvent.code == "started", Job.id.in_(jobs))
-        )
-        assert session.scalars(query.order_by(JobEvent.id)).all() == jobs
-    assert psutil.Process(shared.pid).num_fds() <= before + 2  # the pools of connections breathe
-    assert len(psutil.Process(shared.pid).children(recursive=True)) == 1
+    with place.slots_taken(1):
+        place.ended(place.submit(small(1)))
+        before = psutil.Process(shared.pid).num_fds()
+        jobs = [place.submit(small(1, validation={"fraction": 0.0})) for _ in range(100)]
+        for job_id in jobs:
+            assert place.ended(job_id).status is JobStatus.SUCCEEDED
+        with place.database.read() as session:
+            started = select(Job.id).join(JobEvent, JobEvent.job == Job.seq).where(JobEvent.code == "started")
+            assert session.scalars(started.where(Job.id.in_(jobs)).order_by(JobEvent.id)).all() == jobs
+        assert psutil.Process(shared.pid).num_fds() <= before + 2  # the pools of connections breathe
+    assert len(descendants(shared)) == 1, "the forkserver alone is left"
 
 
 def test_a_trainer_sees_nothing_of_the_service(place: Place) -> None:
@@ -267,14 +268,42 @@ def test_a_running_job_is_cancelled_after_its_step(place: Place) -> None:
     assert place.job(job_id).step == len(losses)
 
 
-def test_a_job_that_is_cancelled_the_moment_it_starts_does_not_wait_to_be_killed(place: Place) -> None:
-    for _ in range(12):
-        job_id = place.submit(small(ENDLESS))
-        place.until(lambda job_id=job_id: place.job(job_id).status is JobStatus.RUNNING)  # type: ignore[misc]
-        asked = time.monotonic()
-        place.cancel(job_id)
-        assert place.ended(job_id).status is JobStatus.CANCELLED
-        assert time.monotonic() - asked < STOP_SECONDS / 2
+def test_a_trainer_that_is_asked_to_stop_the_moment_it_is_forked_does(
+    place: Place, until: Until, tmp_path: Path
+) -> None:
+    pattern = place.ended(place.submit(small(1)))
+    launcher = Launcher(memory_bytes=1 << 33)
+    launcher.warm()
+    until(lambda: launcher.poll() == [] and launcher.ready)
+    for number in range(10):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        order = Order(
+            job_id=pattern.id,
+            attempt=1,
+            spec=small(ENDLESS),
+            plan={**pattern.plan, "total_steps": ENDLESS},
+            classes=3,
+            dataset_path=str(place.settings.datasets_path / pattern.dataset_id),
+            spool_path=str(folder / "spool"),
+            outcome_path=str(folder / "outcome.json"),
+            device="cpu",
+            time_offset=0.0,
+        )
+        trainer = launcher.start(order, folder / "order.json", seize(folder / "attempt.lock"))
+        launcher.stop(trainer)
+        until(lambda: launcher.poll() == [trainer])
+        launcher.forget(trainer)
+    launcher.close()
+
+
+def test_a_job_that_could_not_be_started_lets_go_of_its_lock_and_starts_again(place: Place) -> None:
+    with place.slots_taken(2):
+        job_id = place.submit(small(1))
+        place.folder(job_id, 1).parent.mkdir()
+        place.folder(job_id, 1).write_text("a file where a folder is to be")
+    assert place.ended(job_id).status is JobStatus.SUCCEEDED
+    assert place.attempts(job_id) == [(1, "worker_lost"), (2, "succeeded")]
 
 
 def test_a_job_whose_trainer_is_killed_starts_again_and_gives_the_same_curve(place: Place) -> None:
@@ -330,16 +359,14 @@ def test_a_trainer_whose_lease_is_lost_is_killed_and_adds_no_point(place: Place)
 
 
 def test_what_a_forgotten_attempt_of_the_same_number_left_is_not_believed(place: Place) -> None:
-    before = place.submit(small(ENDLESS, resources={"threads": 2}))
-    place.trainer(before).suspend()
-    job_id = place.submit(small(20))
-    folder = place.folder(job_id, 1)
-    folder.mkdir(parents=True)
-    (folder / "outcome.json").write_text('{"status": "succeeded", "code": null, "message": "", "steps": 20}')
-    writer = spool.Writer(folder / "spool", ["train_loss"])
-    writer.append(np.array([(0, step, 0.0, 0.0) for step in range(1, 21)], spool.RECORD))
-    writer.close()
-    place.cancel(before)
+    with place.slots_taken(2):
+        job_id = place.submit(small(20))
+        folder = place.folder(job_id, 1)
+        folder.mkdir(parents=True)
+        (folder / "outcome.json").write_text('{"status": "succeeded", "code": null, "message": "", "steps": 20}')
+        writer = spool.Writer(folder / "spool", ["train_loss"])
+        writer.append(np.array([(0, step, 0.0, 0.0) for step in range(1, 21)], spool.RECORD))
+        writer.close()
     assert place.ended(job_id).status is JobStatus.SUCCEEDED
     assert place.attempts(job_id) == [(1, "succeeded")]
     assert len(place.losses(job_id)) == 20
@@ -362,7 +389,7 @@ def test_a_running_trainer_outlives_its_forkserver_and_new_jobs_get_a_new_one(pl
 
 
 def test_a_worker_that_is_told_to_stop_gives_its_jobs_back_and_takes_no_other(place: Place) -> None:
-    with place.worker_elsewhere() as other:
+    with place.slots_taken(2), place.worker() as other:
         jobs = [place.submit(small(ENDLESS, limits={"max_attempts": 1})) for _ in range(2)]
         trainers = [place.trainer(job_id) for job_id in jobs]
         waiting = place.submit(small(1))
@@ -383,32 +410,34 @@ def test_a_worker_that_is_told_to_stop_gives_its_jobs_back_and_takes_no_other(pl
     assert place.ended(waiting).status is JobStatus.SUCCEEDED
 
 
-def test_a_second_signal_ends_trainers_in_the_middle_of_a_step(place: Place) -> None:
-    slow = small(
-        ENDLESS, model={"type": "mlp", "hidden_sizes": [6144, 6144]}, dataset="digits", limits={"max_attempts": 1}
-    )
-    slow["hyperparameters"] = {"max_steps": ENDLESS, "batch_size": "full"}
-    with place.worker_elsewhere() as other:
+def test_further_signals_end_trainers_in_the_middle_of_a_step_and_their_jobs_start_elsewhere(place: Place) -> None:
+    slow = small(1, limits={"max_attempts": 1}, dataset="digits")
+    slow["model"] = {"type": "mlp", "hidden_sizes": [4096, 4096]}
+    slow["hyperparameters"] = {"max_steps": 1, "batch_size": "full"}
+    with place.slots_taken(2), place.worker() as other:
+        quick = place.submit(small(SECONDS_LONG, limits={"max_attempts": 1}))
+        place.trainer(quick)
         job_id = place.submit(slow)
         place.until(lambda: (place.folder(job_id, 1) / "spool").exists())
         family = descendants(other)
-        other.send_signal(signal.SIGTERM)
-        other.send_signal(signal.SIGINT)
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            other.send_signal(number)
         assert other.wait(5) == 0
         assert gone(family)
         assert place.attempts(job_id) == [(1, "drained")]
-        assert place.job(job_id).status is JobStatus.QUEUED
         assert place.losses(job_id) == []
-        place.cancel(job_id)
+    for each, steps in ((quick, SECONDS_LONG), (job_id, 1)):
+        assert place.ended(each).status is JobStatus.SUCCEEDED
+        assert [step for step, _ in place.losses(each)] == list(range(1, steps + 1))
 
 
 def test_a_killed_workers_job_goes_to_another_once_no_trainer_of_it_is_left(place: Place) -> None:
-    with place.worker_elsewhere() as other:
+    with place.slots_taken(2) as free, place.worker() as other:
         job_id = place.submit(small(SECONDS_LONG))
         trainer = place.trainer(job_id)
         trainer.suspend()  # it cannot hear that its worker is gone
         family = descendants(other)
-        place.free()
+        free()
         killed = time.monotonic()
         other.kill()
         place.until(lambda: (place.folder(job_id, 2) / "spool").exists())
@@ -421,10 +450,10 @@ def test_a_killed_workers_job_goes_to_another_once_no_trainer_of_it_is_left(plac
 
 
 def test_a_stopped_workers_job_goes_to_another_and_never_has_two_trainers(place: Place) -> None:
-    with place.worker_elsewhere() as other:
+    with place.slots_taken(2) as free, place.worker() as other:
         job_id = place.submit(small(ENDLESS))
         trainer = place.trainer(job_id)
-        place.free()
+        free()
         other.send_signal(signal.SIGSTOP)
         place.until(lambda: (place.folder(job_id, 2) / "spool").exists())
         assert not is_alive(trainer)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from service import bell, jobs, queue
+from service import bell, explain, jobs, queue
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
@@ -18,7 +18,7 @@ from service.api.place import Here
 from service.api.streams import Stream
 from service.api.strict_route import StrictBody, StrictRoute, described_body
 from service.api.tail import MANNERS, Tail
-from service.api.views import DryRun, JobList, JobView, RunView
+from service.api.views import DryRun, Explanation, JobList, JobView, RunView
 from service.spec import JobSpec
 from service.states import TERMINAL, JobStatus
 
@@ -96,6 +96,15 @@ async def get_job(
         await here.commits.next(min(left, STOPPING_SECONDS))
         job = await run_in_threadpool(look)
     return Json(job)
+
+
+@router.get("/{job_id}/explain", responses={200: {"model": Explanation}})
+def explain_job(here: Here, principal: Reader, job_id: JobId) -> Response:
+    """Why a job waits: its place in the queue, every cause, when it is expected to start and what that rests on."""
+    with here.database.read() as session:
+        settings = here.settings
+        limits = (settings.run_path, settings.max_running_jobs_per_user)
+        return Json(explain.view(session, principal, job_id, *limits))
 
 
 @router.get("/{job_id}/result", responses={200: {"model": RunView}, 202: {"model": JobView}})

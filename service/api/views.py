@@ -91,6 +91,21 @@ class DryRun(View):
     warnings: list[Warn]
 
 
+class Cause(View):
+    code: str
+    message: str
+
+
+class Explanation(View):
+    """`position` counts from 1, in the order of expected starts; null for a job that does not wait."""
+
+    position: int | None
+    blocked_by: list[Cause]
+    estimated_start_at: str | None
+    basis: str
+    would_start_now_if: list[str]
+
+
 Number = float | str | None
 
 

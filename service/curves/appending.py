@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain, repeat
 from typing import Any
 
 import numpy as np
@@ -57,22 +56,23 @@ def append_all(session: Session, run_seq: int, batches: Iterable[Batch]) -> None
     before = _begun(session, run_seq, batches)
     series = [before[batch.metric].series for batch in batches]
     tails = stored.tails(session, [(each, batch.position) for each, batch in zip(series, batches, strict=True)])
-    points = [
+    points = stored.Points.joined(
         stored.Points(
             np.arange(batch.position, batch.position + len(batch.steps)), batch.steps, batch.values, batch.times
         )
         for batch in batches
-    ]
-    records = rollups.of_points(*stored.Points.joined(points))
-    ends = np.cumsum([len(batch.steps) for batch in batches]).tolist()
+    )
+    records = rollups.of_points(*points)
+    lengths = [len(batch.steps) for batch in batches]
+    ends = np.cumsum(lengths).tolist()
     renewed = rollups.extend(
         [
-            rollups.Growth(batch.position, tails[each], records[end - len(batch.steps) : end])
-            for each, batch, end in zip(series, batches, ends, strict=True)
+            rollups.Growth(batch.position, tails[each], records[end - length : end])
+            for each, batch, length, end in zip(series, batches, lengths, ends, strict=True)
         ]
     )
-    rows = chain.from_iterable(_rows(each, its) for each, its in zip(series, points, strict=True))
-    insert(session, "points (series, position, step, value, time)", 5, rows)
+    into = "points (series, position, step, value, time)"
+    insert(session, into, [np.repeat(series, lengths).tolist(), *stored.as_columns(points)])
     stored.store_records(session, zip(series, renewed, strict=True))
     write(
         session,
@@ -95,13 +95,6 @@ def _begun(session: Session, run_seq: int, batches: list[Batch]) -> dict[str, Su
     new = [metric for metric in metrics if metric not in found]
     write(session, INSERT_SERIES, [(run_seq, metric, direction(metric).value) for metric in new])
     return found | find(session, [run_seq], new).get(run_seq, {})
-
-
-def _rows(series: int, points: stored.Points) -> Iterable[tuple[Any, ...]]:
-    positions, steps, values, times = (column.tolist() for column in points)
-    if np.isnan(points.values).any():
-        values = [stored.nullable(value) for value in values]
-    return zip(repeat(series, len(positions)), positions, steps, values, times, strict=True)
 
 
 def _summary_row(before: Summary, batch: Batch, whole: rollups.Record) -> tuple[Any, ...]:

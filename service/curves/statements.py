@@ -1,7 +1,6 @@
 """SQL handed to the driver as it is, for the few statements whose speed matters. Points do not become objects here."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -35,18 +34,21 @@ def write(session: Session, statement: str, parameters: Iterable[Sequence[Any]])
         cursor.close()
 
 
-def insert(session: Session, into: str, width: int, rows: Iterable[Sequence[Any]]) -> None:
+def insert(session: Session, into: str, columns: Sequence[list[Any]]) -> None:
     """Inserts many rows, a hundred to a statement: a third faster than one to each.
 
-    into: the table and, in brackets, its columns. width: how many columns these are.
+    into: the table and, in brackets, its columns. columns: the values of each, equally many.
     """
-    cells = list(chain.from_iterable(rows))
-    row, step = f"({marks(range(width))})", ROWS_AT_ONCE * width
-    whole = len(cells) // step * step
-    for many, first, last in ((ROWS_AT_ONCE, 0, whole), (1, whole, len(cells))):
+    width, count = len(columns), len(columns[0])
+    cells: list[Any] = [None] * (width * count)
+    for place, column in enumerate(columns):
+        cells[place::width] = column
+    row = f"({marks(columns)})"
+    whole = count // ROWS_AT_ONCE * ROWS_AT_ONCE
+    for many, first, last in ((ROWS_AT_ONCE, 0, whole), (1, whole, count)):
         statement = f"INSERT INTO {into} VALUES {', '.join([row] * many)}"  # noqa: S608
-        size = many * width
-        write(session, statement, (cells[start : start + size] for start in range(first, last, size)))
+        starts = range(first * width, last * width, many * width)
+        write(session, statement, (cells[start : start + many * width] for start in starts))
 
 
 def marks(values: Sequence[Any]) -> str:

@@ -60,6 +60,14 @@ class Points(NamedTuple):
 NO_POINTS = Points.of_rows([])
 
 
+def as_columns(points: Points) -> list[list[Any]]:
+    """Positions, steps, values and times as they are stored."""
+    positions, steps, values, times = (column.tolist() for column in points)
+    if np.isnan(points.values).any():
+        values = [nullable(value) for value in values]
+    return [positions, steps, values, times]
+
+
 def points(session: Session, series: int, start: int, stop: int) -> Points:
     """From position `start` to before `stop`."""
     return Points.of_rows(

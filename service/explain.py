@@ -1,0 +1,245 @@
+"""Why a job waits, for how long, and what would let it start now."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from sqlalchemy import Row, select
+from sqlalchemy.orm import Session
+
+from service import box, clock, control, forecast, usage
+from service.forecast import Running, Task
+from service.order import Room, Waiting
+from service.states import JobStatus
+from service.tables import Job, JobDependency, WorkerRow
+from service.users import Principal
+
+MOST_AHEAD = 2000  # queued jobs that are played forward
+TELLING_SECONDS = 2.0
+MOST_MEASURED = 200  # finished jobs that times are taken from
+
+Found = Row[*tuple[Any, ...]]
+Words = dict[str, str]  # {code, message}
+
+
+def view(session: Session, principal: Principal, job_id: str, run_path: Path, most_running: int | None) -> Any:
+    """`{position, blocked_by, estimated_start_at, basis, would_start_now_if}` of a job. Raises NotFound."""
+    job = control.seen(session, principal, job_id)
+    if job.status is not JobStatus.QUEUED:
+        return _no_longer(job)
+    workers = [worker for worker in session.scalars(select(WorkerRow)) if box.is_alive(worker, run_path)]
+    totals = [Room(worker.slots, len(worker.devices)) for worker in workers]
+    running, queue, speeds = _running(session), _queue(session), _speeds(session)
+    places = {worker.id: place for place, worker in enumerate(workers)}
+    held = [Running(_waiting(row), places[row.worker], speeds.left(row)) for row in running if row.worker in places]
+    needs = _needs(session)
+    tasks = [Task(_waiting(row), speeds.whole(row), _ready_in(row), needs[row.seq]) for row in queue]
+    starts = forecast.starts(totals, held, tasks, usage.recent(session), most_running)
+    start = starts.get(job.seq)
+    position = list(starts).index(job.seq) + 1 if start is not None else len(queue)
+    own = sum(row.user == job.user for row in running)
+    blocked = list(_causes(job, totals, held, needs[job.seq], position, own, most_running))
+    moment = None if start is None else clock.rfc3339(datetime.now(UTC) + timedelta(seconds=start))
+    return {
+        "position": position,
+        "blocked_by": blocked,
+        "estimated_start_at": moment,
+        "basis": speeds.basis if moment else "nothing to go by: see blocked_by",
+        "would_start_now_if": [WISHES[cause["code"]] for cause in blocked if cause["code"] in WISHES],
+    }
+
+
+def _no_longer(job: Job) -> dict[str, Any]:
+    blocked = []
+    if job.status is JobStatus.PAUSED:
+        blocked = [_cause("paused", "it was paused, and waits to be resumed")]
+    return {
+        "position": None,
+        "blocked_by": blocked,
+        "estimated_start_at": job.started_at,
+        "basis": f"it is {job.status.value}",
+        "would_start_now_if": [WISHES["paused"]] if blocked else [],
+    }
+
+
+WISHES = {
+    "no_worker": "a worker were started: `trainbox worker`",
+    "no_slot": "a running job ended or were paused, or it asked for fewer slots",
+    "behind_others": "its priority were higher than that of the jobs before it",
+    "user_limit": "one of the user's running jobs ended",
+    "dependency": "the jobs that it depends on had succeeded",
+    "backoff": "its wait after a lost attempt were over",
+    "paused": "somebody resumed it",
+}
+
+
+def _causes(
+    job: Job,
+    totals: Sequence[Room],
+    held: Sequence[Running],
+    needs: frozenset[int],
+    position: int,
+    own_running: int,
+    most_running: int | None,
+) -> Iterable[Words]:
+    if not totals:
+        yield _cause("no_worker", "no worker is alive")
+    if needs:
+        yield _cause("dependency", f"it waits for {_count(len(needs), 'job')} that it depends on")
+    if job.boot == clock.boot_id() and job.not_before > clock.boot_milliseconds():
+        seconds = (job.not_before - clock.boot_milliseconds()) / 1000
+        yield _cause("backoff", f"its last attempt was lost; it may start again in {seconds:.0f} s")
+    if most_running is not None and own_running >= most_running:
+        yield _cause("user_limit", f"{job.user} has {_count(own_running, 'running job')}, the most allowed at a time")
+    free = [_free(total, held, place) for place, total in enumerate(totals)]
+    wanted = _waiting_of(job)
+    if totals and not any(room.hold(wanted) for room in free):
+        most = max(free, key=lambda room: (room.gpus, room.threads))
+        yield _cause(
+            "no_slot",
+            f"it needs {_slots(wanted.threads, wanted.gpus)}, and {_slots(most.threads, most.gpus)} are free",
+        )
+    if position > 1:
+        yield _cause("behind_others", f"{_count(position - 1, 'job')} would start before it")
+
+
+def _cause(code: str, message: str) -> Words:
+    return {"code": code, "message": message}
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _slots(threads: int, gpus: float) -> str:
+    told = _count(threads, "thread")
+    return f"{told} and {gpus:g} GPU{'' if gpus == 1 else 's'}" if gpus else told
+
+
+def _free(total: Room, held: Sequence[Running], place: int) -> Room:
+    mine = [each.job for each in held if each.worker == place]
+    return Room(total.threads - sum(job.threads for job in mine), total.gpus - sum(job.gpus for job in mine))
+
+
+COLUMNS: tuple[Any, ...] = (
+    Job.seq,
+    Job.id,
+    Job.user,
+    Job.priority,
+    Job.threads,
+    Job.gpus,
+    Job.task,
+    Job.dataset_id,
+    Job.spec["model"].as_json().label("model"),
+    Job.plan["batch_size"].as_integer().label("batch_size"),
+    Job.plan["total_steps"].as_integer().label("total_steps"),
+    Job.step,
+    Job.active_seconds,
+    Job.worker,
+    Job.boot,
+    Job.not_before,
+    Job.reason_since,
+    Job.started_at,
+    Job.finished_at,
+)
+
+
+def _queue(session: Session) -> Sequence[Found]:
+    query = select(*COLUMNS).where(Job.status == JobStatus.QUEUED).order_by(Job.priority.desc(), Job.seq)
+    return session.execute(query.limit(MOST_AHEAD)).all()
+
+
+def _running(session: Session) -> Sequence[Found]:
+    return session.execute(select(*COLUMNS).where(Job.status == JobStatus.RUNNING)).all()
+
+
+def _needs(session: Session) -> dict[int, frozenset[int]]:
+    """For each waiting job, the jobs that it depends on and that have not succeeded."""
+    found: dict[int, set[int]] = defaultdict(set)
+    needed = select(Job.seq).where(Job.status != JobStatus.SUCCEEDED).scalar_subquery()
+    rows = select(JobDependency.job, JobDependency.needs).where(JobDependency.needs.in_(needed))
+    for job, needs in session.execute(rows):
+        found[job].add(needs)
+    return defaultdict(frozenset, {job: frozenset(needs) for job, needs in found.items()})
+
+
+def _waiting(row: Found) -> Waiting:
+    waited = (datetime.now(UTC) - datetime.fromisoformat(row.reason_since)).total_seconds()
+    return Waiting(row.seq, row.user, row.priority, row.threads, row.gpus, waited)
+
+
+def _waiting_of(job: Job) -> Waiting:
+    return Waiting(job.seq, job.user, job.priority, job.threads, job.gpus, 0.0)
+
+
+def _ready_in(row: Found) -> float:
+    if row.boot != clock.boot_id():
+        return 0.0
+    return float(max(0, row.not_before - clock.boot_milliseconds())) / 1000
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """What is known of how long jobs take: seconds of a step for each shape of job, and of a sample in any."""
+
+    of_step: Mapping[str, float]
+    of_sample: float | None
+    around: float  # seconds that a job holds its slots beside its steps
+
+    @property
+    def basis(self) -> str:
+        if not self.of_step:
+            return "no job has run yet, so running times are not known"
+        return f"step times of {_count(len(self.of_step), 'kind')} of job, measured on this box"
+
+    def whole(self, row: Found) -> float:
+        return self.around + self._steps(row, row.total_steps)
+
+    def left(self, row: Found) -> float:
+        """Of a running job: by its own speed, once that says more than what its first steps cost."""
+        remaining = row.total_steps - row.step
+        if row.active_seconds > TELLING_SECONDS or shape(row) not in self.of_step:
+            return float(remaining * row.active_seconds / row.step) if row.step else self.whole(row)
+        return self.around + self._steps(row, remaining)
+
+    def _steps(self, row: Found, steps: int) -> float:
+        if (seconds := self.of_step.get(shape(row))) is not None:
+            return steps * seconds
+        return float("inf") if self.of_sample is None else steps * row.batch_size * self.of_sample
+
+
+def shape(row: Found) -> str:
+    """Jobs of one shape take the same time for a step."""
+    return f"{row.task} {row.dataset_id} {row.model} {row.batch_size} {row.threads} {row.gpus}"
+
+
+def _speeds(session: Session) -> Speeds:
+    """From the newest jobs that ended well, and those that run."""
+    done = select(*COLUMNS).where(Job.status == JobStatus.SUCCEEDED).order_by(Job.seq.desc()).limit(MOST_MEASURED)
+    rows = [
+        row for row in (*session.execute(done).all(), *_running(session)) if row.step > 0 and row.active_seconds > 0
+    ]
+    kinds: dict[str, list[Found]] = defaultdict(list)
+    for row in rows:
+        kinds[shape(row)].append(row)
+    samples = [row.active_seconds / (row.step * row.batch_size) for row in rows]
+    around = [_wall(row) - row.active_seconds for row in rows if row.finished_at]
+    return Speeds(
+        {name: _seconds_a_step(each) for name, each in kinds.items()},
+        median(samples) if samples else None,
+        max(0.0, median(around)) if around else 0.0,
+    )
+
+
+def _seconds_a_step(rows: Sequence[Found]) -> float:
+    """Over all steps together: the first ones of a run are slow, and would make a short run's mean."""
+    return float(sum(row.active_seconds for row in rows) / sum(row.step for row in rows))
+
+
+def _wall(row: Found) -> float:
+    started, finished = datetime.fromisoformat(row.started_at), datetime.fromisoformat(row.finished_at)
+    return (finished - started).total_seconds()

@@ -1,0 +1,205 @@
+"""Who is next: priority, then the user who had least, then the order of submission; and what is told of it."""
+
+import time
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Any
+
+import httpx
+import pytest
+from boxes import digits, finish, submit, train
+from conftest import Box, Until
+from sqlalchemy import select
+
+from service import datasets, forecast, leases, queue, usage, users
+from service.database import Database
+from service.forecast import Running, Task
+from service.leases import Lease, Terms
+from service.order import RESERVE_SECONDS, Room, Waiting, pick
+from service.queue import QueueLimits
+from service.settings import Settings
+from service.states import Scope
+from service.tables import Job
+from service.users import Principal
+
+TWO = Room(2, 0)
+TERMS = Terms(30.0, 10.0)
+SHORT = {"max_steps": 2, "epochs": None}
+
+Put = Callable[..., int]
+
+
+def waiting(seq: int, user: str = "ada", priority: int = 0, threads: int = 1, waited: float = 0.0) -> Waiting:
+    return Waiting(seq, user, priority, threads, 0, waited)
+
+
+def test_a_higher_priority_goes_before_everything() -> None:
+    heads = [waiting(1, "ada"), waiting(2, "bob", priority=1)]
+    assert pick(heads, {"bob": 1e9}, TWO, TWO) == heads[1]
+
+
+def test_among_equals_the_user_who_had_least_is_next() -> None:
+    heads = [waiting(1, "ada"), waiting(2, "bob")]
+    assert pick(heads, {"ada": 10.0, "bob": 9.0}, TWO, TWO) == heads[1]
+    assert pick(heads, {}, TWO, TWO) == heads[0]
+
+
+def test_a_smaller_job_goes_first_while_a_large_one_does_not_fit() -> None:
+    heads = [waiting(1, "ada", threads=2), waiting(2, "bob")]
+    assert pick(heads, {}, Room(1, 0), TWO) == heads[1]
+
+
+def test_slots_are_kept_for_a_large_job_that_has_waited_long() -> None:
+    heads = [waiting(1, "ada", threads=2, waited=RESERVE_SECONDS + 1), waiting(2, "bob")]
+    assert pick(heads, {}, Room(1, 0), TWO) is None
+    assert pick(heads, {}, TWO, TWO) == heads[0]
+
+
+def test_nothing_is_kept_for_a_job_that_can_never_fit() -> None:
+    heads = [waiting(1, "ada", threads=9, waited=RESERVE_SECONDS + 1), waiting(2, "bob")]
+    assert pick(heads, {}, Room(1, 0), TWO) == heads[1]
+
+
+def test_what_was_used_counts_half_after_an_hour() -> None:
+    assert usage.decayed(8.0, 1000.0, 1000.0 + usage.HALF_LIFE_SECONDS) == pytest.approx(4.0)
+    assert usage.decayed(8.0, 1000.0, 500.0) == 8.0
+
+
+@pytest.fixture
+def put(database: Database, settings: Settings) -> Put:
+    """Queues a job of a user; its seq."""
+    datasets.furnish(database, settings.datasets_path)
+
+    def submit_one(user: str, **fields: Any) -> int:
+        with database.write() as session:
+            if not users.is_user(session, user):
+                users.create(session, user)
+            principal = Principal(user, Scope.SUBMIT, "none")
+            draft = queue.draft(session, principal, digits(**SHORT) | fields)
+            job_id = queue.submit(session, principal, draft, QueueLimits(10_000, 10_000))
+            return session.scalars(select(Job.seq).where(Job.id == job_id)).one()
+
+    return submit_one
+
+
+@pytest.fixture
+def start(database: Database) -> Callable[..., Lease | None]:
+    """Claims the next job as a worker with two slots would."""
+
+    def claim(free: Room = TWO, terms: Terms = TERMS) -> Lease | None:
+        with database.write() as session:
+            found = leases.claim(session, "worker-00000001", free, TWO, terms)
+            return None if found is None else found.lease
+
+    return claim
+
+
+def test_a_user_with_few_jobs_is_not_kept_waiting_by_one_with_many(
+    database: Database, put: Put, start: Callable[..., Lease | None]
+) -> None:
+    for _ in range(50):
+        put("ada")
+    # ada has had the box for a while.
+    for _ in range(3):
+        lease = start()
+        assert lease is not None
+        time.sleep(0.02)
+        with database.write() as session:
+            leases.succeed(session, lease)
+    mine = {put("bob") for _ in range(3)}
+    started: list[int] = []
+    while mine - set(started):
+        lease = start()
+        assert lease is not None
+        started.append(lease.seq)
+        time.sleep(0.01)
+        with database.write() as session:
+            leases.succeed(session, lease)
+    assert len(started) <= 6
+
+
+def test_nobody_has_more_running_jobs_than_allowed(put: Put, start: Callable[..., Lease | None]) -> None:
+    first, _, others = put("ada"), put("ada"), put("bob")
+    terms = Terms(30.0, 10.0, most_running=1)
+    assert [lease.seq for lease in (start(terms=terms), start(terms=terms)) if lease] == [first, others]
+    assert start(terms=terms) is None
+
+
+def test_within_a_user_the_first_job_is_next(put: Put, start: Callable[..., Lease | None]) -> None:
+    seqs = [put("ada") for _ in range(5)]
+    assert [lease.seq for lease in (start() for _ in range(5)) if lease] == seqs
+
+
+def test_a_forecast_fills_the_slots_in_order() -> None:
+    tasks = [Task(waiting(seq), seconds=10.0) for seq in range(1, 5)]
+    held = [Running(waiting(0), worker=0, seconds=4.0)]
+    assert forecast.starts([TWO], held, tasks, {}, None) == {1: 0.0, 2: 4.0, 3: 10.0, 4: 14.0}
+
+
+def test_a_forecast_knows_dependencies_and_waits() -> None:
+    tasks = [
+        Task(waiting(1), seconds=5.0),
+        Task(waiting(2), seconds=1.0, needs=frozenset({1})),
+        Task(waiting(3), seconds=1.0, ready_in=2.0),
+    ]
+    assert forecast.starts([TWO], [], tasks, {}, None) == {1: 0.0, 3: 2.0, 2: 5.0}
+
+
+def test_a_forecast_leaves_out_what_never_starts() -> None:
+    tasks = [Task(waiting(1, threads=9), seconds=1.0), Task(waiting(2), seconds=float("inf"))]
+    assert forecast.starts([TWO], [], tasks, {}, None) == {2: 0.0}
+
+
+@pytest.fixture
+def blocker(admin: httpx.Client, until: Until) -> Iterator[dict[str, Any]]:
+    job = submit(admin, digits(epochs=100_000) | {"resources": {"threads": 2}})
+    until(lambda: admin.get(f"/v1/jobs/{job['id']}").json()["status"] == "running")
+    yield job
+    admin.post(f"/v1/jobs/{job['id']}/cancel")
+    finish(admin, job)
+
+
+@pytest.fixture(scope="module")
+def measured(box: Box) -> None:
+    """A job of the usual shape has run."""
+    train(box.admin, digits(epochs=40))
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_waiting_job_is_told_every_cause_and_its_place(admin: httpx.Client, blocker: dict[str, Any]) -> None:
+    first = submit(admin, digits(**SHORT))
+    second = submit(admin, digits(**SHORT) | {"depends_on": [first["id"]]})
+    told = admin.get(f"/v1/jobs/{second['id']}/explain").json()
+    assert told["position"] == 2
+    assert [cause["code"] for cause in told["blocked_by"]] == ["dependency", "no_slot", "behind_others"]
+    assert told["blocked_by"][1]["message"] == "it needs 1 thread, and 0 threads are free"
+    assert told["estimated_start_at"] > second["created_at"]
+    assert "measured" in told["basis"]
+    assert len(told["would_start_now_if"]) == 3
+    for job in (first, second):
+        admin.post(f"/v1/jobs/{job['id']}/cancel")
+
+
+def test_a_job_that_is_over_waits_for_nothing(admin: httpx.Client) -> None:
+    job = train(admin, digits(**SHORT))
+    told = admin.get(f"/v1/jobs/{job['id']}/explain").json()
+    assert (told["position"], told["blocked_by"], told["basis"]) == (None, [], "it is succeeded")
+
+
+@pytest.mark.usefixtures("measured")
+def test_predicted_starts_come_true(admin: httpx.Client) -> None:
+    jobs = [submit(admin, digits(epochs=40)) for _ in range(12)]
+    asked = {job["id"]: admin.get(f"/v1/jobs/{job['id']}/explain").json()["estimated_start_at"] for job in jobs}
+    ended = [finish(admin, job) for job in jobs]
+    late = [abs(seconds(job["started_at"]) - seconds(asked[job["id"]])) for job in ended if asked[job["id"]]]
+    assert sum(each <= 5 for each in late) >= 0.9 * len(late)
+
+
+def test_the_box_shows_what_each_user_has(admin: httpx.Client, blocker: dict[str, Any]) -> None:
+    shares = {share["user"]: share for share in admin.get("/v1/box").json()["shares"]}
+    assert shares["admin"]["running"] == 1
+    assert shares["admin"]["recent_slot_seconds"] > 0
+
+
+def seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()
