@@ -5,7 +5,7 @@ BIN := .venv/bin
 BENCHMARKS ?= training curves
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test check bench
+.PHONY: help demo serve test chaos check bench
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -18,6 +18,9 @@ serve: .venv/.made ## run the service until Ctrl-C
 
 test: .venv/.made ## all tests, or those that ARGS names: make test ARGS="tests/test_plan.py -x"
 	$(BIN)/python -m pytest $(ARGS)
+
+chaos: .venv/.made ## the long tests that kill processes, some minutes
+	$(BIN)/python -m pytest -m chaos $(ARGS)
 
 check: .venv/.made ## format, lint and types
 	$(BIN)/ruff format --check .

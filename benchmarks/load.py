@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import uvloop
 
+WARM_UP_SECONDS = 0.3
 END_OF_HEAD = b"\r\n\r\n"
 LENGTH = b"content-length: "
 
@@ -33,15 +34,19 @@ class Load:
 class Asker(asyncio.Protocol):
     """One connection: the next request leaves when the answer to the last one is complete."""
 
-    def __init__(self, request: bytes, end: float, times: list[float]) -> None:
-        self._request, self._end, self._times = request, end, times
-        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def __init__(self, request: bytes) -> None:
+        self._request = request
         self._answer = b""
         self._asked = 0.0
+        self.answered: list[tuple[float, float]] = []  # when, and after how long
+        self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._transport = transport
-        self._ask()
+
+    def ask(self) -> None:
+        self._asked = time.perf_counter()
+        self._transport.write(self._request)
 
     def data_received(self, data: bytes) -> None:
         self._answer = self._answer + data if self._answer else data
@@ -55,37 +60,34 @@ class Asker(asyncio.Protocol):
         now = time.perf_counter()
         if not self._answer.startswith(b"HTTP/1.1 200 "):
             self.done.set_exception(RuntimeError(self._answer[:500].decode(errors="replace")))
-            self._transport.close()
             return
-        self._times.append(now - self._asked)
+        self.answered.append((now, now - self._asked))
         self._answer = b""
-        if now < self._end:
-            self._ask()
-        else:
-            self._transport.close()
-            self.done.set_result(None)
+        self.ask()
 
     def connection_lost(self, _error: Exception | None) -> None:
         if not self.done.done():
             self.done.set_exception(ConnectionResetError("the server closed the connection"))
 
-    def _ask(self) -> None:
-        self._asked = time.perf_counter()
-        self._transport.write(self._request)
+    def close(self) -> None:
+        self.done.cancel()
+        self._transport.abort()
 
 
 async def ask(port: int, path: str, token: str, connections: int, seconds: float) -> Load:
     request = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nAuthorization: Bearer {token}\r\n\r\n".encode()
     loop = asyncio.get_running_loop()
-    times: list[float] = []
-    began = time.perf_counter()
-    made = [
-        await loop.create_connection(lambda: Asker(request, began + seconds, times), "127.0.0.1", port)
-        for _ in range(connections)
-    ]
-    await asyncio.gather(*(asker.done for _, asker in made))
-    taken = time.perf_counter() - began
-    return Load(len(times), taken, sorted(times)[int(0.99 * len(times))])
+    askers = [(await loop.create_connection(lambda: Asker(request), "127.0.0.1", port))[1] for _ in range(connections)]
+    for asker in askers:
+        asker.ask()
+    begin = time.perf_counter() + WARM_UP_SECONDS
+    await asyncio.wait([asker.done for asker in askers], timeout=WARM_UP_SECONDS + seconds)
+    for asker in askers:
+        if asker.done.done():
+            await asker.done
+        asker.close()
+    times = sorted(taken for asker in askers for at, taken in asker.answered if at > begin)
+    return Load(len(times), seconds, times[int(0.99 * len(times))])
 
 
 def put(port: int, path: str, token: str, connections: int, seconds: float) -> Load:

@@ -1,4 +1,4 @@
-"""The two reads of jobs as a person would write them with FastAPI and plain `sqlite3`: what the service is held against.
+"""The two reads of jobs as a person would write them with FastAPI and plain `sqlite3`: the baseline of `reads`.
 
 `python -m benchmarks.plain DATABASE PORT`. It knows no users, no limits, no log and no filters.
 """
@@ -11,7 +11,6 @@ from typing import Any
 import orjson
 import uvicorn
 from fastapi import FastAPI, Response
-
 
 SELECT = """
     SELECT runs.id, runs.name, runs.project, runs."user", runs.tags, runs.created_at,

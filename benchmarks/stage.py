@@ -58,6 +58,9 @@ class Service:
     def get(self, path: str) -> Any:
         return json.loads(self.ask("GET", path))
 
+    def post(self, path: str, body: Any) -> Any:
+        return json.loads(self.ask("POST", path, body))
+
     def processes(self) -> list[psutil.Process]:
         """The process and all that it has started and that still live."""
         first = psutil.Process(self.process.pid)

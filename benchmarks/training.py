@@ -22,6 +22,7 @@ from service.spec import JobSpec
 from workers import trainer
 from workers.spool import Writer
 from workers.training import loop
+from workers.training.keeper import EVERY_SECONDS, Keeper, Source
 from workers.training.tape import Tape
 
 GOAL = 0.95
@@ -67,8 +68,10 @@ def recorded(spec: JobSpec, plan: Plan, directory: Path, bell: int) -> float:
     path.unlink(missing_ok=True)
     writer = Writer(path, training.series)
     tape = Tape(training, writer, bell)
+    source = Source(str(directory), "", 10, "cpu", directory / "checkpoints", [])
+    keeper = Keeper(tape, source, attempt=1, step=0, due=perf_counter() + EVERY_SECONDS)
     began = perf_counter()
-    trainer.record(loop.train(training), tape, threading.Event())
+    trainer.record(loop.train(training), tape, keeper, threading.Event())
     seconds = perf_counter() - began
     writer.close()
     assert tape.steps == STEPS

@@ -3,11 +3,12 @@
 It does not know the tables. Only SQLite opens the file: another open() in this process would drop its locks.
 """
 
+import os
 import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,8 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
-from service.errors import DatabaseDamaged
+from service import disk
+from service.errors import CopyFailed, DatabaseDamaged
 
 SAFE_SQLITE = (3, 51, 3)  # the first release of its line in which a WAL reset loses no commit
 SAFE_BACKPORTS = {(3, 50, 7), (3, 44, 6)}
@@ -23,6 +25,9 @@ BUSY_MILLISECONDS = 5000
 # SQLite's own wait looks ever more seldom, up to 100 ms apart, so that who waits longest is served last.
 TRY_MILLISECONDS = 3
 PATIENCE_SECONDS = 0.5
+MOST_LOG_BYTES = 64 << 20
+PAGES_AT_ONCE = 4096  # of a copy, which can be interrupted in between
+SQLITE_FULL = 13  # sqlite.org/rescode.html
 
 
 def sqlite_module() -> Any:
@@ -58,7 +63,12 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A transaction that may write; commits at the end of the block, rolls back on any exception."""
-        with self._writing, Session(self.writer, expire_on_commit=False) as session, session.begin():
+        with (
+            self._writing,
+            _letting_go(self.path),
+            Session(self.writer, expire_on_commit=False) as session,
+            session.begin(),
+        ):
             # A deferred transaction that reads and then writes fails at once with SQLITE_BUSY_SNAPSHOT,
             # whatever the busy timeout; the engine's BEGIN IMMEDIATE waits its turn.
             session.connection()
@@ -101,14 +111,30 @@ class Database:
             self._writing.release()
         return True
 
+    @property
+    def log_bytes(self) -> int:
+        """Size of the write-ahead log. It grows while anybody holds an old view of the database."""
+        try:
+            return self.path.with_name(f"{self.path.name}-wal").stat().st_size
+        except FileNotFoundError:
+            return 0
+
+    def trim_log(self) -> None:
+        """Empties a write-ahead log that has grown too large, unless somebody still reads from it."""
+        if self.log_bytes <= MOST_LOG_BYTES:
+            return
+        with closing(sqlite_module().connect(str(self.path), isolation_level=None, timeout=PATIENCE_SECONDS)) as opened:
+            # The first does the work and holds up nobody; the second, which keeps writers waiting, finds it done.
+            opened.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            opened.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
     def close(self) -> None:
         self.writer.dispose()
         self.reader.dispose()
 
     def _damaged(self) -> DatabaseDamaged:
         return DatabaseDamaged(
-            f"{self.path} is damaged and was left as it is; put a good copy in its place, "
-            f"with no {self.path.name}-wal and {self.path.name}-shm beside it"
+            f"{self.path} is damaged and was left as it is: put a backup in its place with `trainbox restore FILE`"
         )
 
     def _engine(self, *, query_only: bool) -> Engine:
@@ -130,7 +156,7 @@ class Database:
                 "journal_mode=WAL",
                 "synchronous=FULL",
                 "foreign_keys=ON",
-                f"journal_size_limit={64 << 20}",
+                f"journal_size_limit={MOST_LOG_BYTES}",
                 "mmap_size=0",
                 f"query_only={'ON' if query_only else 'OFF'}",
             ):
@@ -144,6 +170,55 @@ class Database:
                 _begin_immediate(connection)
 
         return engine
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copies a database as it is at this moment, whoever else uses it, into a new file: checked, and on the disk.
+
+    Raises CopyFailed, and then leaves no file.
+    """
+    module = sqlite_module()
+    os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600))
+    try:
+        with (
+            closing(module.connect(f"{source.absolute().as_uri()}?mode=rw", uri=True, isolation_level=None)) as origin,
+            closing(module.connect(str(target), isolation_level=None)) as copied,
+        ):
+            # Within one view: SQLite would begin again whenever another process has committed between two steps.
+            origin.execute("BEGIN")
+            origin.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            origin.backup(copied, pages=PAGES_AT_ONCE)
+            copied.execute("PRAGMA journal_mode=DELETE")  # all of it in this one file
+            verdict = copied.execute("PRAGMA integrity_check(1)").fetchone()[0]
+        if verdict != "ok":
+            raise CopyFailed(f"the copy of {source} is not in order: {verdict}")
+        sync(target)
+    except module.Error as error:
+        target.unlink()
+        raise CopyFailed(f"{source} could not be copied: {error}") from error
+    except BaseException:
+        target.unlink()
+        raise
+
+
+def sync(path: Path) -> None:
+    """Returns when a file, or the entries of a folder, are on the disk. Never for a database that is open."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _letting_go(path: Path) -> Iterator[None]:
+    """Lets go of the reserve beside the database when its disk is full, so that the next transaction finds room."""
+    try:
+        yield
+    except Exception as error:
+        if getattr(getattr(error, "orig", error), "sqlite_errorcode", 0) & 0xFF == SQLITE_FULL:
+            disk.release_reserve(path.parent)
+        raise
 
 
 def _begin_immediate(connection: Any) -> None:

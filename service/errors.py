@@ -116,6 +116,14 @@ class AlreadyRunning(ServiceError):
         self.role, self.pid = role, pid
 
 
+class DiskFull(ServiceError):
+    """Nothing new is taken in before there is room again."""
+
+
+class CopyFailed(ServiceError):
+    """A database was not copied or put back; what was there is as it was."""
+
+
 class UnsafeBind(ServiceError):
     def __init__(self, host: str) -> None:
         super().__init__(

@@ -18,6 +18,7 @@ from service.users import Principal
 EVENTS_AT_ONCE = 200
 POINTS_AT_ONCE = 1000  # of each curve
 EXACT_POINTS = 10_000  # a reader who is further behind is shown the way there in few points
+CUTS = ("started", "checkpoint_unusable")
 MOST_CURVES = 64  # the others of a run are not followed: their counts would make every cursor longer
 
 
@@ -70,8 +71,8 @@ def news(session: Session, principal: Principal, job_id: str, cursor: Cursor) ->
     happened = _behind(session, seq, cursor.event, EVENTS_AT_ONCE)
     messages: list[Message] = []
     for event in happened:
-        # Who starts an attempt cuts the curves back, and nobody knows any more to where: they are sent anew.
-        cursor = Cursor(event["id"], () if event["code"] == "started" else cursor.counts)
+        # Whoever did this has cut the curves back, and nobody knows any more to where: they are sent anew.
+        cursor = Cursor(event["id"], () if event["code"] in CUTS else cursor.counts)
         messages.append(Message(cursor, event["code"], event))
     if len(happened) == EVENTS_AT_ONCE:
         return News(messages, True, status)

@@ -2,7 +2,7 @@
 
 import os
 
-from service import datasets, locks, projects, schema, users
+from service import datasets, disk, locks, projects, schema, users
 from service.database import Database
 from service.errors import HomeUnusable
 from service.settings import Settings
@@ -22,6 +22,7 @@ def prepare(settings: Settings) -> str | None:
             with database.write() as session:
                 projects.ensure_default(session)
             datasets.furnish(database, settings.datasets_path)
+            disk.keep_reserve(settings.home, settings.min_free_mib)
             return users.ensure_admin(database, settings.token_path)
         finally:
             database.close()

@@ -13,9 +13,11 @@ from typing import Any
 from sqlalchemy import Select, and_, delete, func, select, union_all, update
 from sqlalchemy.orm import Session
 
-from service import clock, curves, locks, order, queue, usage
+from service import checkpoints, clock, curves, locks, order, queue, usage
+from service.checkpoints import Kept
 from service.errors import LeaseLost
 from service.order import Room
+from service.spec import JobSpec
 from service.states import EndReason, JobStatus
 from service.tables import Attempt, Dataset, Job, WorkerRow
 
@@ -38,15 +40,24 @@ class Lease:
 
 @dataclass(frozen=True)
 class Claim:
-    """A job just claimed, with all that its trainer needs."""
+    """A job just claimed, with all that its trainer needs.
+
+    checkpoints: what it may go on from, newest first; the job has been trained for active_seconds up to the newest, and
+    its curves are cut back to that: `counts` points are left of each. keep: how many of the newest checkpoints stay.
+    """
 
     lease: Lease
     spec: dict[str, Any]
     plan: dict[str, Any]
     dataset_id: str
+    dataset_sha256: str
     classes: int | None
+    checkpoints: list[Kept]
+    keep: int
+    active_seconds: float
+    counts: dict[str, int]
     threads: int
-    gpus: int
+    gpus: float
     max_seconds: float | None
 
 
@@ -82,6 +93,11 @@ def register(session: Session, worker: str, pid: int, slots: int, devices: list[
     )
 
 
+def describe(session: Session, worker: str, devices: list[dict[str, Any]]) -> None:
+    """What the box shows of the worker's devices."""
+    session.execute(update(WorkerRow).where(WorkerRow.id == worker).values(devices=devices))
+
+
 def unregister(session: Session, worker: str) -> None:
     session.execute(delete(WorkerRow).where(WorkerRow.id == worker))
 
@@ -97,20 +113,27 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
     job = session.scalars(select(Job).where(Job.seq == seq)).one()
     if job.started_at is None:
         job.started_at = job.reason_since
+    kept = checkpoints.of_job(session, seq)
+    job.checkpoint_step = job.step = kept[0].step if kept else 0
+    job.active_seconds = kept[0].active_seconds if kept else 0.0
     curves.cut(session, seq, job.checkpoint_step)
-    job.step, job.active_seconds = job.checkpoint_step, 0.0
     started = {"started_ms": now, "started_at": job.reason_since}
     session.add(Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], **started))
     session.flush()
-    classes = session.scalars(select(Dataset.classes).where(Dataset.id == job.dataset_id)).one()
+    dataset = session.execute(select(Dataset.classes, Dataset.sha256).where(Dataset.id == job.dataset_id)).one()
     return Claim(
         lease=Lease(seq, job.id, job.attempt, worker),
         spec=job.spec,
         plan=job.plan,
         dataset_id=job.dataset_id,
-        classes=None if classes is None else len(classes),
+        dataset_sha256=dataset.sha256,
+        classes=None if dataset.classes is None else len(dataset.classes),
+        checkpoints=kept,
+        keep=JobSpec.model_validate(job.spec).checkpoints.keep,
+        active_seconds=job.active_seconds,
+        counts={metric: summary.count for metric, summary in curves.find(session, [seq]).get(seq, {}).items()},
         threads=job.threads,
-        gpus=int(job.gpus),
+        gpus=job.gpus,
         max_seconds=job.spec["limits"]["max_seconds"],
     )
 
@@ -138,8 +161,8 @@ def note_attempt(session: Session, lease: Lease, **facts: Any) -> None:
     )
 
 
-def renew(session: Session, worker: str, terms: Terms) -> dict[str, bool]:
-    """Prolongs all that the worker holds: the ids of its running jobs, and whether each is asked to stop."""
+def renew(session: Session, worker: str, terms: Terms) -> dict[str, JobStatus | None]:
+    """Prolongs all that the worker holds, and returns what `held_by` does."""
     until = clock.boot_milliseconds() + terms.lease_milliseconds
     session.execute(update(WorkerRow).where(WorkerRow.id == worker).values(lease_until=until))
     mine = and_(Job.worker == worker, Job.status == JobStatus.RUNNING)
@@ -147,10 +170,17 @@ def renew(session: Session, worker: str, terms: Terms) -> dict[str, bool]:
     return held_by(session, worker)
 
 
-def held_by(session: Session, worker: str) -> dict[str, bool]:
-    """The ids of the worker's running jobs, and whether each is asked to stop."""
-    mine = select(Job.id, Job.cancel_requested_at).where(Job.worker == worker, Job.status == JobStatus.RUNNING)
-    return {row.id: row.cancel_requested_at is not None for row in session.execute(mine)}
+def held_by(session: Session, worker: str) -> dict[str, JobStatus | None]:
+    """The ids of the worker's running jobs, and what people want each to become: cancelled, paused or nothing."""
+    asked = select(Job.id, Job.cancel_requested_at, Job.pause_requested_at)
+    mine = asked.where(Job.worker == worker, Job.status == JobStatus.RUNNING)
+    return {row.id: _wanted(row) for row in session.execute(mine)}
+
+
+def _wanted(row: Any) -> JobStatus | None:
+    if row.cancel_requested_at is not None:
+        return JobStatus.CANCELLED
+    return None if row.pause_requested_at is None else JobStatus.PAUSED
 
 
 def succeed(session: Session, lease: Lease) -> None:
@@ -169,19 +199,29 @@ def fail(
 
 
 def give_back(session: Session, lease: Lease) -> None:
-    """A drain: the job waits again, unless somebody asked it to stop; the attempt does not count."""
-    if _row(session, lease).cancel_requested_at is not None:
-        stop(session, lease)
-        return
+    """A drain or a pause: the job waits again, unless people want something else; the attempt does not count."""
+    wanted = _wanted(_row(session, lease))
     excused = {"excused_attempts": Job.excused_attempts + 1, "not_before": 0}
-    _end(session, lease, JobStatus.QUEUED, "drained", "its worker was stopped; it starts again", "drained", **excused)
+    if wanted is JobStatus.CANCELLED:
+        stop(session, lease)
+    elif wanted is JobStatus.PAUSED:
+        _end(session, lease, JobStatus.PAUSED, "paused", "paused as asked", "paused", **excused)
+    else:
+        message = "its worker was stopped; another goes on with it"
+        _end(session, lease, JobStatus.QUEUED, "drained", message, "drained", **excused)
 
 
 def lose(session: Session, lease: Lease, terms: Terms, message: str, signal: int | None = None) -> None:
-    """The attempt ended through no fault of the job: it waits and starts again, while attempts remain."""
+    """The attempt ended through no fault of the job: it waits and starts again, while attempts remain.
+
+    One that was asked to pause is paused, at its newest checkpoint, and the attempt does not count.
+    """
     job = _row(session, lease)
-    counted = job.attempt - job.excused_attempts
-    if job.cancel_requested_at is not None:
+    counted, wanted = job.attempt - job.excused_attempts, _wanted(job)
+    if wanted is JobStatus.PAUSED:
+        excused = {"excused_attempts": Job.excused_attempts + 1, "not_before": 0}
+        _end(session, lease, JobStatus.PAUSED, "paused", f"paused; {message}", "worker_lost", **excused)
+    elif wanted is JobStatus.CANCELLED:
         _end(session, lease, JobStatus.CANCELLED, "cancelled", "cancelled; its worker was lost", "worker_lost")
     elif counted >= job.max_attempts:
         facts = {"error_code": EndReason.WORKER_LOST, "error_message": f"{message}, {counted} times", "signal": signal}
@@ -198,7 +238,8 @@ def _row(session: Session, lease: Lease) -> Job:
 
 
 def _end(session: Session, lease: Lease, status: JobStatus, code: str, message: str, ended: str, **values: Any) -> None:
-    if not queue.move(session, lease.seq, status, code, message, *lease.guard(), **values):
+    over = {"pause_requested_at": None}
+    if not queue.move(session, lease.seq, status, code, message, *lease.guard(), **over, **values):
         raise LeaseLost(lease.job_id, lease.attempt)
     note_attempt(session, lease, finished_at=clock.now(), ended=ended)
     _charge(session, lease)

@@ -21,13 +21,15 @@ RESERVE_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Room:
-    """Threads and GPUs of a worker, free or in all."""
+    """Threads and GPUs of a worker, free or in all. gpus: whole ones; share: the largest part of one."""
 
     threads: int
     gpus: float
+    share: float = 0.0
 
     def hold(self, job: "Waiting") -> bool:
-        return job.threads <= self.threads and job.gpus <= self.gpus
+        part = 0 < job.gpus < 1
+        return job.threads <= self.threads and job.gpus <= (max(self.share, self.gpus) if part else self.gpus)
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,11 @@ def _first_of_each_user(condition: ColumnElement[bool]) -> Select[*tuple[Any, ..
 # Built once: putting such a statement together takes longer than running it.
 HEADS = _first_of_each_user(_startable())
 FITTING = _first_of_each_user(
-    and_(_startable(), Job.threads <= bindparam("free_threads"), Job.gpus <= bindparam("free_gpus"))
+    and_(
+        _startable(),
+        Job.threads <= bindparam("free_threads"),
+        or_(Job.gpus <= bindparam("free_gpus"), and_(Job.gpus < 1, Job.gpus <= bindparam("free_share"))),
+    )
 )
 
 
@@ -139,7 +145,8 @@ def _heads(session: Session, within: Room | None = None) -> list[Waiting]:
     if within is None:
         rows = session.execute(HEADS, clocks)
     else:
-        rows = session.execute(FITTING, clocks | {"free_threads": within.threads, "free_gpus": within.gpus})
+        room = {"free_threads": within.threads, "free_gpus": within.gpus, "free_share": within.share}
+        rows = session.execute(FITTING, clocks | room)
     now = datetime.now(UTC)
     return [
         Waiting(seq, user, priority, threads, gpus, (now - datetime.fromisoformat(since)).total_seconds())

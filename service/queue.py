@@ -63,7 +63,7 @@ def _misfits(session: Session, principal: Principal, raw: Mapping[str, Any]) -> 
     wanted = raw.get("resources")
     if isinstance(wanted, dict):
         for name, most in _largest_worker(session).items():
-            if isinstance(wanted.get(name), int) and wanted[name] > most:
+            if isinstance(wanted.get(name), int | float) and wanted[name] > most:
                 message = f"no worker of this box has more than {most} to give"
                 yield FieldProblem(f"resources.{name}", "never_available", message)
     needed = raw.get("depends_on")

@@ -1,6 +1,6 @@
 """Which revision the database is at, and how it gets to this program's."""
 
-import os
+from contextlib import closing
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -10,9 +10,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
-from service.database import Database, sqlite_module
+from service.database import Database, copy as copy_database, sqlite_module, sync
 from service.errors import SchemaMismatch
 
 
@@ -44,16 +45,37 @@ def _revision(connection: Connection) -> str | None:
 
 
 def require_current(database: Database) -> None:
-    """Raises SchemaMismatch unless the database is at this program's revision."""
+    """Raises SchemaMismatch unless the database is at this program's revision, and DatabaseDamaged."""
     if not database.path.exists():
         raise SchemaMismatch(f"there is no database at {database.path}: run `trainbox migrate` first")
-    with database.read() as session:
-        found = revision(session)
+    try:
+        with database.read() as session:
+            found = revision(session)
+    except DatabaseError as error:
+        if not isinstance(error, OperationalError):
+            database.check()
+        raise
     if found == newest():
         return
     if found is not None and not _known(found):
         raise _newer(database.path, found)
     raise SchemaMismatch(f"{database.path} is at revision {found or 'none'}: run `trainbox migrate` first")
+
+
+def require_known(path: Path) -> str:
+    """The revision of a database that this program can work with, perhaps after a migration.
+
+    Raises SchemaMismatch for one that a newer program made, or that is none of trainbox.
+    """
+    module = sqlite_module()
+    try:
+        with closing(module.connect(str(path))) as opened:
+            found = str(opened.execute("SELECT version_num FROM alembic_version").fetchone()[0])
+    except (module.Error, TypeError) as error:
+        raise SchemaMismatch(f"{path} is not a database of trainbox") from error
+    if not _known(found):
+        raise _newer(path, found)
+    return found
 
 
 def migrate(database: Database) -> None:
@@ -93,14 +115,6 @@ def _keep_copy(path: Path, found: str) -> None:
     copy = path.with_name(f"{path.name}.before-{newest()}-was-{found}")
     unfinished = copy.with_name(copy.name + ".tmp")
     unfinished.unlink(missing_ok=True)
-    module = sqlite_module()
-    source, target = module.connect(str(path)), module.connect(str(unfinished))
-    try:
-        source.backup(target)
-    finally:
-        target.close()
-        source.close()
-    descriptor = os.open(unfinished, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    copy_database(path, unfinished)
     unfinished.rename(copy)
+    sync(path.parent)

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 
@@ -39,6 +39,15 @@ class Settings(BaseSettings):
     max_queued_jobs_per_user: PositiveInt = Field(default=1_000, description="queued jobs of one user")
     max_running_jobs_per_user: PositiveInt | None = Field(
         default=None, description="jobs of one user that may run at a time; unset: as many as there are slots"
+    )
+    min_free_mib: NonNegativeInt | None = Field(
+        default=None, description="disk that must stay free; unset: 2 GiB or 5 % of the disk, whichever is less"
+    )
+    keep_logs_days: NonNegativeFloat | None = Field(
+        default=None, description="days to keep the logs of a job that is over; unset: for ever"
+    )
+    keep_checkpoints_days: NonNegativeFloat | None = Field(
+        default=None, description="days to keep the checkpoints of a job that is over; unset: for ever"
     )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="what is logged")
 

@@ -113,7 +113,9 @@ class Checkpoints(Part):
 class Resources(Part):
     """What a job holds while it runs."""
 
-    gpus: int = Field(default=0, ge=0, le=64, description="GPUs given to the job alone")
+    gpus: Annotated[int, Field(ge=0, le=64)] | Annotated[float, Field(gt=0, lt=1)] = Field(
+        default=0, description="GPUs given to the job alone, or a part of one, such as 0.5, shared with others"
+    )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of the trainer")
 
 

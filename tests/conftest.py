@@ -20,7 +20,7 @@ from service.database import Database
 from service.settings import Settings
 from service.states import Scope
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 # What the fixtures that are functions look like to a test.
 Until = Callable[[Callable[[], object]], None]

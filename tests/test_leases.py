@@ -255,7 +255,7 @@ def test_a_worker_renews_all_that_it_holds_and_learns_what_is_to_stop(database: 
     with database.write() as session:
         control.cancel(session, ADMIN, mine[1].job_id)
         held = leases.renew(session, "worker-1", Terms(lease=3000.0, backoff=0))
-    assert held == {mine[0].job_id: False, mine[1].job_id: True}
+    assert held == {mine[0].job_id: None, mine[1].job_id: JobStatus.CANCELLED}
     renewed = {job(database, lease.job_id).lease_until for lease in mine}
     assert len(renewed) == 1
     assert job(database, other.job_id).lease_until == until_before
@@ -308,18 +308,22 @@ def everything(database: Database) -> list[list[tuple[Any, ...]]]:
         return [[tuple(row) for row in session.execute(select(table))] for table in tables]
 
 
+def recording_of(lease: Lease, folder: Path) -> Recording:
+    return Recording(lease, folder / "spool", folder / "checkpoints", folder / "resumed.json", keep=2)
+
+
 def test_a_recorder_whose_lease_is_lost_stores_no_point(database: Database, submit: Submit, tmp_path: Path) -> None:
     stale = start(database, submit)
     writer = spool.Writer(tmp_path / "spool", ["train_loss"])
     writer.append(np.array([(0, 1, 0.5, 0.1), (0, 2, 0.4, 0.2)], spool.RECORD))
     writer.close()
-    recording = Recording(stale, tmp_path / "spool")
+    recording = recording_of(stale, tmp_path)
     lose(database, stale, Terms(lease=30.0, backoff=0))
     fresh = claim(database, "worker-2").lease
     with pytest.raises(LeaseLost):
         recorder.drain(database, recording, TERMS)
     assert recording.offset == 0
-    again = Recording(fresh, tmp_path / "spool")
+    again = recording_of(fresh, tmp_path)
     recorder.drain(database, again, TERMS)
     with database.read() as session:
         assert session.scalars(select(Point.step)).all() == [1, 2]
@@ -448,6 +452,34 @@ def test_a_job_that_was_asked_to_stop_never_waits_again(database: Database, subm
         ENDS[what](session, lease)
     assert job(database, lease.job_id).status is JobStatus.CANCELLED
     assert is_idle(database)
+
+
+@pytest.mark.parametrize(("what", "ended"), [("give_back", "paused"), ("lose", "worker_lost")])
+def test_a_job_that_was_asked_to_pause_is_paused_also_when_its_worker_is_lost(
+    database: Database, submit: Submit, what: str, ended: str
+) -> None:
+    job_id = submit(limits={"max_attempts": 1})
+    for attempt in (1, 2):
+        lease = claim(database, "worker-1").lease
+        with database.write() as session:
+            control.pause(session, ADMIN, job_id)
+            assert leases.held_by(session, "worker-1") == {job_id: JobStatus.PAUSED}
+            ENDS[what](session, lease)
+        found = job(database, job_id)
+        assert (found.status, found.reason_code) == (JobStatus.PAUSED, "paused")
+        assert (found.pause_requested_at, found.excused_attempts) == (None, attempt)
+        with database.write() as session:
+            control.resume(session, ADMIN, job_id)
+    assert attempts(database) == [(1, ended), (2, ended)]
+
+
+def test_a_job_asked_to_pause_that_is_done_before_has_succeeded(database: Database, submit: Submit) -> None:
+    lease = start(database, submit)
+    with database.write() as session:
+        control.pause(session, ADMIN, lease.job_id)
+        leases.succeed(session, lease)
+    found = job(database, lease.job_id)
+    assert (found.status, found.pause_requested_at) == (JobStatus.SUCCEEDED, None)
 
 
 def test_a_waiting_job_is_cancelled_at_once_and_never_starts(database: Database, submit: Submit) -> None:

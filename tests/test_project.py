@@ -22,10 +22,12 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"clock", "ids", "logs", "settings", "states", "bell"},
     {"errors", "tables"},
+    {"disk"},
     {"database", "locks", "spec"},
-    {"idempotency", "plan", "schema", "usage", "users"},
+    {"idempotency", "plan", "retention", "schema", "usage", "users"},
     {"curves", "datasets", "meaning", "order", "projects"},
     {"compare", "events", "queue", "runs", "tasks"},
+    {"checkpoints"},
     {"control", "home", "jobs", "leases"},
     {"box", "charts", "forecast"},
     {"explain"},

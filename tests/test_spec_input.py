@@ -9,11 +9,12 @@ import pytest
 from boxes import digits
 from pydantic import BaseModel
 
-from service.spec import Hyperparameters, JobSpec, Limits, MlpModel, Resources, Validation
+from service.spec import Checkpoints, Hyperparameters, JobSpec, Limits, MlpModel, Resources, Validation
 
 PARTS: dict[str, type[BaseModel]] = {
     "hyperparameters": Hyperparameters,
     "validation": Validation,
+    "checkpoints": Checkpoints,
     "resources": Resources,
     "limits": Limits,
     "model": MlpModel,

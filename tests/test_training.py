@@ -20,11 +20,12 @@ from sklearn import datasets, metrics
 from torch import nn
 
 from service import plan as plans, spec as specs
+from service.checkpoints import Kept
 from service.plan import Plan
 from service.settings import trainer_environment
 from service.spec import JobSpec
 from service.states import EndReason
-from workers import spool, trainer
+from workers import checkpoints, spool, trainer
 from workers.trainer import Order
 from workers.training import data, loop
 from workers.training.loop import Step
@@ -431,11 +432,11 @@ class Started:
         return (self.folder / "log").read_text()
 
     def points(self) -> dict[str, list[tuple[int, float, float]]]:
-        """(step, value, time) of each series."""
+        """(step, value, time) of each series, without the marks."""
         names = spool.names(self.folder / "spool")
         records, _ = spool.read(self.folder / "spool", 0, 1 << 30)
         points: dict[str, list[tuple[int, float, float]]] = {name: [] for name in names}
-        for series, step, value, moment in records.tolist():
+        for series, step, value, moment in records[records["series"] < spool.RESUMED].tolist():
             points[names[series]].append((step, value, moment))
         return points
 
@@ -494,10 +495,13 @@ def order_of(directory: Path, folder: Path, **changes: Any) -> Order:
         plan=json.loads(plans.make(spec, rows_of(directory)).model_dump_json()),
         classes=CLASSES.get(directory.name),
         dataset_path=str(directory),
+        dataset_sha256=checkpoints.data_sha256(directory),
+        checkpoints_path=str(folder / "checkpoints"),
+        checkpoints=[],
+        resumed_path=str(folder / "resumed.json"),
         spool_path=str(folder / "spool"),
         outcome_path=str(folder / "outcome.json"),
         device="cpu",
-        time_offset=100.0,
     )
 
 
@@ -538,7 +542,7 @@ def test_a_trainer_leaves_every_point_and_says_how_it_ended(library: Path, start
         }
     times = [moment for _, _, moment in points["train_loss"]]
     assert times == sorted(times)
-    assert 100 < times[0] < times[-1] < 130
+    assert 0 < times[0] < times[-1] < 30
 
     log = started.log()
     assert "classification of digits: 1437 training and 360 validation samples of 64 columns" in log
@@ -569,6 +573,7 @@ def test_a_trainer_that_is_asked_to_stop_ends_after_a_step(start: Callable[..., 
     assert outcome["status"] == "stopped"
     assert outcome["message"] == f"asked to stop after step {outcome['steps']} of 1000000000"
     assert [step for step, _, _ in started.points()["train_loss"]] == list(range(1, outcome["steps"] + 1))
+    assert [path.name for path in (started.folder / "checkpoints").iterdir()] == [f"a1-s{outcome['steps']}"]
 
 
 def test_a_trainer_whose_worker_dies_ends_after_a_step(start: Callable[..., Started]) -> None:
@@ -664,7 +669,7 @@ def test_what_goes_wrong_in_a_training_is_one_line_for_the_user_and_a_traceback_
         (torch.OutOfMemoryError("CUDA out of memory"), EndReason.OOM_DEVICE),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), EndReason.OOM_HOST),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), EndReason.ERROR),
-        (data.InputChanged(3, 4), EndReason.INPUT_CHANGED),
+        (data.InputChanged("other rows"), EndReason.INPUT_CHANGED),
     ],
 )
 def test_an_error_is_given_the_reason_that_users_test_for(error: Exception, reason: EndReason) -> None:
@@ -673,6 +678,7 @@ def test_an_error_is_given_the_reason_that_users_test_for(error: Exception, reas
 
 def test_an_order_survives_its_way_through_json(library: Path, tmp_path: Path) -> None:
     order = order_of(library / "digits", tmp_path, hyperparameters={"betas": [0.5, 0.75]}, tags={"a": "ü"})
+    order = replace(order, checkpoints=[Kept(2, 40, 1.5, "c0ffee"), Kept(1, 20, 0.75, "beef")])
     assert Order.from_json(order.to_json()) == order
     assert JobSpec.model_validate(order.spec) == spec_of(
         "digits", hyperparameters={"betas": [0.5, 0.75]}, tags={"a": "ü"}

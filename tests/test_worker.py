@@ -285,14 +285,17 @@ def test_a_trainer_that_is_asked_to_stop_the_moment_it_is_forked_does(
             plan={**pattern.plan, "total_steps": ENDLESS},
             classes=3,
             dataset_path=str(place.settings.datasets_path / pattern.dataset_id),
+            dataset_sha256="",
+            checkpoints_path=str(folder / "checkpoints"),
+            checkpoints=[],
+            resumed_path=str(folder / "resumed.json"),
             spool_path=str(folder / "spool"),
             outcome_path=str(folder / "outcome.json"),
             device="cpu",
-            time_offset=0.0,
         )
         trainer = launcher.start(order, folder / "order.json", seize(folder / "attempt.lock"))
         launcher.stop(trainer)
-        until(lambda: launcher.poll() == [trainer])
+        until(launcher.poll)
         launcher.forget(trainer)
     launcher.close()
 

@@ -1,13 +1,12 @@
-"""Which accelerators this machine has: asked of the driver, without touching a GPU."""
+"""Which accelerators this machine has and who uses them: asked of the driver, without touching a GPU."""
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True)
 class Device:
-    """An accelerator that can be given to a job."""
+    """An accelerator that can be given to jobs."""
 
     index: int
     name: str
@@ -18,30 +17,56 @@ class Device:
         """What torch calls it."""
         return f"cuda:{self.index}"
 
-    def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+
+@dataclass(frozen=True)
+class Use:
+    """A process that holds memory of a device."""
+
+    pid: int
+    memory_bytes: int
 
 
-Probe = Callable[[], list[Device]]
+class Probe(Protocol):
+    """What can be asked about accelerators; tests have one of their own."""
+
+    def devices(self) -> list[Device]: ...
+
+    def uses(self, device: Device) -> list[Use]: ...
 
 
-def ask_driver() -> list[Device]:
-    """The GPUs that NVIDIA's driver tells of; none where there is no driver, or its Python binding is missing."""
-    try:
-        import pynvml
-    except ImportError:
-        return []
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return []
-    try:
-        return [_device(pynvml, index) for index in range(pynvml.nvmlDeviceGetCount())]
-    finally:
-        pynvml.nvmlShutdown()
+class Driver:
+    """NVIDIA's driver. Without one, or without its Python binding, there are no devices."""
 
+    def devices(self) -> list[Device]:
+        driver = self._opened()
+        if driver is None:
+            return []
+        return [self._device(driver, index) for index in range(driver.nvmlDeviceGetCount())]
 
-def _device(pynvml: Any, index: int) -> Device:
-    handle = pynvml.nvmlDeviceGetHandleByIndex(index)
-    name = pynvml.nvmlDeviceGetName(handle)
-    return Device(index, str(name), int(pynvml.nvmlDeviceGetMemoryInfo(handle).total))
+    def uses(self, device: Device) -> list[Use]:
+        driver = self._opened()
+        if driver is None:
+            return []
+        handle = driver.nvmlDeviceGetHandleByIndex(device.index)
+        found = [
+            *driver.nvmlDeviceGetComputeRunningProcesses(handle),
+            *driver.nvmlDeviceGetGraphicsRunningProcesses(handle),
+        ]
+        return [Use(int(each.pid), int(each.usedGpuMemory or 0)) for each in found]
+
+    def _opened(self) -> Any:
+        """The binding, initialised; None when there is nothing to ask. Opening it again costs little."""
+        try:
+            import pynvml
+        except ImportError:
+            return None
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError:
+            return None
+        return pynvml
+
+    def _device(self, driver: Any, index: int) -> Device:
+        handle = driver.nvmlDeviceGetHandleByIndex(index)
+        memory = driver.nvmlDeviceGetMemoryInfo(handle).total
+        return Device(index, str(driver.nvmlDeviceGetName(handle)), int(memory))

@@ -15,6 +15,7 @@ class Asked(Enum):
     """Why the worker asked a trainer to stop."""
 
     CANCEL = "cancel"
+    PAUSE = "pause"
     DRAIN = "drain"
     TIME_LIMIT = "time_limit"
 
@@ -31,7 +32,7 @@ class Stopped:
 
 @dataclass(frozen=True)
 class Drained:
-    """The worker goes; the job waits again."""
+    """The worker goes and the job waits again, or people want it to pause."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ def judge(
         return Failed(EndReason(outcome["code"]), outcome["message"], exit_code, number)
     if asked is Asked.TIME_LIMIT:
         return Failed(EndReason.TIME_LIMIT, "the job ran longer than limits.max_seconds", exit_code, number)
-    if asked is Asked.DRAIN:
+    if asked in (Asked.DRAIN, Asked.PAUSE):
         return Drained()
     if status == "stopped":
         return Lost("its trainer was stopped from outside", number)

@@ -130,6 +130,12 @@ class Launcher:
         """Ends all processes of a trainer's group at once."""
         self._signal(trainer, signal.SIGKILL)
 
+    def processes(self, trainer: Trainer) -> list[int]:
+        """The trainer and its descendants."""
+        with suppress(psutil.NoSuchProcess):
+            return [trainer.pid, *(child.pid for child in psutil.Process(trainer.pid).children(recursive=True))]
+        return [trainer.pid]
+
     def forget(self, trainer: Trainer) -> None:
         """Lets go of an ended trainer, and ends what is left of its group."""
         with suppress(ProcessLookupError):

@@ -1,27 +1,45 @@
-"""The recorder: what trainers wrote to their spools becomes curves, exactly once, whatever dies when."""
+"""The recorder: what trainers wrote to their spools becomes curves, exactly once, whatever dies when.
 
+A checkpoint counts from the moment when the queue points to it, in the transaction that stores all points up to it.
+"""
+
+import json
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
 import numpy as np
+import structlog
+from sqlalchemy.orm import Session
 
-from service import curves, leases
+from service import checkpoints, curves, leases
+from service.checkpoints import Kept
 from service.database import Database
 from service.leases import Lease, Terms
-from workers import spool
+from workers import checkpoints as files, spool
+from workers.spool import Records
 
 FLUSH_SECONDS = 0.2  # a few transactions a second for each run, whatever the speed of its steps
 FLUSH_BYTES = 20_000 * spool.RECORD.itemsize  # so that no transaction holds the write lock for 50 ms
 
 
+log = structlog.get_logger()
+
+
 @dataclass
 class Recording:
-    """The reading end of one attempt's spool."""
+    """The reading end of one attempt's spool.
+
+    checkpoints: the folder of the job's. keep: how many of the newest stay. counts: points of each curve, in the
+    database. resumed: what the trainer says about where it goes on.
+    """
 
     lease: Lease
     path: Path
+    checkpoints: Path
+    resumed: Path
+    keep: int
     names: list[str] = field(default_factory=list)
     offset: int = 0
     counts: dict[str, int] = field(default_factory=dict)
@@ -46,22 +64,48 @@ def flush(database: Database, recording: Recording, terms: Terms, **facts: Any) 
     records, offset = spool.read(recording.path, recording.offset, FLUSH_BYTES)
     if len(records) == 0:
         return False
-    batches = [
-        curves.Batch(name, recording.counts.get(name, 0), mine["step"], mine["value"], mine["time"])
-        for index, name in enumerate(recording.names)
-        if len(mine := records[records["series"] == index])
-    ]
     last = records[np.argmax(records["step"])]
     with database.write() as session:
         progress = {"step": int(last["step"]), "active_seconds": float(last["time"])}
         leases.hold(session, recording.lease, terms, **progress)
         leases.note_attempt(session, recording.lease, spool_offset=offset, **facts)
+        counts = _resumed(session, recording, records)
+        batches = [
+            curves.Batch(name, counts.get(name, 0), mine["step"], mine["value"], mine["time"])
+            for index, name in enumerate(recording.names)
+            if len(mine := records[records["series"] == index])
+        ]
         curves.append_all(session, recording.lease.seq, batches)
+        gone = _pointed(session, recording, records)
+    # After the commit: what the queue points to is always on the disk.
+    files.remove(recording.checkpoints, gone)
     recording.offset = offset
-    for batch in batches:
-        recording.counts[batch.metric] = batch.position + len(batch.steps)
+    recording.counts = counts | {batch.metric: batch.position + len(batch.steps) for batch in batches}
     recording.steps = recording.counts.get("train_loss", 0)
     return True
+
+
+def _resumed(session: Session, recording: Recording, records: Records) -> dict[str, int]:
+    """Where the curves end, after a trainer has said that it goes on from an older checkpoint than it was to."""
+    if not np.any(records["series"] == spool.RESUMED):
+        return recording.counts
+    seq = recording.lease.seq
+    checkpoints.resumed(session, seq, json.loads(recording.resumed.read_text()))
+    return {metric: summary.count for metric, summary in curves.find(session, [seq]).get(seq, {}).items()}
+
+
+def _pointed(session: Session, recording: Recording, records: Records) -> list[Kept]:
+    """Points to the checkpoints that are told of; those that are no longer kept."""
+    gone: list[Kept] = []
+    lease = recording.lease
+    for step in records["step"][records["series"] == spool.CHECKPOINT].tolist():
+        try:
+            made = files.read(recording.checkpoints, lease.attempt, step)
+        except files.Unusable as error:
+            log.warning("checkpoint not used", job=lease.job_id, attempt=lease.attempt, step=step, error=str(error))
+        else:
+            gone += checkpoints.point_to(session, lease.seq, made, recording.keep)
+    return gone
 
 
 def drain(database: Database, recording: Recording, terms: Terms) -> None:

@@ -3,6 +3,9 @@
 A file is a header, then records of 28 bytes. The header is 8 bytes of `MAGIC`, a little-endian 32-bit length, and so
 many bytes of JSON: the names of the series, to which `series` of a record is an index. Offsets count bytes of records
 alone, so that 0 is the first record of any spool.
+
+The highest indexes name no series: their records are marks. RESUMED comes first, if at all, and says that the attempt
+goes on behind its step. CHECKPOINT says that the one of its step is on the disk; all points up to it stand before it.
 """
 
 import json
@@ -18,6 +21,7 @@ from numpy.typing import NDArray
 MAGIC = b"TBSPOOL1"
 RECORD = np.dtype([("series", "<u4"), ("step", "<i8"), ("value", "<f8"), ("time", "<f8")])
 MOST_BYTES = 1 << 20
+CHECKPOINT, RESUMED = 2**32 - 1, 2**32 - 2
 
 _START = struct.Struct("<8sI")
 

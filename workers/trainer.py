@@ -14,15 +14,18 @@ from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from enum import Enum
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from service import clock
+from service.checkpoints import Kept
 from service.plan import Plan
 from service.spec import JobSpec
 from service.states import EndReason
-from workers.spool import Writer
+from workers.spool import RESUMED, Writer
 
 if TYPE_CHECKING:
+    from workers.training.keeper import Keeper
     from workers.training.loop import Step
     from workers.training.tape import Tape
 
@@ -39,7 +42,7 @@ class Order:
     """What a trainer is told: which attempt, what to train on what, and where to leave its points and its outcome.
 
     spec, plan: as the job stores them. classes: of the data set, for classification. device: `cpu` or `cuda:0`.
-    time_offset: seconds of active training before this attempt.
+    checkpoints: those to go on from, the newest first; resumed_path: where to say which one it was.
     """
 
     job_id: str
@@ -48,17 +51,22 @@ class Order:
     plan: dict[str, Any]
     classes: int | None
     dataset_path: str
+    dataset_sha256: str
+    checkpoints_path: str
+    checkpoints: list[Kept]
+    resumed_path: str
     spool_path: str
     outcome_path: str
     device: str
-    time_offset: float
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
 
     @classmethod
     def from_json(cls, text: str) -> "Order":
-        return cls(**json.loads(text))
+        fields = json.loads(text)
+        fields["checkpoints"] = [Kept(**kept) for kept in fields["checkpoints"]]
+        return cls(**fields)
 
 
 class Status(Enum):
@@ -110,21 +118,37 @@ def run(order: Order, lifeline: int, bell: int) -> int:
 
 
 def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
-    """Trains until the last step, `stop` or an error; all points of its steps are in the spool afterwards."""
+    """Trains until the last step, `stop` or an error, from the newest checkpoint that can be used.
+
+    All points of its steps are in the spool afterwards, and after `stop` a checkpoint is on the disk.
+    """
     # Whoever only writes orders, as the worker does, must not pay for torch: two seconds and 217 MiB.
-    from workers.training import loop
+    from workers.training import keeper, loop
     from workers.training.tape import Tape
 
     tape = None
     try:
         spec, plan = JobSpec.model_validate(order.spec), Plan.model_validate(order.plan)
         _say(f"job {order.job_id}, attempt {order.attempt}")
-        training = loop.prepare(spec, plan, order.dataset_path, order.classes, order.device)
-        for sentence in loop.summary(training):
+        source = keeper.Source(
+            order.dataset_path,
+            order.dataset_sha256,
+            order.classes,
+            order.device,
+            Path(order.checkpoints_path),
+            order.checkpoints,
+        )
+        begun = keeper.begin(spec, plan, source)
+        for sentence in loop.summary(begun.training):
             _say(sentence)
-        with closing(Writer(order.spool_path, training.series)) as writer:
-            tape = Tape(training, writer, bell, order.time_offset)
-            record(loop.train(training), tape, stop)
+        with closing(Writer(order.spool_path, begun.training.series)) as writer:
+            tape = Tape(begun.training, writer, bell, begun.step, begun.active_seconds)
+            if order.checkpoints:
+                _say(f"goes on after step {begun.step}")
+                Path(order.resumed_path).write_text(json.dumps(begun.told()))
+                tape.mark(RESUMED)
+            keeps = keeper.Keeper(tape, source, order.attempt, begun.step, perf_counter() + keeper.EVERY_SECONDS)
+            record(loop.train(begun.training, begun.step + 1), tape, keeps, stop)
     except Exception as error:
         return _failure(error, tape.steps if tape else 0)
     if tape.steps < plan.total_steps:
@@ -132,17 +156,24 @@ def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
     return Outcome(Status.SUCCEEDED, f"trained {tape.steps} steps", tape.steps)
 
 
-def record(steps: "Iterator[Step]", tape: "Tape", stop: threading.Event) -> None:
-    """Takes steps until there are no more or `stop` is set, and writes down all that were taken, whatever happens."""
+def record(steps: "Iterator[Step]", tape: "Tape", keeper: "Keeper", stop: threading.Event) -> None:
+    """Takes steps until there are no more or `stop` is set, and writes down all that were taken, whatever happens.
+
+    The state is kept when the keeper wants it, and after the last step before a stop.
+    """
     if stop.is_set():
         return
     try:
         for step in steps:
             tape.add(step)
-            if step.ended >= tape.due or stop.is_set():
+            last = stop.is_set()
+            kept = last or keeper.wants(step)
+            if kept or step.ended >= tape.due:
                 _report(tape.flush())
-                if stop.is_set():
-                    return
+            if kept and (failure := keeper.keep(step)):
+                _say(failure)
+            if last:
+                return
     finally:
         _report(tape.flush())
 

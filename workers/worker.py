@@ -13,19 +13,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 from types import FrameType
+from typing import Any
 
 import psutil
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from service import bell, clock, jobs, leases, locks
+from service import bell, checkpoints, clock, jobs, leases, locks
 from service.database import Database
 from service.errors import LeaseLost
 from service.ids import new_id
 from service.leases import Claim, Terms
-from service.order import Room
 from service.settings import Settings
-from workers import devices, endings, recorder
+from service.states import JobStatus
+from workers import checkpoints as files, endings, recorder
+from workers.devices import Driver, Probe
 from workers.endings import Asked, Drained, Failed, Lost, Stopped, Succeeded
 from workers.launcher import Busy, Launcher, Trainer, adopt_orphans, is_stopped, seize
 from workers.recorder import Recording
@@ -33,6 +35,7 @@ from workers.slots import Grant, Slots
 from workers.trainer import Order
 
 LOOK_SECONDS = 1.0
+WANTED = {JobStatus.CANCELLED: Asked.CANCEL, JobStatus.PAUSED: Asked.PAUSE}
 
 log = structlog.get_logger()
 
@@ -55,13 +58,13 @@ class Attempt:
 class Worker:
     """State of one worker process: its identity, its slots and its attempts."""
 
-    def __init__(self, settings: Settings, probe: devices.Probe = devices.ask_driver) -> None:
+    def __init__(self, settings: Settings, probe: Probe | None = None) -> None:
         self.id = new_id()
         self.settings = settings
         self.database = Database(settings.database_path)
         self.terms = Terms(settings.lease_seconds, settings.backoff_seconds, settings.max_running_jobs_per_user)
-        self.devices = probe()
-        self.slots = Slots(settings.slots, list(self.devices))
+        self.probe = probe or Driver()
+        self.slots = Slots(settings.slots, self.probe.devices())
         memory = settings.trainer_memory_mib
         self.launcher = Launcher(psutil.virtual_memory().total if memory is None else memory << 20)
         self.attempts: dict[str, Attempt] = {}
@@ -114,7 +117,7 @@ class Worker:
                 elif not self.registered:
                     self._register()
                 elif ended or look:
-                    self._ask_cancelled_to_stop()
+                    self._ask_to_stop()
                     self._claim()
             except OperationalError as error:
                 # A database that was busy for once is no reason to leave the trainers alone.
@@ -123,11 +126,11 @@ class Worker:
 
     def _register(self) -> None:
         """Tells the service that this worker is there, now that it can start trainers; then it claims."""
-        described = [device.as_dict() for device in self.devices]
+        described = self._devices()
         with self.database.write() as session:
             leases.register(session, self.id, os.getpid(), self.settings.slots, described, self.terms)
         self.registered = True
-        log.info("worker ready", worker=self.id, slots=self.settings.slots, devices=len(self.devices))
+        log.info("worker ready", worker=self.id, slots=self.settings.slots, devices=len(self.slots.accelerators))
         self._claim()
 
     def _wait(self, wake_end: int) -> bool:
@@ -155,13 +158,22 @@ class Worker:
                 os.read(wake_end, 4096)
         return bool(woken & {"bell", "signal"})
 
+    def _devices(self) -> list[dict[str, Any]]:
+        return [each.view() for each in self.slots.accelerators]
+
+    def _look_at_devices(self) -> None:
+        """Asks the driver who uses the GPUs, and tells the box of what has changed."""
+        own = [pid for attempt in self.attempts.values() for pid in self.launcher.processes(attempt.trainer)]
+        if self.slots.accelerators and self.slots.look(self.probe, own) and self.registered:
+            with self.database.write() as session:
+                leases.describe(session, self.id, self._devices())
+
     def _claim(self) -> None:
         """Starts what fits, until nothing does."""
+        self._look_at_devices()
         while self.launcher.ready and not self.stop_signals and self.slots.free_threads:
             with self.database.write() as session:
-                free = Room(self.slots.free_threads, len(self.slots.free_devices))
-                total = Room(self.settings.slots, len(self.devices))
-                claim = leases.claim(session, self.id, free, total, self.terms)
+                claim = leases.claim(session, self.id, self.slots.free, self.slots.total, self.terms)
             if claim is None:
                 return
             self._start(claim)
@@ -169,7 +181,7 @@ class Worker:
     def _start(self, claim: Claim) -> None:
         lease = claim.lease
         folder = jobs.attempt_folder(self.settings.jobs_path, lease.job_id, lease.attempt)
-        grant = self.slots.take(claim.threads, claim.gpus)
+        grant = self.slots.take(lease.job_id, claim.threads, claim.gpus)
         lock = None
         try:
             folder.parent.mkdir(mode=0o700, exist_ok=True)
@@ -177,6 +189,8 @@ class Worker:
             # A database put back from a backup gives numbers out again, and their outcomes must not be believed.
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
+            kept_in = checkpoints.folder(self.settings.jobs_path, lease.job_id)
+            files.remove_strangers(kept_in, claim.checkpoints)
             order = Order(
                 job_id=lease.job_id,
                 attempt=lease.attempt,
@@ -184,10 +198,13 @@ class Worker:
                 plan=claim.plan,
                 classes=claim.classes,
                 dataset_path=str(self.settings.datasets_path / claim.dataset_id),
+                dataset_sha256=claim.dataset_sha256,
+                checkpoints_path=str(kept_in),
+                checkpoints=claim.checkpoints,
+                resumed_path=str(folder / "resumed.json"),
                 spool_path=str(folder / "spool"),
                 outcome_path=str(folder / "outcome.json"),
                 device=grant.address,
-                time_offset=0.0,
             )
             trainer = self.launcher.start(order, folder / "order.json", lock)
         except (Busy, OSError) as error:
@@ -198,7 +215,9 @@ class Worker:
             with self.database.write() as session:
                 leases.lose(session, lease, self.terms, f"its trainer could not be started ({type(error).__name__})")
             return
-        recording = Recording(lease, folder / "spool")
+        recording = Recording(
+            lease, folder / "spool", kept_in, folder / "resumed.json", claim.keep, counts=claim.counts
+        )
         self.attempts[lease.job_id] = Attempt(
             claim, grant, trainer, recording, folder, monotonic(), endings.memory_kills()
         )
@@ -222,7 +241,7 @@ class Worker:
             for attempt in [attempt for attempt in self.attempts.values() if attempt.trainer is trainer]:
                 self._write_end(attempt)
                 del self.attempts[attempt.claim.lease.job_id]
-                self.slots.give_back(attempt.grant)
+                self.slots.give_back(attempt.grant, pids=[trainer.pid])
             self.launcher.forget(trainer)
         return bool(ended)
 
@@ -261,7 +280,7 @@ class Worker:
             hung = leases.hung(session, self.settings.run_path, self.terms)
         for worker in hung:
             pid = locks.holder(leases.worker_lock(self.settings.run_path, worker))
-            # Where this one could not renew either, after a sleep or for want of the database, only a stopped one hangs.
+            # Where this one could not renew either, after a sleep or without the database, only a stopped one hangs.
             renewing = clock.boot_milliseconds() - self.renewed < self.terms.lease_milliseconds
             if worker != self.id and pid is not None and (renewing or is_stopped(pid)):
                 log.warning("killing a worker that hangs", worker=worker, pid=pid)
@@ -287,19 +306,19 @@ class Worker:
             log.warning("reclaimed from a lost worker", job=job_id)
         self.launcher.end_strangers()
 
-    def _ask_cancelled_to_stop(self) -> None:
+    def _ask_to_stop(self) -> None:
         if not self.attempts:
             return
         with self.database.read() as session:
             held = leases.held_by(session, self.id)
-        for job_id, cancelled in held.items():
-            if cancelled and job_id in self.attempts:
-                self._stop(self.attempts[job_id], Asked.CANCEL)
+        for job_id, wanted in held.items():
+            if wanted is not None and job_id in self.attempts:
+                self._stop(self.attempts[job_id], WANTED[wanted])
 
     def _enforce_limits(self) -> None:
         for attempt in self.attempts.values():
             most, asked_at = attempt.claim.max_seconds, attempt.trainer.asked_to_stop_at
-            if most is not None and monotonic() - attempt.started > most:
+            if most is not None and attempt.claim.active_seconds + monotonic() - attempt.started > most:
                 self._stop(attempt, Asked.TIME_LIMIT)
             if self.stop_signals:
                 self._stop(attempt, Asked.DRAIN)

@@ -1,5 +1,6 @@
 """The application: every router behind the gate, and every error in one form."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -9,12 +10,14 @@ from fastapi import FastAPI
 from service import __version__
 from service.api import (
     box,
+    checkpoints,
     compare,
     control,
     datasets,
     docs,
     events,
     gate,
+    housekeeping,
     jobs,
     operations,
     problems,
@@ -51,6 +54,7 @@ PROBLEM = {
 ROUTERS = (
     jobs.router,
     control.router,
+    checkpoints.router,
     events.router,
     runs.router,
     compare.router,
@@ -85,7 +89,9 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        keeping = asyncio.create_task(housekeeping.keep(place))
         yield
+        keeping.cancel()
         connection.close()
         watcher.close()
 
@@ -106,7 +112,8 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     measures = Measures()
-    application.state.place = Place(settings, database, Commits(watcher), measures)
+    place = Place(settings, database, Commits(watcher), measures)
+    application.state.place = place
     problems.install(application)
     for router in ROUTERS:
         application.include_router(router)

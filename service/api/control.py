@@ -66,6 +66,8 @@ def retry_job(here: Here, principal: Submitter, job_id: JobId, once: Repeatable)
     """A new job with the spec of one that failed or was cancelled; `retry_of` names the old one."""
     with here.database.write() as session:
         earlier = once.earlier(session)
+        if earlier is None:
+            here.require_room()
         new = earlier or control.retry(session, principal, job_id, here.queue_limits)
         if earlier is None:
             once.remember(session, new)
@@ -86,6 +88,8 @@ def clone_job(here: Here, principal: Submitter, job_id: JobId, body: StrictBody,
         raise InvalidInput(body.problems)
     with here.database.write() as session:
         earlier = once.earlier(session)
+        if earlier is None:
+            here.require_room()
         made = control.clone(session, principal, job_id, body.tree)
         new = earlier or queue.submit(session, principal, made.draft, here.queue_limits)
         if earlier is None:

@@ -50,6 +50,7 @@ def submit_job(
     with here.database.write() as session:
         job_id, again = once.earlier(session), True
         if job_id is None:
+            here.require_room()
             draft = queue.draft(session, principal, body.tree, body.problems)
             job_id, again = queue.submit(session, principal, draft, here.queue_limits), False
             once.remember(session, job_id)

@@ -1,6 +1,6 @@
 """What `/metrics` tells: request times as they are met, and the box's counts at the moment of asking."""
 
-from prometheus_client import CollectorRegistry, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Gauge, Histogram, ProcessCollector, generate_latest
 
 from service.box import Counts
 
@@ -12,6 +12,7 @@ class Measures:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
+        ProcessCollector(registry=self._registry)  # memory, CPU time and open files of the API's process
         self._seconds = Histogram(
             "trainbox_request_seconds",
             "Time to the end of an answer",
@@ -20,8 +21,18 @@ class Measures:
             registry=self._registry,
         )
         self._jobs = Gauge("trainbox_jobs", "Jobs by status", ["status"], registry=self._registry)
-        self._workers = Gauge("trainbox_workers", "Workers that are alive", registry=self._registry)
-        self._bytes = Gauge("trainbox_database_bytes", "Size of the database file", registry=self._registry)
+        self._workers = self._gauge("workers", "Workers that are alive")
+        self._wait = self._gauge("queue_wait_seconds", "Longest time that a queued job has waited, 0 without one")
+        self._speed = self._gauge(
+            "training_steps_per_second", "Steps per second of active training, summed over the running jobs"
+        )
+        self._database = self._gauge("database_bytes", "Size of the database file, without its write-ahead log")
+        self._log = self._gauge("database_log_bytes", "Size of the database's write-ahead log")
+        self._disk = self._gauge("disk_bytes", "Size of the disk that the home lies on")
+        self._free = self._gauge("disk_free_bytes", "What is free of the disk that the home lies on")
+
+    def _gauge(self, name: str, help_text: str) -> Gauge:
+        return Gauge(f"trainbox_{name}", help_text, registry=self._registry)
 
     def met(self, method: str, route: str, status: int, seconds: float) -> None:
         """Notes one answer. route: the template, so that there are not as many series as ids."""
@@ -31,5 +42,10 @@ class Measures:
         for status, number in counts.jobs.items():
             self._jobs.labels(status.value).set(number)
         self._workers.set(counts.workers)
-        self._bytes.set(counts.database_bytes)
+        self._wait.set(counts.queue_wait_seconds)
+        self._speed.set(counts.steps_per_second)
+        self._database.set(counts.database_bytes)
+        self._log.set(counts.log_bytes)
+        self._disk.set(counts.disk_bytes)
+        self._free.set(counts.disk_free_bytes)
         return generate_latest(self._registry)

@@ -24,15 +24,15 @@ async def healthz() -> Response:
 def readyz(here: Here, _: Reader, request: Request) -> Response:
     """Ready for jobs: the database can be written, the disk has room and a worker lives; else 503 with the causes."""
     with here.database.read() as session:
-        causes = box.unready(session, here.database, here.settings.home, here.settings.run_path)
+        causes = box.unready(session, here.database, here.settings)
     if causes:
         return answer(request.state.request_id, 503, "not_ready", "; ".join(causes), headers={"Retry-After": "1"})
-    return Json({"status": "ready"})
+    return Json({"status": "ready", "warnings": box.warnings(here.database, here.settings)})
 
 
 @router.get("/metrics")
 def metrics(here: Here, _: Reader) -> Response:
     """For Prometheus, which sends a token of the scope read."""
     with here.database.read() as session:
-        counted = box.counts(session, here.settings.database_path, here.settings.run_path)
+        counted = box.counts(session, here.database, here.settings)
     return Response(here.measures.exposition(counted), media_type=CONTENT_TYPE_LATEST)

@@ -7,6 +7,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from service import disk
 from service.api.measures import Measures
 from service.api.waiting import Commits
 from service.database import Database
@@ -26,6 +27,10 @@ class Place:
     stopping: Event = field(default_factory=Event)
     # How many streams each token has open. Only the event loop's own thread touches it.
     streams: Counter[str] = field(default_factory=Counter)
+
+    def require_room(self) -> None:
+        """Raises DiskFull when nothing new may be taken in."""
+        disk.require_room(self.settings.home, self.settings.min_free_mib)
 
     @property
     def queue_limits(self) -> QueueLimits:

@@ -48,6 +48,8 @@ STATUS: dict[type[ServiceError], int] = {
     errors.HomeUnusable: 503,
     errors.AlreadyRunning: 503,
     errors.UnsafeBind: 503,
+    errors.DiskFull: 507,
+    errors.CopyFailed: 409,
     LastAdmin: 409,
     PositionMismatch: 409,
     CannotListen: 503,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import __version__
-from service.cli import curves, datasets, doctor, jobs, logs, screen, server, tokens
+from service.cli import backups, curves, datasets, doctor, jobs, logs, screen, server, tokens
 from service.errors import ServiceError, UnsafeBind
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ app.command("serve", rich_help_panel=SERVICE)(server.serve)
 app.command("api", rich_help_panel=SERVICE)(server.api)
 app.command("worker", rich_help_panel=SERVICE)(server.worker)
 app.command("migrate", rich_help_panel=SERVICE)(server.migrate)
+app.command("backup", rich_help_panel=SERVICE)(backups.backup)
+app.command("restore", rich_help_panel=SERVICE)(backups.restore)
 app.command("doctor", rich_help_panel=SERVICE)(doctor.doctor)
 app.add_typer(
     tokens.app,

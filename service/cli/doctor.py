@@ -1,41 +1,23 @@
 """The command that looks for what is wrong with this machine's service. It needs no running one."""
 
 import platform
-import shutil
-import stat
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import typer
 
-from service.cli import screen
+from service.cli import screen, storage
+from service.cli.storage import Check
 
 if TYPE_CHECKING:
     from service.settings import Settings
 
-# SQLite's locks and its shared memory do not work there: commits are lost, or take seconds.
-NETWORK_FILE_SYSTEMS = {
-    "nfs", "nfs4", "cifs", "smb3", "smbfs", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "ncpfs", "ocfs2",
-}  # fmt: skip
-DOUBTFUL_FILE_SYSTEMS = {"9p", "virtiofs", "vboxsf"}
-LEAST_FREE_BYTES = 2 << 30
-LEAST_FREE_SHARE = 0.05
 OLDEST_PYTHON = (3, 11)
+ENOUGH_FILES = 1024
 
 COLOURS = {"ok": "green", "warn": "yellow", "bad": "bold red"}
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing looked at, and what to do about it."""
-
-    name: str
-    verdict: Literal["ok", "warn", "bad"]
-    finding: str
-    advice: str = ""
 
 
 def doctor(as_json: screen.AsJson = False) -> None:
@@ -47,9 +29,12 @@ def doctor(as_json: screen.AsJson = False) -> None:
         python(),
         torch(),
         sqlite(),
-        home(settings),
-        file_system(settings),
-        disk(settings),
+        open_files(),
+        storage.home(settings),
+        storage.file_system(settings),
+        storage.disk(settings),
+        storage.reserve(settings),
+        storage.copies(settings),
         database(settings),
         service(),
         worker(settings),
@@ -85,51 +70,14 @@ def sqlite() -> Check:
     return Check("sqlite", "warn", finding, advice)
 
 
-def home(settings: "Settings") -> Check:
-    try:
-        facts = settings.home.stat()
-    except FileNotFoundError:
-        return Check("home", "warn", f"{settings.home} is not there yet", "trainbox serve makes it")
-    except OSError as error:
-        return Check("home", "bad", f"{settings.home}: {error.strerror}", "set TRAINBOX_HOME to a folder of your own")
-    if not stat.S_ISDIR(facts.st_mode):
-        return Check("home", "bad", f"{settings.home} is no folder", "set TRAINBOX_HOME to a folder")
-    open_to_others = [path for path in (settings.home, settings.token_path) if _open_to_others(path)]
-    if open_to_others:
-        names = ", ".join(map(str, open_to_others))
-        return Check("home", "bad", f"other users can open {names}", f"chmod go-rwx {names}")
-    if not _writable(settings.home):
-        return Check("home", "bad", f"{settings.home} cannot be written", "run as the user of the service")
-    return Check("home", "ok", str(settings.home))
+def open_files() -> Check:
+    import resource
 
-
-def file_system(settings: "Settings") -> Check:
-    kind = file_system_type(settings.home)
-    advice = "set TRAINBOX_HOME to a folder on a local disk"
-    if kind in NETWORK_FILE_SYSTEMS:
-        return Check("file system", "bad", f"{kind} is a network file system: SQLite can lose data on it", advice)
-    if kind in DOUBTFUL_FILE_SYSTEMS or kind.startswith("fuse"):
-        return Check("file system", "warn", f"{kind} may not keep SQLite's locks", advice)
-    return Check("file system", "ok", kind)
-
-
-def file_system_type(path: Path) -> str:
-    """The type of the mount that the path, or the folder that will hold it, lies on."""
-    import psutil
-
-    existing = _existing(path).resolve()
-    mounts = [mount for mount in psutil.disk_partitions(all=True) if existing.is_relative_to(Path(mount.mountpoint))]
-    # Of two mounts on the same place, the later one is seen.
-    nearest = max(enumerate(mounts), key=lambda each: (len(Path(each[1].mountpoint).parts), each[0]), default=None)
-    return "unknown" if nearest is None else str(nearest[1].fstype)
-
-
-def disk(settings: "Settings") -> Check:
-    usage = shutil.disk_usage(_existing(settings.home))
-    finding = f"{usage.free / 2**30:.1f} GiB free, {usage.free / usage.total:.0%}"
-    if usage.free < LEAST_FREE_BYTES or usage.free < LEAST_FREE_SHARE * usage.total:
-        return Check("disk", "bad", finding, "free some space: under 2 GiB or 5 % nothing new is taken in")
-    return Check("disk", "ok", finding)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    if limit != resource.RLIM_INFINITY and limit < ENOUGH_FILES:
+        advice = f"ulimit -n {ENOUGH_FILES}, or LimitNOFILE={ENOUGH_FILES} with systemd"
+        return Check("open files", "warn", f"{limit} a process: the API takes fewer connections", advice)
+    return Check("open files", "ok", "without limit" if limit == resource.RLIM_INFINITY else f"{limit} a process")
 
 
 def database(settings: "Settings") -> Check:
@@ -184,23 +132,6 @@ def worker(settings: "Settings") -> Check:
     finally:
         opened.close()
     return Check("worker", "ok", "alive") if alive else Check("worker", "warn", "none is alive", advice)
-
-
-def _open_to_others(path: Path) -> bool:
-    try:
-        return bool(path.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO))
-    except OSError:
-        return False
-
-
-def _writable(folder: Path) -> bool:
-    import os
-
-    return os.access(folder, os.W_OK | os.X_OK)
-
-
-def _existing(path: Path) -> Path:
-    return next(each for each in (path, *path.parents) if each.exists())
 
 
 def _show(found: list[Check]) -> None:

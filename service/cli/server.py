@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service import __version__
-from service.cli import doctor, screen, supervisor
+from service.cli import doctor, screen, storage, supervisor
 from service.cli.connection import read_token
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ def announce(settings: "Settings", token: str | None) -> None:
         screen.say(f"  token    in {settings.token_path}")
     else:
         _show_token(settings, token)
-    for check in (doctor.file_system(settings), doctor.sqlite()):
+    for check in (storage.file_system(settings), doctor.sqlite()):
         if check.verdict != "ok":
             screen.complain(f"warning: {check.finding}: {check.advice}")
 

@@ -17,11 +17,7 @@ SPLIT, ORDER = 0, 1
 
 
 class InputChanged(Exception):
-    """The arrays are not those that the plan was made for."""
-
-    def __init__(self, rows: int, planned: int) -> None:
-        super().__init__(f"the data set has {rows} rows and the plan was made for {planned}")
-        self.rows, self.planned = rows, planned
+    """The arrays are not those that the job was submitted for."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +58,7 @@ def load(directory: Path | str, plan: Plan, seed: int, *, stratified: bool) -> R
     y = np.load(Path(directory) / "y.npy", mmap_mode="r", allow_pickle=False)
     planned = plan.train_samples + plan.validation_samples
     if not len(x) == len(y) == planned:
-        raise InputChanged(min(len(x), len(y)), planned)
+        raise InputChanged(f"the data set has {min(len(x), len(y))} rows and the plan was made for {planned}")
     labels = np.asarray(y) if stratified else np.zeros(planned, np.int64)
     train, validation = split(labels, plan.validation_samples, seed)
     inputs, validation_inputs = _rows(x, train), _rows(x, validation)

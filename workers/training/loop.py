@@ -103,18 +103,21 @@ def summary(training: Training) -> list[str]:
     ]
 
 
-def train(training: Training) -> Iterator[Step]:
-    """Trains, and yields after every step. Whoever consumes the steps decides when to store and when to stop."""
+def train(training: Training, first_step: int = 1) -> Iterator[Step]:
+    """Trains, and yields after every step. Whoever consumes the steps decides when to store and when to stop.
+
+    first_step: the one that comes next for this model and this optimizer, in the middle of an epoch or not.
+    """
     plan, task, model, optimizer = training.plan, training.task, training.model, training.optimizer
     inputs, targets = training.train.inputs, training.train.targets
     chosen = training.spec.hyperparameters
     validated_every = validation_interval(training.spec, plan)
     parameters = list(model.parameters())
     model.train()
-    for number in range(1, plan.total_steps + 1):
+    for number in range(first_step, plan.total_steps + 1):
         began = perf_counter()
         epoch, position = divmod(number - 1, plan.steps_per_epoch)
-        if position == 0:
+        if position == 0 or number == first_step:
             order = epoch_order(training, epoch)
         batch = order[position * plan.batch_size : (position + 1) * plan.batch_size]
         learning_rate = schedules.learning_rate(number, plan.total_steps, chosen)

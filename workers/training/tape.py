@@ -31,16 +31,16 @@ class Tape:
     """The steps that are not written yet.
 
     writer: of a spool with the series of the training. bell: a pipe to write to when there is something to read.
-    time_offset: seconds of active training before the first step. due: when to flush, on the clock `perf_counter`.
-    steps: the last one that is written.
+    steps: the last one that is written, or that came before. active_seconds: of training, up to its end.
+    due: when to flush, on the clock `perf_counter`.
     """
 
     training: Training
     writer: Writer
     bell: int
-    time_offset: float = 0.0
-    due: float = 0.0
     steps: int = 0
+    active_seconds: float = 0.0
+    due: float = 0.0
     _pending: list[Step] = field(default_factory=list)
     _began: float | None = None
 
@@ -61,15 +61,23 @@ class Tape:
         if len(bad):
             steps = steps[: int(bad[0]) + 1]
         self.writer.append(self._points(steps, losses, grad_norms, seconds, times))
-        self.steps = steps[-1].number
-        # A full pipe rings already, and a reader that is gone hears nothing.
-        with suppress(BlockingIOError, BrokenPipeError):
-            os.write(self.bell, b"\0")
+        self.steps, self.active_seconds = steps[-1].number, float(times[len(steps) - 1])
+        self._ring()
         self.due = perf_counter() + FLUSH_SECONDS
         if len(bad):
             at = len(steps) - 1
             raise NonFinite(steps[at], losses[at], grad_norms[at] if len(grad_norms) else None)
         return next((step for step in reversed(steps) if step.validation), None)
+
+    def mark(self, mark: int) -> None:
+        """Writes a mark behind the points that are written: see `spool`. Raises OSError."""
+        self.writer.append(np.array([(mark, self.steps, 0.0, self.active_seconds)], RECORD))
+        self._ring()
+
+    def _ring(self) -> None:
+        # A full pipe rings already, and a reader that is gone hears nothing.
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self.bell, b"\0")
 
     def _clocked(self, steps: list[Step]) -> tuple[Values, Values]:
         """How long each step took, and the active time at its end, in seconds. The device must be done with them."""
@@ -81,7 +89,7 @@ class Tape:
             seconds[:] = (perf_counter() - first) / len(steps)
             ends = first + np.cumsum(seconds)
         if self._began is None:
-            self._began = first - self.time_offset
+            self._began = first - self.active_seconds
         return seconds, ends - self._began
 
     def _points(self, steps: list[Step], losses: Values, grad_norms: Values, seconds: Values, times: Values) -> Records:

@@ -1,0 +1,61 @@
+"""The route for what a job keeps of its training."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+
+from service import checkpoints
+from service.api import formats
+from service.api.access import Reader
+from service.api.answers import Json
+from service.api.formats import Format, Wanted, Width
+from service.api.listings import Limit
+from service.api.paths import JobId
+from service.api.place import Here
+from service.api.strict_route import StrictRoute
+from service.api.views import Number, View
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
+
+AfterStep = Annotated[int | None, Query(ge=1, lt=2**63, description="the last step of the page before")]
+TABLE = ["step", "epoch", "bytes", "sha256", "val_loss", "is_best", "created_at"]
+
+
+class CheckpointView(View):
+    """A state that training can go on from. metrics: of the validation at its step, empty if there was none."""
+
+    step: int
+    epoch: float
+    bytes: int
+    sha256: str
+    metrics: dict[str, Number]
+    is_best: bool
+    created_at: str
+
+
+class CheckpointList(View):
+    data: list[CheckpointView]
+    has_more: bool
+    next_after: int | None
+
+
+@router.get("/{job_id}/checkpoints", responses={200: {"model": CheckpointList}})
+def list_checkpoints(
+    here: Here,
+    principal: Reader,
+    job_id: JobId,
+    form: Wanted,
+    after: AfterStep = None,
+    limit: Limit = 50,
+    width: Width = 120,
+) -> Response:
+    """What the job has kept, newest first: a pause, a drain and a loss go on from the newest that is whole."""
+    with here.database.read() as session:
+        found = checkpoints.page(session, principal, job_id, after=after, limit=limit + 1)
+    shown, has_more = found[:limit], len(found) > limit
+    if form is Format.JSON:
+        return Json({"data": shown, "has_more": has_more, "next_after": shown[-1]["step"] if has_more else None})
+    if form is Format.NDJSON:
+        return formats.lines(shown)
+    rows = [[each["metrics"].get(name) if name == "val_loss" else each[name] for name in TABLE] for each in shown]
+    return formats.table(TABLE, rows, form, width)

@@ -1,0 +1,157 @@
+"""Checkpoints on disk: written whole or not at all, read only if every byte is as it was written. It knows no torch.
+
+A checkpoint is a folder `a<attempt>-s<step>` with `state.pt` and `manifest.json`, which holds the size and SHA-256 of
+the state; the SHA-256 of the manifest is what the queue points to.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+from service.checkpoints import Kept, Made
+
+STATE, MANIFEST = "state.pt", "manifest.json"
+BLOCK = 1 << 20
+
+
+class Unusable(Exception):
+    """What lies on the disk is not what was written."""
+
+
+@dataclass
+class Digesting:
+    """A file that is written from front to end, and its SHA-256 so far."""
+
+    file: IO[bytes]
+    sha256: Any = field(default_factory=hashlib.sha256)
+    size: int = 0
+
+    def write(self, content: Any) -> int:
+        part = memoryview(content).cast("B")
+        self.file.write(part)
+        self.sha256.update(part)
+        self.size += len(part)
+        return len(part)
+
+    def flush(self) -> None:
+        self.file.flush()
+
+
+Dump = Callable[[Digesting], None]
+
+
+def write(folder: Path, attempt: int, step: int, facts: Mapping[str, Any], dump: Dump) -> Path:
+    """Writes a checkpoint; it is on the disk when its path is returned, and before that its name ends in `.tmp`.
+
+    facts: `{active_seconds, epoch, metrics}`, for `read`. dump: writes the state. Tries twice, then raises what the
+    second attempt did: OSError, or RuntimeError, in which PyTorch wraps one.
+    """
+    place = folder / f"a{attempt}-s{step}"
+    try:
+        return _write(place, attempt, step, facts, dump)
+    except (OSError, RuntimeError):
+        return _write(place, attempt, step, facts, dump)
+
+
+def _write(place: Path, attempt: int, step: int, facts: Mapping[str, Any], dump: Dump) -> Path:
+    draft = place.with_name(f"{place.name}.tmp")
+    place.parent.mkdir(mode=0o700, exist_ok=True)
+    for left_over in (draft, place):
+        shutil.rmtree(left_over, ignore_errors=True)
+    draft.mkdir(mode=0o700)
+    try:
+        with _created(draft / STATE) as file:
+            state = Digesting(file)
+            dump(state)
+            _sync(file)
+        manifest = {"step": step, "attempt": attempt, **facts, "bytes": state.size, "sha256": state.sha256.hexdigest()}
+        with _created(draft / MANIFEST) as file:
+            file.write(json.dumps(manifest).encode())
+            _sync(file)
+        _sync_folder(draft)
+        draft.rename(place)
+        _sync_folder(place.parent)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    return place
+
+
+def read(folder: Path, attempt: int, step: int) -> Made:
+    """What a checkpoint just written says of itself. Raises Unusable."""
+    try:
+        content = (folder / f"a{attempt}-s{step}" / MANIFEST).read_bytes()
+        found = json.loads(content)
+        metrics = {str(name): float(value) for name, value in found["metrics"].items()}
+        kept = Kept(attempt, step, float(found["active_seconds"]), hashlib.sha256(content).hexdigest())
+        return Made(kept, float(found["epoch"]), int(found["bytes"]) + len(content), metrics)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise Unusable(f"its manifest cannot be read ({type(error).__name__})") from error
+
+
+def verified(folder: Path, kept: Kept) -> Path:
+    """The path of a state whose every byte is as it was written. Raises Unusable, or OSError."""
+    place = folder / kept.name
+    if not place.is_dir():
+        raise Unusable("it is gone")
+    content = (place / MANIFEST).read_bytes()
+    if hashlib.sha256(content).hexdigest() != kept.sha256:
+        raise Unusable("its manifest was changed")
+    written = json.loads(content)
+    size = (place / STATE).stat().st_size
+    if size != written["bytes"]:
+        raise Unusable(f"its state has {size} bytes and had {written['bytes']}")
+    if _sha256([place / STATE]) != written["sha256"]:
+        raise Unusable("its state was changed")
+    return place / STATE
+
+
+def data_sha256(directory: Path | str) -> str:
+    """The SHA-256 of a data set's arrays, as the service took it when they were stored."""
+    return _sha256(sorted(Path(directory).glob("*.npy")))
+
+
+def remove(folder: Path, gone: Iterable[Kept]) -> None:
+    for kept in gone:
+        shutil.rmtree(folder / kept.name, ignore_errors=True)
+
+
+def remove_strangers(folder: Path, known: Iterable[Kept]) -> None:
+    """Removes what no longer counts or never did; only while no trainer of the job lives."""
+    names = {kept.name for kept in known}
+    with suppress(FileNotFoundError):
+        for place in list(folder.iterdir()):
+            if place.name not in names:
+                shutil.rmtree(place, ignore_errors=True)
+
+
+def _sha256(paths: Iterable[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            while part := file.read(BLOCK):
+                digest.update(part)
+    return digest.hexdigest()
+
+
+def _created(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+
+
+def _sync(file: IO[bytes]) -> None:
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _sync_folder(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
