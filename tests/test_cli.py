@@ -283,7 +283,7 @@ def test_the_doctor_names_what_is_wrong_and_exits_with_1(box: Box, tmp_path: Pat
     home = tmp_path / "home"
     home.mkdir(mode=0o755)
     (home / "trainbox.db").write_bytes(b"not a database" * 1000)
-    said = box("doctor", code=1, TRAINBOX_HOME=str(home))
+    said = box("doctor", "--json", code=1, TRAINBOX_HOME=str(home))
     assert f"chmod go-rwx {home}" in said
     assert "damaged" in said
 

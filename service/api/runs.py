@@ -111,11 +111,10 @@ def get_curves(
     views = [view(name, curve, subject, x, smooth) for name, curve in read.items()]
     if form is Format.NDJSON:
         return formats.lines(views)
-    written = [orjson.Fragment(encode(each)) for each in views]
-    if len(views) > 1:
-        return Json({"run_id": run_id, "data": written})
-    curve = views[0] | {"points": orjson.Fragment(encode(views[0]["points"]))}
-    return Json({"run_id": run_id, **curve, "data": [curve]})
+    # Written once, though the points of a lone curve stand in the answer twice.
+    written = [each | {"points": orjson.Fragment(encode(each["points"]))} for each in views]
+    alone = written[0] if len(written) == 1 else {}
+    return Json({"run_id": run_id, **alone, "data": written})
 
 
 def view(metric: str, curve: Curve, subject: Subject, axis: Axis, smoothing: float) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from service.charts.lettering import tick_labels
 
 ROUND = (1.0, 2.0, 2.5, 5.0, 10.0)
+TINY = 1e-300  # what is smaller has no room below it for the steps between ticks
 ALMOST = 1e-9  # of a step or of a size: what is lost to rounding
 
 
@@ -24,8 +25,8 @@ def linear(low: float, high: float, most: int, *, exact: bool = False) -> Scale:
     A span of nothing is widened around its middle.
     """
     size = max(abs(low), abs(high))
-    if high - low <= size * ALMOST:
-        margin = size / 10 or 1.0
+    if high - low <= max(size * ALMOST, TINY):
+        margin = size / 10 if size > TINY else 1.0
         low, high, exact = low - margin, high + margin, False
     step = _round_step((high - low) / max(most, 2))
     if not exact:
