@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import select
 
 from benchmarks import stage
-from benchmarks.curves import SCAN, seconds
+from benchmarks.curves import seconds
 from service import curves, queue, users
 from service.curves import Batch
 from service.database import Database
@@ -26,6 +26,7 @@ from service.users import Principal
 LONG, SHORT, COMPARED = 1_000_000, 100_000, 10
 REPEATS = 15
 SCANS = 3
+SCAN = "SELECT step, value, time FROM points WHERE series = ?"  # what an answer is made of
 GOALS = {"reading": 200.0, "comparing": 25.0}
 CLEARLY = 0.8
 SPIKES = (123_456, 654_321)

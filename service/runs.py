@@ -186,9 +186,21 @@ class Subject:
     plan: Plan
 
 
+# Built once: putting a statement together takes longer than this one runs.
+SUBJECT_COLUMNS: tuple[Any, ...] = (
+    Run.seq,
+    Run.id,
+    Run.name,
+    Job.status,
+    Run.parameters,
+    as_text(Job.plan).label("plan"),
+)
+SUBJECTS: Query = select(*SUBJECT_COLUMNS).join(Job, Job.seq == Run.seq)
+
+
 def subjects(session: Session, principal: Principal, run_ids: Sequence[str]) -> list[Subject]:
     """The runs in the order asked for. Raises NotFound if one does not exist for the principal."""
-    rows = session.execute(_subjects().where(Run.id.in_(run_ids), visible(principal))).all()
+    rows = session.execute(SUBJECTS.where(Run.id.in_(run_ids), visible(principal))).all()
     found = {row.id: _subject(row) for row in rows}
     if len(found) < len(set(run_ids)):
         raise NotFound("run")
@@ -197,13 +209,8 @@ def subjects(session: Session, principal: Principal, run_ids: Sequence[str]) -> 
 
 def newest_subjects(session: Session, principal: Principal, wanted: Filter, limit: int) -> list[Subject]:
     """The newest runs that match, at most `limit`."""
-    query = behind(_subjects().where(matching(principal, wanted)).limit(limit), principal, None)
+    query = behind(SUBJECTS.where(matching(principal, wanted)).limit(limit), principal, None)
     return [_subject(row) for row in session.execute(query)]
-
-
-def _subjects() -> Query:
-    columns: tuple[Any, ...] = (Run.seq, Run.id, Run.name, Job.status, Run.parameters, as_text(Job.plan).label("plan"))
-    return select(*columns).join(Job, Job.seq == Run.seq)
 
 
 def _subject(row: Found) -> Subject:

@@ -22,6 +22,7 @@ from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
 from service import backup, clock, control, curves, datasets, disk, home, leases, locks, queue, retention
+from service.api import housekeeping
 from service.database import MOST_LOG_BYTES, Database, sqlite_module
 from service.errors import AlreadyRunning, CopyFailed, SchemaMismatch
 from service.queue import QueueLimits
@@ -359,6 +360,21 @@ def test_a_sweep_follows_no_link_out_of_a_jobs_folder(
     (folder / "checkpoints").symlink_to(outside)
     retention.sweep(database, settings.jobs_path, retention.Terms(1, 1))
     assert files(outside) == {"log"}
+
+
+def test_the_api_sweeps_and_makes_the_reserve_while_it_runs(
+    serve: Serve,
+    settings: Settings,
+    database: Database,
+    new_job: NewJob,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = ended(database, settings, new_job(), 2.0)
+    monkeypatch.setattr(housekeeping, "LOOK_SECONDS", 0.05)
+    serve(with_settings=settings.model_copy(update={"keep_logs_days": 1.0, "min_free_mib": 0}))
+    until(lambda: files(folder) == {"outcome.json", "model.safetensors"})
+    assert disk.has_reserve(settings.home)
 
 
 # What monitoring is told

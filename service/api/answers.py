@@ -85,6 +85,11 @@ def _spelled_other(value: Any) -> Any:
 
 
 def _spelled_array(value: np.ndarray[Any, Any]) -> Any:
+    if value.ndim == 1 and value.dtype.kind == "f" and not (finite := np.isfinite(value)).all():
+        said = value.tolist()
+        for place in np.flatnonzero(~finite).tolist():
+            said[place] = _word(said[place])
+        return said
     if value.dtype.kind == "f" and not np.isfinite(value).all():
         return spelled(value.tolist())
     return np.ascontiguousarray(value)  # orjson takes no other
