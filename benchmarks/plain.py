@@ -85,7 +85,9 @@ def job(row: Any) -> dict[str, Any]:
             "samples": samples,
             "samples_per_second": samples / active if active else None,
             "eta_seconds": None,
-        },
+        }
+        if row["attempt"]
+        else None,
         "retry_of": row["retry_of"],
         "study_id": None,
         "error": error,

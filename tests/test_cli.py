@@ -281,7 +281,8 @@ def test_the_doctor_finds_a_running_service_well(box: Box) -> None:
 
 def test_the_doctor_names_what_is_wrong_and_exits_with_1(box: Box, tmp_path: Path) -> None:
     home = tmp_path / "home"
-    home.mkdir(mode=0o755)
+    home.mkdir()
+    home.chmod(0o755)  # whatever the umask
     (home / "trainbox.db").write_bytes(b"not a database" * 1000)
     said = box("doctor", "--json", code=1, TRAINBOX_HOME=str(home))
     assert f"chmod go-rwx {home}" in said

@@ -237,6 +237,8 @@ def test_every_acknowledged_job_succeeds_with_a_whole_curve_whatever_is_killed(
         customer = Customer(client)
         customer.start()
         for victim in victims(chance, rounds):
+            if chance.random() < 0.7:  # otherwise it may hit a service that is still getting up
+                until(lambda: service.find("trainer"))
             customer.enough.wait(chance.uniform(0.1, 1.5))  # a moment of the dice's choice
             if victim == EVERYTHING:
                 service.kill_everything(chance)
