@@ -22,10 +22,10 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"clock", "ids", "logs", "settings", "states", "bell"},
     {"errors", "tables"},
-    {"disk"},
+    {"disk", "errands"},
     {"database", "locks", "spec"},
     {"idempotency", "plan", "retention", "schema", "usage", "users"},
-    {"curves", "datasets", "meaning", "order", "projects"},
+    {"curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
     {"compare", "events", "queue", "runs", "tasks"},
     {"checkpoints"},
     {"control", "home", "jobs", "leases"},

@@ -1,12 +1,13 @@
 """Routes for jobs: submit, list, look, wait, result, logs."""
 
+from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from service import bell, explain, jobs, queue
+from service import bell, errands, explain, jobs, queue
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
@@ -14,11 +15,12 @@ from service.api.formats import Wanted, Width
 from service.api.listings import Page
 from service.api.once import Repeatable
 from service.api.paths import JobId
-from service.api.place import Here
+from service.api.place import Here, Place
 from service.api.streams import Stream
 from service.api.strict_route import StrictBody, StrictRoute, described_body
 from service.api.tail import MANNERS, Tail
 from service.api.views import DryRun, Explanation, JobList, JobView, RunView
+from service.errors import FieldProblem, InvalidInput
 from service.spec import JobSpec
 from service.states import TERMINAL, JobStatus
 
@@ -41,12 +43,23 @@ def submit_job(
     body: StrictBody,
     once: Repeatable,
     dry_run: Annotated[bool, Query(description="check and count only; nothing is created")] = False,
+    probe: Annotated[bool, Query(description="with dry_run: train a few steps and measure them")] = False,
 ) -> Response:
     """Queues a training job. With `dry_run` the answer is the spec with its defaults, the plan and the warnings."""
+    if probe and not dry_run:
+        raise InvalidInput([FieldProblem("probe", "dry_run_only", "a probe is a part of a dry run: add dry_run=true")])
     if dry_run:
         with here.database.read() as session:
             draft = queue.draft(session, principal, body.tree, body.problems)
-        return Json({"spec": draft.spec.model_dump(), "plan": draft.plan.model_dump(), "warnings": draft.warnings})
+            found = {"spec": draft.spec.model_dump(), "warnings": draft.warnings}
+            data = here.settings.datasets_path / draft.dataset.id
+            classes = None if draft.dataset.classes is None else len(draft.dataset.classes)
+        if not probe:
+            return Json(found | {"plan": draft.plan.model_dump()})
+        measured = _probed(here, draft, data, classes)
+        basis = f"a probe of {measured['steps']} steps"
+        estimated = {"estimated_seconds": measured["estimated_seconds"], "estimate_basis": basis}
+        return Json(found | {"plan": draft.plan.model_dump() | estimated, "probe": measured})
     with here.database.write() as session:
         job_id, again = once.earlier(session), True
         if job_id is None:
@@ -57,6 +70,17 @@ def submit_job(
         job = jobs.get(session, principal, job_id)
     bell.ring(here.settings.run_path)
     return Json(job, 200 if again else 201, {"Location": f"/v1/jobs/{job_id}"})
+
+
+def _probed(here: Place, draft: queue.Draft, data: Path, classes: int | None) -> dict[str, Any]:
+    """What a few steps cost. Raises InvalidInput for a job that asks for what this process does not hold."""
+    if draft.spec.resources.gpus:
+        raise InvalidInput(
+            [FieldProblem("probe", "cpu_only", "a GPU is given to jobs alone: only CPU jobs are probed")]
+        )
+    spec, plan = draft.spec.model_dump(mode="json"), draft.plan.model_dump(mode="json")
+    order = {"spec": spec, "plan": plan, "data_path": str(data), "classes": classes}
+    return errands.run("probe", order, here.stopping)
 
 
 @router.get("", responses={200: {"model": JobList}})

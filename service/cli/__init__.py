@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import __version__
-from service.cli import backups, curves, datasets, doctor, jobs, logs, screen, server, tokens
+from service.cli import backups, curves, datasets, doctor, jobs, logs, predict, screen, server, tokens
 from service.errors import ServiceError, UnsafeBind
 
 if TYPE_CHECKING:
@@ -47,6 +47,7 @@ app.command("logs", rich_help_panel=JOBS)(logs.logs)
 app.command("curve", rich_help_panel=JOBS)(curves.curve)
 app.command("compare", rich_help_panel=JOBS)(curves.compare)
 app.command("cancel", rich_help_panel=JOBS)(jobs.cancel)
+app.command("predict", rich_help_panel=JOBS)(predict.predict)
 app.command("datasets", rich_help_panel=JOBS)(datasets.datasets)
 app.command("serve", rich_help_panel=SERVICE)(server.serve)
 app.command("api", rich_help_panel=SERVICE)(server.api)
