@@ -6,8 +6,6 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import numpy as np
-
 from service import plan as plans
 from service.checkpoints import Kept
 from service.plan import Plan
@@ -105,7 +103,7 @@ class Keeper:
         taken = state.capture(training, step.number, self.source.data_sha256)
         facts = {
             "active_seconds": self.tape.active_seconds,
-            "epoch": float(plans.epochs_at(np.array([step.number]), training.plan)[0]),
+            "epoch": plans.epochs_at(step.number, training.plan),
             "metrics": step.validation or {},
         }
         try:
