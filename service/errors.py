@@ -46,6 +46,14 @@ class IllegalMove(ServiceError):
         self.job_id, self.status, self.target = job_id, status, target
 
 
+class NotNow(ServiceError):
+    """The job's status forbids what is asked. act: as in `be deleted`; condition: as in `when it is over`."""
+
+    def __init__(self, job_id: str, status: JobStatus, act: str, condition: str) -> None:
+        super().__init__(f"job {job_id} is {status.value}: it can {act} only {condition}")
+        self.job_id, self.status = job_id, status
+
+
 class NoResult(ServiceError):
     """A job that failed or was cancelled has no result."""
 

@@ -36,6 +36,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.InvalidInput: 422,
     errors.NotFound: 404,
     errors.IllegalMove: 409,
+    errors.NotNow: 409,
     errors.NoResult: 409,
     errors.LeaseLost: 409,
     errors.InsufficientScope: 403,
