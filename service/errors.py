@@ -111,6 +111,14 @@ class DatabaseDamaged(ServiceError):
     """SQLite cannot read the file; nothing was changed."""
 
 
+class DatabaseUnusable(ServiceError):
+    """SQLite cannot read the file now, which says nothing against what is in it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} cannot be read now ({reason}): nothing was changed, try again when that is over")
+        self.path = path
+
+
 class HomeUnusable(ServiceError):
     def __init__(self, home: Path, reason: str) -> None:
         super().__init__(f"{home} cannot hold the service's data ({reason}): set TRAINBOX_HOME to a folder that can")

@@ -377,6 +377,23 @@ def test_serve_gives_up_on_a_part_that_never_starts(tmp_path: Path) -> None:
     assert time.monotonic() - began < 5
 
 
+def test_a_part_that_is_killed_again_and_again_is_started_again_as_soon_as_the_first_time() -> None:
+    from service.cli import supervisor
+
+    suicidal = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    part = supervisor.Child("the part", [sys.executable, "-S", "-c", suicidal])
+    starts: list[float] = []
+    end = time.monotonic() + 20
+    while len(starts) < 5 and time.monotonic() < end:
+        before = part.alive
+        assert part.tend(), "a part that was killed is always worth another start"
+        if part.alive and not before:
+            starts.append(time.monotonic())
+        time.sleep(0.01)
+    assert len(starts) == 5
+    assert starts[-1] - starts[0] < 4 * (supervisor.FIRST_DELAY + 1.5)
+
+
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
     script = (
         "import sys\n"

@@ -46,6 +46,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.QueueFull: 429,
     errors.SchemaMismatch: 503,
     errors.DatabaseDamaged: 503,
+    errors.DatabaseUnusable: 503,
     errors.HomeUnusable: 503,
     errors.AlreadyRunning: 503,
     errors.UnsafeBind: 503,
