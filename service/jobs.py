@@ -1,9 +1,6 @@
 """Jobs as users see them: found by filters, with their progress, their result and their logs."""
 
-import os
-import stat
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
@@ -184,12 +181,6 @@ def result(session: Session, principal: Principal, job_id: str) -> dict[str, Any
     return None
 
 
-@dataclass(frozen=True)
-class LogPart:
-    content: bytes
-    next_offset: int
-
-
 def attempt_folder(jobs_path: Path, job_id: str, attempt: int) -> Path:
     """Where an attempt keeps its order, its spool, its outcome and its log."""
     return jobs_path / job_id / f"a{attempt}"
@@ -207,23 +198,3 @@ def newest_attempt(session: Session, principal: Principal, job_id: str, attempt:
     if attempt not in known:
         raise NotFound("attempt")
     return attempt
-
-
-def read_log(jobs_path: Path, job_id: str, attempt: int, offset: int, most: int) -> LogPart:
-    """Bytes of an attempt's log from `offset` on; nothing behind its end, or when it has not been written yet."""
-    # The trainer may do what it likes in its folder: a link or a pipe put in the log's place is not followed.
-    try:
-        descriptor = os.open(
-            attempt_folder(jobs_path, job_id, attempt) / "log",
-            os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC,
-        )
-    except OSError:
-        return LogPart(b"", offset)
-    try:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-            return LogPart(b"", offset)
-        content = os.pread(descriptor, most, offset)
-        return LogPart(content, offset + len(content))
-    finally:
-        os.close(descriptor)

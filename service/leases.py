@@ -58,6 +58,7 @@ class Claim:
     counts: dict[str, int]
     threads: int
     gpus: float
+    memory_mib: int | None
     max_seconds: float | None
 
 
@@ -79,7 +80,16 @@ def worker_lock(run_path: Path, worker: str) -> Path:
     return run_path / f"worker-{worker}.lock"
 
 
-def register(session: Session, worker: str, pid: int, slots: int, devices: list[dict[str, Any]], terms: Terms) -> None:
+def register(
+    session: Session,
+    worker: str,
+    pid: int,
+    slots: int,
+    devices: list[dict[str, Any]],
+    terms: Terms,
+    memory_mib: int | None = None,
+) -> None:
+    """Tells the box of a worker, and of the most memory that one of its trainers may have, if that is known."""
     session.add(
         WorkerRow(
             id=worker,
@@ -87,6 +97,7 @@ def register(session: Session, worker: str, pid: int, slots: int, devices: list[
             pid=pid,
             slots=slots,
             devices=devices,
+            memory_mib=memory_mib,
             lease_until=clock.boot_milliseconds() + terms.lease_milliseconds,
             started_at=clock.now(),
         )
@@ -134,6 +145,7 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
         counts={metric: summary.count for metric, summary in curves.find(session, [seq]).get(seq, {}).items()},
         threads=job.threads,
         gpus=job.gpus,
+        memory_mib=job.memory_mib,
         max_seconds=job.spec["limits"]["max_seconds"],
     )
 
@@ -211,26 +223,40 @@ def give_back(session: Session, lease: Lease) -> None:
         _end(session, lease, JobStatus.QUEUED, "drained", message, "drained", **excused)
 
 
-def lose(session: Session, lease: Lease, terms: Terms, message: str, signal: int | None = None) -> None:
+def lose(
+    session: Session,
+    lease: Lease,
+    terms: Terms,
+    message: str,
+    signal: int | None = None,
+    reason: EndReason = EndReason.WORKER_LOST,
+) -> None:
     """The attempt ended through no fault of the job: it waits and starts again, while attempts remain.
 
-    One that was asked to pause is paused, at its newest checkpoint, and the attempt does not count.
+    One that was asked to pause is paused, at its newest checkpoint, and the attempt does not count. One whose trainer
+    stalled starts again once.
     """
     job = _row(session, lease)
     counted, wanted = job.attempt - job.excused_attempts, _wanted(job)
     if wanted is JobStatus.PAUSED:
         excused = {"excused_attempts": Job.excused_attempts + 1, "not_before": 0}
-        _end(session, lease, JobStatus.PAUSED, "paused", f"paused; {message}", "worker_lost", **excused)
+        _end(session, lease, JobStatus.PAUSED, "paused", f"paused; {message}", reason.value, **excused)
     elif wanted is JobStatus.CANCELLED:
-        _end(session, lease, JobStatus.CANCELLED, "cancelled", "cancelled; its worker was lost", "worker_lost")
-    elif counted >= job.max_attempts:
-        facts = {"error_code": EndReason.WORKER_LOST, "error_message": f"{message}, {counted} times", "signal": signal}
-        _end(session, lease, JobStatus.FAILED, "failed", message, "worker_lost", **facts)
+        _end(session, lease, JobStatus.CANCELLED, "cancelled", f"cancelled; {message}", reason.value)
+    elif counted >= job.max_attempts or (reason is EndReason.STALLED and _has_stalled(session, lease)):
+        told = f"{message}, in attempt {job.attempt}, which was the last"
+        facts = {"error_code": reason, "error_message": told, "signal": signal}
+        _end(session, lease, JobStatus.FAILED, "failed", told, reason.value, **facts)
     else:
         seconds = min(LONGEST_BACKOFF, terms.backoff * 2 ** (counted - 1)) * random.uniform(0.8, 1.2)  # noqa: S311
         wait = {"not_before": clock.boot_milliseconds() + int(seconds * 1000), "boot": clock.boot_id()}
         again = f"{message}; attempt {job.attempt + 1} starts in about {seconds:.0f} s"
-        _end(session, lease, JobStatus.QUEUED, "worker_lost", again, "worker_lost", **wait)
+        _end(session, lease, JobStatus.QUEUED, reason.value, again, reason.value, **wait)
+
+
+def _has_stalled(session: Session, lease: Lease) -> bool:
+    earlier = select(Attempt.number).where(Attempt.job == lease.seq, Attempt.ended == EndReason.STALLED.value)
+    return session.scalars(earlier.limit(1)).one_or_none() is not None
 
 
 def _row(session: Session, lease: Lease) -> Job:

@@ -101,10 +101,12 @@ def _data_misfits(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldPro
 
 def _largest_worker(session: Session) -> dict[str, int]:
     """The most that one job can ever hold; nothing is known before a worker has been here."""
-    workers = session.execute(select(WorkerRow.slots, WorkerRow.devices)).all()
+    workers = session.execute(select(WorkerRow.slots, WorkerRow.devices, WorkerRow.memory_mib)).all()
     if not workers:
         return {}
-    return {"threads": max(row.slots for row in workers), "gpus": max(len(row.devices) for row in workers)}
+    most = {"threads": max(row.slots for row in workers), "gpus": max(len(row.devices) for row in workers)}
+    memory = [row.memory_mib for row in workers if row.memory_mib is not None]
+    return most | ({"memory_mib": max(memory)} if memory else {})
 
 
 def submit(
@@ -137,6 +139,7 @@ def submit(
         priority=made.spec.priority,
         threads=made.spec.resources.threads,
         gpus=made.spec.resources.gpus,
+        memory_mib=made.spec.resources.memory_mib,
         max_attempts=made.spec.limits.max_attempts,
         status=JobStatus.QUEUED,
         reason_code="waiting",

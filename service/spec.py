@@ -117,6 +117,9 @@ class Resources(Part):
         default=0, description="GPUs given to the job alone, or a part of one, such as 0.5, shared with others"
     )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of the trainer")
+    memory_mib: Annotated[int, Field(ge=512, le=1 << 24)] | None = Field(
+        default=None, description="MiB that the trainer may allocate, PyTorch's own 300 among them"
+    )
 
 
 class Limits(Part):

@@ -300,6 +300,7 @@ class WorkerRow(Table):
     pid: Mapped[int] = mapped_column(Integer)
     slots: Mapped[int] = mapped_column(Integer)
     devices: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    memory_mib: Mapped[int | None] = mapped_column(Integer)
     draining: Mapped[bool] = mapped_column(default=False)
     lease_until: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[str] = mapped_column(String(24))

@@ -6,6 +6,7 @@ It knows no database: points go to the spool, sentences to the log, and the end 
 import errno
 import json
 import os
+import resource
 import signal
 import threading
 import traceback
@@ -186,7 +187,11 @@ def _failure(error: Exception, steps: int) -> Outcome:
         with suppress(OSError, MemoryError):
             traceback.print_exception(error)
     kind = "" if expected else f"{type(error).__name__}: "
-    return Outcome(Status.FAILED, f"{kind}{' '.join(str(error).split())}"[:MESSAGE_LENGTH], steps, reason)
+    if reason is EndReason.OOM_HOST:
+        most = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20
+        kind = f"the trainer needed more than the {most} MiB of memory that it may have: {kind}"
+    message = f"{kind}{' '.join(str(error).split())}".removesuffix(": ")
+    return Outcome(Status.FAILED, message[:MESSAGE_LENGTH], steps, reason)
 
 
 def _reason(error: Exception) -> EndReason:

@@ -24,6 +24,7 @@ def upgrade() -> None:
         sa.Column("pid", sa.Integer(), nullable=False),
         sa.Column("slots", sa.Integer(), nullable=False),
         sa.Column("devices", sa.JSON(), nullable=False),
+        sa.Column("memory_mib", sa.Integer(), nullable=True),
         sa.Column("draining", sa.Boolean(), nullable=False),
         sa.Column("lease_until", sa.BigInteger(), nullable=False),
         sa.Column("started_at", sa.String(length=24), nullable=False),

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from service import bell, explain, jobs, queue
+from service import bell, explain, job_logs, jobs, queue
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
@@ -138,9 +138,10 @@ def get_logs(
     if follow:
         tail = Tail(here.settings.jobs_path, principal, job_id, number or 1, offset, alone=attempt is not None)
         return Stream(here, principal, tail.look, MANNERS, "text/plain")
-    part = jobs.LogPart(b"", offset)
+    part = job_logs.Part(b"", offset, more=False)
     if number is not None:
-        part = jobs.read_log(here.settings.jobs_path, job_id, number, offset, LOG_BYTES)
+        log = jobs.attempt_folder(here.settings.jobs_path, job_id, number) / "log"
+        part = job_logs.read(log, offset, LOG_BYTES)
     return Response(
         part.content, headers={"X-Next-Offset": str(part.next_offset)}, media_type="text/plain; charset=utf-8"
     )
