@@ -42,8 +42,9 @@ class Lease:
 class Claim:
     """A job just claimed, with all that its trainer needs.
 
-    checkpoints: what it may go on from, newest first; the job has been trained for active_seconds up to the newest, and
-    its curves are cut back to that: `counts` points are left of each. keep: how many of the newest checkpoints stay.
+    checkpoints: all that it has, newest first, the newest being one to go on from; the job has been trained for
+    active_seconds up to it, and its curves are cut back to that: `counts` points are left of each. keep: how many of
+    the newest checkpoints stay.
     """
 
     lease: Lease
@@ -124,7 +125,7 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
     job = session.scalars(select(Job).where(Job.seq == seq)).one()
     if job.started_at is None:
         job.started_at = job.reason_since
-    kept = checkpoints.of_job(session, seq)
+    kept = checkpoints.cut(session, seq)
     job.checkpoint_step = job.step = kept[0].step if kept else 0
     job.active_seconds = kept[0].active_seconds if kept else 0.0
     curves.cut(session, seq, job.checkpoint_step)
@@ -195,8 +196,10 @@ def _wanted(row: Any) -> JobStatus | None:
     return None if row.pause_requested_at is None else JobStatus.PAUSED
 
 
-def succeed(session: Session, lease: Lease) -> None:
-    _end(session, lease, JobStatus.SUCCEEDED, "succeeded", "all steps are done", "succeeded")
+def succeed(session: Session, lease: Lease, early: str | None = None) -> None:
+    """early: why there are fewer steps than planned, if there are."""
+    code, message = ("succeeded", "all steps are done") if early is None else ("stopped_early", early)
+    _end(session, lease, JobStatus.SUCCEEDED, code, message, "succeeded")
 
 
 def stop(session: Session, lease: Lease) -> None:

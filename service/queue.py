@@ -43,9 +43,9 @@ def draft(session: Session, principal: Principal, raw: Mapping[str, Any], found:
     """
     asked = spec.parse(raw, lambda raw: _misfits(session, principal, raw), found)
     dataset = datasets.find(session, asked.dataset)
-    if impossible := plan.problems(asked, dataset.rows):
+    if impossible := plan.problems(asked, dataset.rows, dataset.validation_rows):
         raise InvalidInput(impossible)
-    counted = plan.make(asked, dataset.rows)
+    counted = plan.make(asked, dataset.rows, dataset.validation_rows)
     given = asked.hyperparameters.model_fields_set
     needs = _jobs(session, principal, asked.depends_on)
     return Draft(asked, counted, plan.warnings(asked, counted, given), dataset, [job.seq for job in needs.values()])
@@ -90,6 +90,9 @@ def _data_misfits(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldPro
     task = raw.get("task")
     if isinstance(task, str) and task in spec.LOSSES and task != dataset.task:
         yield FieldProblem("task", "task_does_not_fit", f"the data set is for {dataset.task}")
+    model = raw.get("model")
+    if isinstance(model, dict) and model.get("type") == "cnn" and dataset.kind != "images":
+        yield FieldProblem("model.type", "model_does_not_fit", f"cnn wants images, and the data set is {dataset.kind}")
     chosen = raw.get("hyperparameters")
     loss = chosen.get("loss") if isinstance(chosen, dict) else None
     classes = len(dataset.classes or ())

@@ -52,6 +52,8 @@ def dataset(database: Database) -> None:
                 version=1,
                 format="npy",
                 task="classification",
+                kind="table",
+                shape=[4],
                 rows=100,
                 columns=[],
                 target="class",

@@ -264,11 +264,12 @@ class Worker:
                 attempt.asked,
                 endings.memory_kills() > attempt.memory_kills,
                 attempt.stalled_for,
+                attempt.claim.spec["early_stopping"] is not None,
             )
             with self.database.write() as session:
                 match ending:
-                    case Succeeded():
-                        leases.succeed(session, lease)
+                    case Succeeded(early):
+                        leases.succeed(session, lease, early)
                     case Stopped():
                         leases.stop(session, lease)
                     case Drained():
