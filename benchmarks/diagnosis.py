@@ -35,7 +35,9 @@ def main() -> int:
         verdict = diagnose(case_of(each)).verdict
         if verdict.value not in each.accepted:
             family = each.family
-            print(f"  {family.name}, {family.optimizer}, {each.learning_rate:g}: {verdict.value}, not {each.accepted[0]}")
+            print(
+                f"  {family.name}, {family.optimizer}, {each.learning_rate:g}: {verdict.value}, not {each.accepted[0]}"
+            )
     print(dict(Counter(each.accepted[0] for each in examples)))
     taken = live()
     print(f"a curve of {LONG:,} points diagnosed in {taken * 1e3:.1f} ms")
@@ -67,7 +69,9 @@ def case_of(example: Example) -> Case:
         points = Points(np.arange(len(values)), steps, values, steps / 1000)
         return Signal(metric, Curve.of_points(points))
 
-    scores = [found for metric in example.curves if (found := signal(metric)) and metric not in ("train_loss", "val_loss")]
+    scores = [
+        found for metric in example.curves if (found := signal(metric)) and metric not in ("train_loss", "val_loss")
+    ]
     parameters = {
         "hyperparameters.learning_rate": example.learning_rate,
         "hyperparameters.weight_decay": example.family.weight_decay,

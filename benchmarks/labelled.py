@@ -93,13 +93,13 @@ def families() -> Iterator[Family]:
     usual = {"sgd": (0.03,), "adam": (0.002,)}
     for seed in (0, 5):
         for optimizer, rates in usual.items():
-            facts = {"optimizer": optimizer, "rates": rates, "seed": seed, "held_out": seed == 5}
-            small = {"fraction": 0.8, "made_for": "overfitting", **facts}
+            facts: dict[str, Any] = {"optimizer": optimizer, "rates": rates, "seed": seed, "held_out": seed == 5}
+            small: dict[str, Any] = {"fraction": 0.8, "made_for": "overfitting", **facts}
             yield Family("few digits", "digits", (128,), 32, 60, **small)
             yield Family("few patients", "breast_cancer", (128, 64), 16, 80, **small)
             yield Family("few measurements", "diabetes", (256, 128), 16, 100, **{**small, "fraction": 0.5})
             yield Family("very few measurements", "diabetes", (128,), 16, 150, **small)
-            tiny = {"made_for": "underfitting", **facts}
+            tiny: dict[str, Any] = {"made_for": "underfitting", **facts}
             yield Family("one unit", "digits", (1,), 64, 25, **tiny)
             yield Family("held down", "digits", (64,), 64, 25, **tiny, weight_decay=0.5 if optimizer == "sgd" else 0.3)
             yield Family("held down numbers", "diabetes", (64,), 32, 40, **tiny, weight_decay=1.0)
@@ -109,7 +109,7 @@ def families() -> Iterator[Family]:
 
 def _sweeps(*, seed: int, rates: tuple[float, ...], width: int, held_out: bool) -> Iterator[Family]:
     for optimizer in ("sgd", "adam"):
-        facts = {"optimizer": optimizer, "rates": rates, "seed": seed, "held_out": held_out}
+        facts: dict[str, Any] = {"optimizer": optimizer, "rates": rates, "seed": seed, "held_out": held_out}
         yield Family("digits", "digits", (2 * width,), 2 * width, 20, **facts)
         yield Family("patients", "breast_cancer", (width,), width, 30, **facts)
         yield Family("measurements", "diabetes", (width,), width, 40, **facts)
@@ -207,7 +207,8 @@ def _length(run: Example) -> tuple[str, ...]:
 
 
 def save(examples: Iterable[Example], path: Path = FILE) -> None:
-    arrays, facts = {}, []
+    arrays: dict[str, Any] = {}
+    facts = []
     for number, each in enumerate(examples):
         for metric, values in each.curves.items():
             arrays[f"{number:03}.{metric}"] = values.astype(np.float32)
@@ -245,7 +246,9 @@ def main() -> None:
             lowest[family.dataset] = min(lowest.get(family.dataset, np.inf), *ends, np.inf)
         found += made
         for run in made:
-            print(f"{family.name:22} {family.optimizer:5} {run.learning_rate:8g}  {' or '.join(run.accepted)}", flush=True)
+            print(
+                f"{family.name:22} {family.optimizer:5} {run.learning_rate:8g}  {' or '.join(run.accepted)}", flush=True
+            )
     save(found)
     print(f"{len(found)} curves, {sum(run.family.held_out for run in found)} of them held out, in {FILE.name}")
 

@@ -58,6 +58,18 @@ class Finding:
     def severity(self) -> Severity:
         return SEVERITY[self.code]
 
+    def as_dict(self) -> dict[str, Any]:
+        """Under the names of the contract."""
+        return {
+            "code": self.code.value,
+            "severity": self.severity.value,
+            "from_step": self.from_step,
+            "to_step": self.to_step,
+            "evidence": dict(self.evidence),
+            "explanation": self.explanation,
+            "suggestion": self.suggestion,
+        }
+
 
 @dataclass(frozen=True)
 class Diagnosis:

@@ -56,9 +56,7 @@ class Signal:
     def _bins(self) -> tuple[Floats, Integers]:
         """Means over stretches of about equally many points, and the step at which each begins: shape (m,) each."""
         counted = self.curve.weight > 0
-        weights, values, steps = (
-            column[counted] for column in (self.curve.weight, self.curve.value, self.curve.step)
-        )
+        weights, values, steps = self.curve.weight[counted], self.curve.value[counted], self.curve.step[counted]
         before = np.cumsum(weights) - weights
         places = before * min(BINS, len(weights)) // max(1, int(weights.sum()))
         starts = np.flatnonzero(np.diff(places, prepend=-1))
@@ -104,7 +102,7 @@ class Signal:
 
     @cached_property
     def share_at_end(self) -> float:
-        """The share of the whole fall that happened in the last third; a third for a straight line, 0 without a fall."""
+        """The share of the fall that came in the last third: a third on a straight line, 0 where nothing fell."""
         fall = self.start - self.tail
         if fall <= 0:
             return 0.0
