@@ -17,7 +17,7 @@ from service import checkpoints, clock, curves, locks, order, queue, usage
 from service.checkpoints import Kept
 from service.errors import LeaseLost
 from service.order import Room
-from service.spec import JobSpec
+from service.spec import Gate, JobSpec
 from service.states import EndReason, JobStatus
 from service.tables import Attempt, Dataset, Job, WorkerRow
 
@@ -45,6 +45,7 @@ class Claim:
     checkpoints: all that it has, newest first, the newest being one to go on from; the job has been trained for
     active_seconds up to it, and its curves are cut back to that: `counts` points are left of each. keep: how many of
     the newest checkpoints stay.
+    gate: what is watched for while it trains.
     """
 
     lease: Lease
@@ -55,6 +56,7 @@ class Claim:
     classes: int | None
     checkpoints: list[Kept]
     keep: int
+    gate: Gate | None
     active_seconds: float
     counts: dict[str, int]
     threads: int
@@ -132,6 +134,7 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
     started = {"started_ms": now, "started_at": job.reason_since}
     session.add(Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], **started))
     session.flush()
+    spec = JobSpec.model_validate(job.spec)
     dataset = session.execute(select(Dataset.classes, Dataset.sha256).where(Dataset.id == job.dataset_id)).one()
     return Claim(
         lease=Lease(seq, job.id, job.attempt, worker),
@@ -141,7 +144,8 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
         dataset_sha256=dataset.sha256,
         classes=None if dataset.classes is None else len(dataset.classes),
         checkpoints=kept,
-        keep=JobSpec.model_validate(job.spec).checkpoints.keep,
+        keep=spec.checkpoints.keep,
+        gate=spec.gate,
         active_seconds=job.active_seconds,
         counts={metric: summary.count for metric, summary in curves.find(session, [seq]).get(seq, {}).items()},
         threads=job.threads,

@@ -180,6 +180,18 @@ class Limits(Part):
     max_attempts: int = Field(default=3, ge=1, le=100, description="executions in all when workers are lost")
 
 
+class Gate(Part):
+    """A look at the loss while the job trains, and what to do when it goes wrong."""
+
+    after_steps: int = Field(
+        default=100, ge=1, le=1_000_000_000, description="when it looks first; again at twice that, and so on"
+    )
+    on: Literal["diverging", "too_high"] = Field(
+        default="diverging", description="diverging, or already a learning rate that is too high"
+    )
+    do: Literal["warn", "cancel"] = Field(default="warn", description="an event with the evidence, or also the end")
+
+
 class JobSpec(Part):
     """A training job. Only `task` and `dataset` are required."""
 
@@ -196,6 +208,7 @@ class JobSpec(Part):
     checkpoints: Checkpoints = Checkpoints()
     resources: Resources = Resources()
     limits: Limits = Limits()
+    gate: Gate | None = Field(default=None, description="diagnose the job while it trains")
     on_non_finite: Literal["fail", "continue"] = Field(
         default="fail", description="what happens when a loss is NaN or infinite"
     )
@@ -205,11 +218,6 @@ class JobSpec(Part):
     )
     tags: dict[TagKey, Text] = Field(default={}, max_length=MOST_TAGS, description="free labels")
 
-
-# Fields of the contract that this version does not offer yet: refused by name, not as a typing mistake.
-NOT_OFFERED = {
-    "gate": "the gate is",
-}
 
 LOSSES = {
     "classification": ("cross_entropy", "bce"),
@@ -320,7 +328,7 @@ def _inner(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def parameters(spec: JobSpec) -> dict[str, Any]:
     """What distinguishes one run from another, flat, with dotted names. Lists are values, not further levels."""
-    apart = {"name", "project", "priority", "depends_on", "tags", "limits", "checkpoints"}
+    apart = {"name", "project", "priority", "depends_on", "tags", "limits", "checkpoints", "gate"}
     return dict(_flat(spec.model_dump(mode="json", exclude=apart), ""))
 
 
@@ -365,8 +373,6 @@ def _message(error: Any) -> str:
 
 
 def _unknown(param: str, names: list[str]) -> FieldProblem:
-    if param in NOT_OFFERED:
-        return FieldProblem(param, "not_offered", f"{NOT_OFFERED[param]} not offered by this version")
     close = difflib.get_close_matches(param.rpartition(".")[2][:64], names, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}" if names else None
     return FieldProblem(param, "unknown_field", "there is no such field", hint)
@@ -409,6 +415,7 @@ def _field_names(model: type[BaseModel], path: list[str], tags: dict[int, str]) 
         here = field.annotation
         branches = [branch for branch in getattr(here, "__args__", ()) if hasattr(branch, "model_fields")]
         for branch in branches:
-            if branch.model_fields["type"].default == tags.get(depth):
+            # One alone is a model or null; of several, the tag tells which.
+            if len(branches) == 1 or branch.model_fields["type"].default == tags.get(depth):
                 here = branch
     return list(getattr(here, "model_fields", {}))

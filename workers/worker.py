@@ -220,7 +220,7 @@ class Worker:
                 leases.lose(session, lease, self.terms, f"its trainer could not be started ({type(error).__name__})")
             return
         recording = Recording(
-            lease, folder / "spool", kept_in, folder / "resumed.json", claim.keep, counts=claim.counts
+            lease, folder / "spool", kept_in, folder / "resumed.json", claim.keep, claim.gate, counts=claim.counts
         )
         watchdog = Watchdog(folder / "spool", self.settings.stall_seconds)
         self.attempts[lease.job_id] = Attempt(
