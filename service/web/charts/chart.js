@@ -128,7 +128,7 @@ export class Chart {
       },
       series: [{}, { scale: "y", paths: () => null, points: { show: false } }],
       axes: [
-        { ...axis, size: 34, values: (_plot, splits) => splits.map((each) => (each === null ? "" : number(each))), label: this.options.xLabel, labelSize: 16, labelFont: axis.font, labelGap: -2 },
+        { ...axis, size: 24, values: (_plot, splits) => splits.map((each) => (each === null ? "" : number(each))), label: this.options.xLabel, labelSize: 16, labelFont: axis.font, labelGap: 0 },
         { ...axis, size: 58, values: (_plot, splits) => splits.map((each) => (each === null ? "" : number(each))) },
       ],
       cursor: {

@@ -1,4 +1,4 @@
-/** Parallel coordinates: one upright axis a parameter, one line a run, coloured from the worst value to the best. */
+/** Parallel coordinates: one upright axis a parameter, one line a run, coloured from the worst rank to the best. */
 
 import { h, refill, svg } from "../page/dom.js";
 import { number, short, value } from "../page/format.js";
@@ -17,10 +17,9 @@ export function parallel(metric, direction, names, entries) {
   axes.push(axis(metric, measured.map(({ best }) => best)));
   const left = (place) => SIDE + (place * (WIDTH - 2 * SIDE)) / Math.max(1, axes.length - 1);
   const told = h("p", { class: "muted", "aria-live": "polite" }, "Point at a line to read it.");
-  const [low, high] = [Math.min(...measured.map(({ best }) => best)), Math.max(...measured.map(({ best }) => best))];
+  const order = measured.map(({ best }) => best).sort((a, b) => (direction === "max" ? a - b : b - a));
   const lines = measured.map((entry, row) => {
-    const share = (entry.best - low) / (high - low || 1);
-    const good = direction === "max" ? share : 1 - share;
+    const good = order.indexOf(entry.best) / Math.max(1, order.length - 1); // by rank: one bad run would hide all differences
     const line = svg("polyline", {
       points: axes.map((each, place) => `${left(place)},${each.at[row]}`).join(" "),
       class: `ray rank-${Math.min(4, Math.floor(good * 5))}`,

@@ -7,7 +7,9 @@ const [WIDTH, HEIGHT] = [120, 24];
 
 /** @param {(number | string)[]} column @param {string} label */
 export function sparkline(column, label) {
-  const values = [...numbers(column)].filter(Number.isFinite);
+  const finite = [...numbers(column)].filter(Number.isFinite);
+  // A loss that fell by more than two decades would be a corner and a line.
+  const values = Math.min(...finite) > 0 && Math.max(...finite) > 100 * Math.min(...finite) ? finite.map(Math.log) : finite;
   const [low, high] = [Math.min(...values), Math.max(...values)];
   const x = (place) => (place / Math.max(1, values.length - 1)) * (WIDTH - 4) + 2;
   const y = (value) => HEIGHT - 3 - ((value - low) / (high - low || 1)) * (HEIGHT - 6);

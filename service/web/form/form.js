@@ -55,7 +55,7 @@ export class Form {
     const told = h("p", { class: "bad", id: `${id}-told` });
     this.inputs.set(field.path, { field, input, told, before: write(field, field.initial) });
     const about = [field.about, field.bounds].filter(Boolean).join("; ");
-    return h("div", { class: `input ${field.kind}` }, h("label", { for: id, title: about || null }, field.name.replaceAll("_", " "), field.required ? h("span", { class: "muted" }, " (required)") : null), input,
+    return h("div", { class: "input" }, h("label", { for: id, title: about || null }, field.name.replaceAll("_", " "), field.required ? h("span", { class: "muted" }, " (required)") : null), input,
       this.suggestions[field.path] ? h("datalist", { id: `${id}-list` }, this.suggestions[field.path].map((each) => h("option", { value: each }))) : null, h("p", { class: "muted about", id: `${id}-about` }, about), told);
   }
 

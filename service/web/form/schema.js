@@ -1,5 +1,7 @@
 /** JSON Schema as fields: what kind of input each one is, with its default, bounds and meaning. */
 
+import { number } from "../page/format.js";
+
 /**
  * @typedef {object} Field
  * @property {string} path dotted
@@ -16,6 +18,7 @@
  * @property {Record<string, Field[]>} [variants] by the value of `type`
  */
 
+const TELLING = 1e9; // a bound beyond it says only that numbers end somewhere
 const BOUNDS = [["minimum", "at least"], ["exclusiveMinimum", "more than"], ["maximum", "at most"], ["exclusiveMaximum", "less than"]];
 
 /** The fields of an object. @param {any} schema @param {any} [root] where references point to @param {string} [prefix] @returns {Field[]} */
@@ -54,7 +57,7 @@ function simple(choices) {
 
 /** @param {any} schema */
 function bounds(schema) {
-  return BOUNDS.filter(([key]) => schema[key] !== undefined).map(([key, words]) => `${words} ${schema[key]}`).join(", ");
+  return BOUNDS.filter(([key]) => Math.abs(schema[key]) < TELLING).map(([key, words]) => `${words} ${number(schema[key])}`).join(", ");
 }
 
 /** @param {any} schema @param {any} root */

@@ -14,6 +14,7 @@ export const AXES = ["step", "epoch", "samples", "time", "gpu_seconds"];
 export const AXIS_LABELS = { step: "step", epoch: "epochs", samples: "samples", time: "seconds of training", gpu_seconds: "GPU seconds" };
 const POINTS = 1000;
 const SCORES = /^val_(accuracy|recall|precision|f1)$/;
+const FALLING = /(loss|grad_norm|perplexity)$/; // what a logarithmic axis is for
 const FLUSH = 400; // milliseconds between two looks at a run that is training
 
 /** @typedef {{ metrics: string[], title: string }} Group */
@@ -95,7 +96,8 @@ export class Curves {
 
   /** @param {Group} group */
   options(group) {
-    return { label: `${group.metrics.join(", ")} over ${AXIS_LABELS[this.x]}`, xLabel: AXIS_LABELS[this.x], logX: this.logX, logY: this.logY };
+    const logY = this.logY && group.metrics.every((name) => FALLING.test(name));
+    return { label: `${group.metrics.join(", ")} over ${AXIS_LABELS[this.x]}`, xLabel: AXIS_LABELS[this.x], logX: this.logX, logY };
   }
 
   /** Makes room for the metrics that there are. @param {string[]} names */

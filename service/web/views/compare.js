@@ -33,7 +33,7 @@ class Comparison {
     this.state.x ||= "step";
     this.filters = Object.fromEntries([...query].filter(([name]) => !STATE.includes(name)));
     this.host = h("div");
-    this.outcome = h("div");
+    this.outcome = h("div", { class: "stack" });
     this.controls = h("div", { class: "row controls" });
     this.detail = settled(SETTLED, () => this.fetchDetail().catch(() => {}));
     this.reload = settled(50, () => this.fetch().catch(tell));

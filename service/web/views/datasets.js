@@ -18,7 +18,6 @@ export async function show(root, route, signal) {
   const open = async (name) => {
     remember({ name });
     refill(about, drawDataset(await get(below("/v1/datasets", name), {}, signal), reload));
-    about.scrollIntoView({ block: "nearest" });
   };
   const reload = async () => refill(list, drawList((await get("/v1/datasets", { limit: 200 }, signal)).data, (name) => open(name).catch(tell)));
   refill(root, h("div", { class: "row" }, h("h1", {}, "Data"), h("span", { class: "space" }), curlButton(() => [{ path: "/v1/datasets" }])),

@@ -26,9 +26,8 @@ export async function show(root, route, signal) {
 class Submission {
   constructor(root, tasks, datasets, original, given, signal) {
     Object.assign(this, { root, datasets, original, signal });
-    this.told = h("div", { "aria-live": "polite" });
+    this.told = h("div", { class: "stack", "aria-live": "polite" });
     this.key = freshKey(); // of what the form says now: sent twice, it creates once
-    this.tried = false;
     const typed = settled(SETTLED, () => this.check());
     this.form = new Form(tasks.spec, given, () => { this.key = freshKey(); typed(); }, { dataset: datasets.map(({ name }) => name) });
     this.button = h("button", { class: "primary", click: () => this.submit() }, original ? "Submit the copy" : "Submit");
@@ -60,6 +59,10 @@ class Submission {
   }
 
   async check() {
+    if (!this.original && [...this.form.inputs.values()].some(({ field, input }) => field.required && !input.value)) {
+      refill(this.told, h("p", { class: "muted" }, "Choose a task and a data set: the plan then stands here."));
+      return;
+    }
     const { path, body, query } = this.call(true);
     this.round = (this.round ?? 0) + 1;
     const round = this.round;
@@ -76,8 +79,7 @@ class Submission {
 
   refused(error) {
     if (!(error instanceof Problem) || !error.errors.length) return tell(error);
-    const open = (param) => this.form.inputs.get(param)?.input.value === "" && !this.tried;
-    const rest = this.form.tell(error.errors.filter(({ param }) => !open(param)));
+    const rest = this.form.tell(error.errors);
     return refill(this.told, h("p", { class: "muted" }, "No plan yet: something is missing or wrong."), warnings(rest));
   }
 
@@ -88,7 +90,6 @@ class Submission {
 
   async submit() {
     const { path, body } = this.call(false);
-    this.tried = true;
     this.button.disabled = true;
     try {
       const job = await create(path, body, this.key);
