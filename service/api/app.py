@@ -25,6 +25,7 @@ from service.api import (
     projects,
     runs,
     users,
+    web,
 )
 from service.api.bodies import Upload
 from service.api.gate import Gate
@@ -66,6 +67,7 @@ ROUTERS = (
     projects.router,
     operations.router,
     docs.router,
+    web.router,
 )
 
 UPLOADS: tuple[Upload, ...] = ()

@@ -91,6 +91,12 @@ class DryRun(View):
     warnings: list[Warn]
 
 
+class CloneDryRun(DryRun):
+    """What a clone would create, and what each change means."""
+
+    changes: list[Change]
+
+
 class Cause(View):
     code: str
     message: str
