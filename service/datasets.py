@@ -118,6 +118,8 @@ def _store(database: Database, folder: Path, name: str, table: Table) -> None:
                 version=1,
                 format="npy",
                 task=task,
+                kind="table",
+                shape=list(table.x.shape[1:]),
                 rows=len(table.x),
                 columns=[{"name": column, "type": "number"} for column in table.columns],
                 target=table.target,

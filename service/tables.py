@@ -108,7 +108,10 @@ class Dataset(Table):
     version: Mapped[int] = mapped_column(Integer)
     format: Mapped[str] = mapped_column(String(16))
     task: Mapped[str] = mapped_column(String(32))
+    kind: Mapped[str] = mapped_column(String(16))
+    shape: Mapped[list[int]] = mapped_column(JSON)
     rows: Mapped[int] = mapped_column(BigInteger)
+    validation_rows: Mapped[int | None] = mapped_column(BigInteger)
     columns: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
     target: Mapped[str] = mapped_column(String(128))
     classes: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
@@ -221,7 +224,10 @@ class JobDependency(Table):
 
 
 class Checkpoint(Table):
-    """A state of a run that training can go on from; its files lie in `jobs/<id>/checkpoints/`."""
+    """A state of a run, or its weights alone; the files lie in `jobs/<id>/checkpoints/`.
+
+    `sha256` is of the manifest, `weights_sha256` and `bytes` are of the weights.
+    """
 
     __tablename__ = "checkpoints"
 
@@ -232,6 +238,8 @@ class Checkpoint(Table):
     active_seconds: Mapped[float] = mapped_column(Double)
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
+    weights_sha256: Mapped[str] = mapped_column(String(64))
+    resumable: Mapped[bool] = mapped_column()
     metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
     is_best: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[str] = mapped_column(String(24))
@@ -300,6 +308,7 @@ class WorkerRow(Table):
     pid: Mapped[int] = mapped_column(Integer)
     slots: Mapped[int] = mapped_column(Integer)
     devices: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    memory_mib: Mapped[int | None] = mapped_column(Integer)
     draining: Mapped[bool] = mapped_column(default=False)
     lease_until: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[str] = mapped_column(String(24))

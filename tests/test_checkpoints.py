@@ -26,7 +26,7 @@ from service.states import EndReason, JobStatus, Scope
 from service.tables import Checkpoint, Job, JobEvent
 from service.users import Principal
 from workers import checkpoints
-from workers.training import loop, state
+from workers.training import loop, state, weights
 from workers.training.loop import Step, Training
 
 ADMIN = Principal("admin", Scope.ADMIN, "")
@@ -35,6 +35,7 @@ EVERY = 50
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
 Spec = dict[str, Any]
+FACTS: Spec = {"active_seconds": 1.0, "epoch": 2.3, "metrics": {}, "is_best": False}
 
 
 def moody(steps: int = STEPS, every: int | None = EVERY, keep: int = 2, **hyperparameters: Any) -> Spec:
@@ -143,8 +144,12 @@ def test_a_restored_training_gives_the_losses_of_an_undisturbed_one(tmp_path: Pa
     training = loop.prepare(spec, plan, tmp_path, 3)
     before = steps_of(training, 1, 23)  # in the middle of an epoch
     taken = state.capture(training, 23, "sha")
-    facts: dict[str, Any] = {"active_seconds": 1.0, "epoch": 2.3, "metrics": {}}
-    checkpoints.write(tmp_path / "kept", 1, 23, facts, lambda file: state.save(taken, file))
+    tensors, told = weights.copied(training), weights.described(training, 23)
+    dumps = {
+        "state.pt": lambda file: state.save(taken, file),
+        "weights.safetensors": lambda file: weights.save(tensors, told, file),
+    }
+    checkpoints.write(tmp_path / "kept", 1, 23, FACTS, dumps)
     noise = random.random(), np.random.random(), torch.rand(1).item()
 
     again = loop.prepare(spec, plan, tmp_path, 3)
@@ -161,7 +166,7 @@ def test_surroundings_that_differ_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "y.npy", np.arange(20) % 2)
     spec = specs.parse(moody(5), lambda _: [])
     training = loop.prepare(spec, plans.make(spec, 20), tmp_path, 2)
-    taken = state.capture(training, 1, "sha")
+    taken = state.capture(training, 1, "sha") | {"model": training.model.state_dict()}
     taken["surroundings"] |= {"torch": "1.0", "threads": "7"}
     assert state.restore(training, taken, "sha") == [
         f"torch is {torch.__version__} and was 1.0",
@@ -170,7 +175,6 @@ def test_surroundings_that_differ_are_named(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_once_is_tried_again_and_one_that_fails_twice_leaves_nothing(tmp_path: Path) -> None:
-    facts: dict[str, Any] = {"active_seconds": 1.0, "epoch": 1.0, "metrics": {}}
     failures = [OSError(5, "Input/output error")]
 
     def dump(file: checkpoints.Digesting) -> None:
@@ -179,11 +183,11 @@ def test_a_disk_that_fails_once_is_tried_again_and_one_that_fails_twice_leaves_n
             raise failures.pop()
         file.write(b" and half")
 
-    place = checkpoints.write(tmp_path, 1, 7, facts, dump)
+    place = checkpoints.write(tmp_path, 1, 7, FACTS, {"state.pt": dump})
     assert (place / "state.pt").read_bytes() == b"half and half"
     failures += [OSError(5, "Input/output error"), OSError(28, "No space left on device")]
     with pytest.raises(OSError, match="Input/output"):
-        checkpoints.write(tmp_path, 1, 8, facts, dump)
+        checkpoints.write(tmp_path, 1, 8, FACTS, {"state.pt": dump})
     assert [path.name for path in tmp_path.iterdir()] == ["a1-s7"]
 
 

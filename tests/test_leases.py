@@ -52,6 +52,8 @@ def dataset(database: Database) -> None:
                 version=1,
                 format="npy",
                 task="classification",
+                kind="table",
+                shape=[4],
                 rows=100,
                 columns=[],
                 target="class",
@@ -425,7 +427,7 @@ def test_a_job_that_is_lost_as_often_as_it_may_be_fails(database: Database, subm
         lose(database, claim(database, "worker-1").lease, Terms(lease=30.0, backoff=0), signal=9)
     found = job(database, job_id)
     assert (found.status, found.error_code, found.signal) == (JobStatus.FAILED, EndReason.WORKER_LOST, 9)
-    assert found.error_message == "its worker was lost, 2 times"
+    assert found.error_message == "its worker was lost, in attempt 2, which was the last"
     assert attempts(database) == [(1, "worker_lost"), (2, "worker_lost")]
 
 

@@ -50,6 +50,8 @@ def rows(database: Database) -> None:
                 version=1,
                 format="npy",
                 task="classification",
+                kind="table",
+                shape=[4],
                 rows=100,
                 columns=[],
                 target="class",

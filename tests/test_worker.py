@@ -27,7 +27,8 @@ from service.tables import Attempt, Job, JobEvent, Point, Series, WorkerRow
 from service.users import Principal
 from workers import endings, spool
 from workers.endings import Asked, Drained, Ending, Failed, Lost, Stopped, Succeeded
-from workers.launcher import Launcher, seize
+from workers.launcher import Launcher
+from workers.processes import seize
 from workers.trainer import Order
 
 ADMIN = Principal("admin", Scope.ADMIN, "")
@@ -293,7 +294,7 @@ def test_a_trainer_that_is_asked_to_stop_the_moment_it_is_forked_does(
             outcome_path=str(folder / "outcome.json"),
             device="cpu",
         )
-        trainer = launcher.start(order, folder / "order.json", seize(folder / "attempt.lock"))
+        trainer = launcher.start(order, folder / "order.json", seize(folder / "attempt.lock", 1))
         launcher.stop(trainer)
         until(launcher.poll)
         launcher.forget(trainer)

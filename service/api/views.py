@@ -212,6 +212,24 @@ class ComparisonView(View):
     warnings: list[Note]
 
 
+class FindingView(View):
+    code: str
+    severity: str
+    from_step: int | None
+    to_step: int | None
+    evidence: dict[str, Any]
+    explanation: str
+    suggestion: str | None
+
+
+class DiagnosisView(View):
+    """The findings, the weightiest first; `verdict` is the code of the first."""
+
+    run_id: str
+    verdict: str
+    findings: list[FindingView]
+
+
 class DatasetVersion(View):
     version: int
     format: str
