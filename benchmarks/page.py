@@ -62,7 +62,7 @@ frames => new Promise(resolve => {
     times.push(now);
     if (times.length > frames) return resolve(times);
     const deltaY = times.length % 40 < 20 ? -1 : 1;
-    chart.dispatchEvent(new WheelEvent('wheel', { deltaY, clientX, clientY: over.top + 40, ctrlKey: true, bubbles: true, cancelable: true }));
+    chart.dispatchEvent(new WheelEvent('wheel', { deltaY, clientX, ctrlKey: true, cancelable: true }));
     requestAnimationFrame(frame);
   };
   requestAnimationFrame(frame);
@@ -130,7 +130,7 @@ def fill(settings: Settings) -> list[str]:
     with database.write() as session:
         drafts = [_draft(session, rate) for rate in (0.001, 0.002, 0.005, 0.01, 0.02)]
         long = [_run(session, drafts[number % len(drafts)]) for number in range(COMPARED)]
-    for run_id, run in long[:RECORDED]:
+    for _, run in long[:RECORDED]:
         for position in range(0, POINTS, AT_ONCE):
             with database.write() as session:
                 curves.append_all(session, run, [_losses(run, position)])
