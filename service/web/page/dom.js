@@ -64,8 +64,13 @@ export function table(caption, heads, rows) {
   return h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption },
     h("table", {},
       h("caption", { class: "hidden" }, caption),
-      h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))),
+      heading(heads),
       h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell)))))));
+}
+
+/** The head of a table. One that shows nothing still has a name. @param {Child[]} heads */
+export function heading(heads) {
+  return h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head || h("span", { class: "hidden" }, "more")))));
 }
 
 /** A select with the chosen value. @param {string} label @param {(string | [string, string])[]} options */

@@ -160,7 +160,7 @@ export class Curves {
     chart.view = null; // the answer has just the stretch that is shown
     chart.show(lines, this.marksOn(lines));
     chart.host.setAttribute("aria-label", `${this.options(group).label}: ${shown.data.map(told).join("; ")}`);
-    const legends = shown.data.map((curve, place) => legend(curve, lines[raw ? 2 * place + 1 : place].color));
+    const legends = shown.data.map((curve, place) => legend(group.metrics.length > 1 ? curve.metric : "", curve.count, lines[raw ? 2 * place + 1 : place].color));
     refill(note, legends, this.steps ? ` steps ${grouped(this.steps.from)} to ${grouped(this.steps.to)}` : "");
   }
 
@@ -179,10 +179,10 @@ function told({ metric, count, points }) {
   return count ? `${metric}, ${count} points, from ${number(points.y[0])} to ${number(points.y.at(-1))}` : `${metric}, no points yet`;
 }
 
-function legend({ metric, count }, color) {
+function legend(name, count, color) {
   const dot = h("i", { class: "dot" });
   dot.style.background = color;
-  return h("span", { class: "legend" }, dot, metric, h("span", { class: "muted" }, ` ${grouped(count)} points`));
+  return h("span", { class: "legend" }, dot, name, h("span", { class: "muted" }, ` ${grouped(count)} points`));
 }
 
 /** The steps of the points within a stretch of x. @param {any[]} lines */

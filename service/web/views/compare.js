@@ -6,7 +6,7 @@ import { Chart } from "../charts/chart.js";
 import * as line from "../charts/line.js";
 import { look, swatch } from "../charts/palette.js";
 import { parallel } from "../charts/parallel.js";
-import { choice, h, refill, svg } from "../page/dom.js";
+import { choice, h, heading, refill, svg } from "../page/dom.js";
 import { grouped, number, short, value } from "../page/format.js";
 import { notice, tell } from "../page/notices.js";
 import { panel, runLink, warnings } from "../page/parts.js";
@@ -170,7 +170,7 @@ class Comparison {
       return row;
     });
     return h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Ranking" },
-      h("table", { class: "ranking" }, h("caption", { class: "hidden" }, `Runs by ${found.metric}, best first`), h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head)))), h("tbody", {}, rows)));
+      h("table", { class: "ranking" }, h("caption", { class: "hidden" }, `Runs by ${found.metric}, best first`), heading(heads), h("tbody", {}, rows)));
   }
 
   verdicts() {
@@ -184,7 +184,7 @@ class Comparison {
     if (!groups.length) return null;
     const names = Object.keys(groups[0].summary ?? {});
     return panel("Groups", h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Groups" }, h("table", {},
-      h("thead", {}, h("tr", {}, ["", "group", "runs", ...names].map((head) => h("th", { scope: "col" }, head)))),
+      heading(["", "group", "runs", ...names]),
       h("tbody", {}, groups.map((group, place) => h("tr", {}, [swatch(place, svg), keyed(group.key), group.run_ids.length, ...names.map((name) => value(group.summary[name]))].map((cell) => h("td", {}, cell))))))));
   }
 
