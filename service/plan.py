@@ -44,9 +44,14 @@ def split_sizes(rows: int, fraction: float) -> tuple[int, int]:
     return rows - validation, validation
 
 
-def problems(spec: JobSpec, rows: int) -> list[FieldProblem]:
-    """What makes the spec impossible for a data set of so many rows."""
-    train, _ = split_sizes(rows, spec.validation.fraction)
+def sizes(spec: JobSpec, rows: int, validation_rows: int | None) -> tuple[int, int]:
+    """(train_samples, validation_samples). validation_rows: of the split that the data set brings, None without one."""
+    return split_sizes(rows, spec.validation.fraction) if validation_rows is None else (rows, validation_rows)
+
+
+def problems(spec: JobSpec, rows: int, validation_rows: int | None = None) -> list[FieldProblem]:
+    """What makes the spec impossible for a data set of so many rows: see `sizes`."""
+    train, _ = sizes(spec, rows, validation_rows)
     chosen = spec.hyperparameters
     if train < 1:
         return [FieldProblem("validation.fraction", "nothing_to_train", "no sample is left for training")]
@@ -74,10 +79,10 @@ def steps_per_epoch(train_samples: int, chosen: Hyperparameters) -> int:
     return train_samples // batch if chosen.drop_last else -(-train_samples // batch)
 
 
-def make(spec: JobSpec, rows: int) -> Plan:
-    """Counts the run of a spec, its defaults filled in, on a data set of so many rows."""
+def make(spec: JobSpec, rows: int, validation_rows: int | None = None) -> Plan:
+    """Counts the run of a spec, its defaults filled in, on a data set of so many rows: see `sizes`."""
     chosen = spec.hyperparameters
-    train, validation = split_sizes(rows, spec.validation.fraction)
+    train, validation = sizes(spec, rows, validation_rows)
     batch = full_batch(train, chosen)
     per_epoch = steps_per_epoch(train, chosen)
     total = chosen.max_steps if chosen.max_steps is not None else per_epoch * (chosen.epochs or 0)

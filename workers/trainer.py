@@ -43,6 +43,7 @@ class Order:
 
     spec, plan: as the job stores them. classes: of the data set, for classification. device: `cpu` or `cuda:0`.
     checkpoints: those to go on from, the newest first; resumed_path: where to say which one it was.
+    columns: of a table, as the data set describes them.
     """
 
     job_id: str
@@ -58,6 +59,7 @@ class Order:
     spool_path: str
     outcome_path: str
     device: str
+    columns: list[dict[str, Any]] | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -137,6 +139,7 @@ def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
             order.device,
             Path(order.checkpoints_path),
             order.checkpoints,
+            order.columns,
         )
         begun = keeper.begin(spec, plan, source)
         for sentence in loop.summary(begun.training):

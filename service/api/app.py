@@ -25,7 +25,6 @@ from service.api import (
     runs,
     users,
 )
-from service.api.bodies import Upload
 from service.api.gate import Gate
 from service.api.limits import Limits
 from service.api.measures import Measures
@@ -65,8 +64,6 @@ ROUTERS = (
     operations.router,
     docs.router,
 )
-
-UPLOADS: tuple[Upload, ...] = ()
 
 
 class Application(FastAPI):
@@ -123,6 +120,6 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
         allowed_hosts=gate.hosts(settings, port),
         limits=allowed,
         measures=measures,
-        uploads=UPLOADS,
+        uploads=[datasets.upload(settings)],
     )
     return application

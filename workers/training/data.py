@@ -2,15 +2,21 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from service.datasets import arrays
 from service.plan import Plan
+from workers.training.preprocessing import Preprocessing
 
 Indices = NDArray[np.int64]
+Columns = list[dict[str, Any]] | None
+
+HERE = Path(".")  # of a trainer: the folder of its attempt
 
 # What chance is used for: the same seed gives each of them a stream of its own.
 SPLIT, ORDER = 0, 1
@@ -36,34 +42,66 @@ class Samples:
 
 @dataclass(frozen=True)
 class Rows:
-    """A data set split in two and standardised, still in main memory.
+    """A data set split in two and preprocessed, in main memory or mapped.
 
-    inputs and validation_inputs: shape (n, columns), float32, with the mean and standard deviation of the training
-    rows taken out; a constant column becomes zeros.
+    inputs and validation_inputs: shape (n, width), float32: see `Preprocessing`.
     targets and validation_targets: shape (n,), as they are in the file.
+    preprocessing: what was taken from the training split, as JSON.
     """
 
     inputs: NDArray[np.float32]
     targets: NDArray[np.generic]
     validation_inputs: NDArray[np.float32]
     validation_targets: NDArray[np.generic]
+    preprocessing: dict[str, Any]
 
 
-def load(directory: Path | str, plan: Plan, seed: int, *, stratified: bool) -> Rows:
-    """Reads `x.npy`, shape (n, columns), and `y.npy`, shape (n,), and holds the validation rows back.
+def load(
+    directory: Path | str,
+    plan: Plan,
+    seed: int,
+    *,
+    stratified: bool,
+    columns: Columns = None,
+    missing: str = "refuse",
+    scratch: Path = HERE,
+) -> Rows:
+    """Reads `x`, shape (n, columns), and `y`, shape (n,), and holds the validation rows back, unless there are others.
 
-    Raises InputChanged when the number of rows is not the plan's.
+    columns: as the data set describes them, None for numbers alone. missing: what becomes of empty cells. scratch: a
+    folder for what is larger than the memory. Raises InputChanged when the number of rows is not the plan's.
     """
-    x = np.load(Path(directory) / "x.npy", mmap_mode="r", allow_pickle=False)
-    y = np.load(Path(directory) / "y.npy", mmap_mode="r", allow_pickle=False)
-    planned = plan.train_samples + plan.validation_samples
+    x, y = _stored(directory, "x"), _stored(directory, "y")
+    x_val, y_val = arrays.load(directory, "x_val"), arrays.load(directory, "y_val")
+    if x_val is None or y_val is None:
+        _expect(x, y, plan.train_samples + plan.validation_samples)
+        labels = np.asarray(y) if stratified else np.zeros(len(y), np.int64)
+        train, validation = split(labels, plan.validation_samples, seed)
+        x_val, y_val = x, y
+    else:
+        _expect(x, y, plan.train_samples)
+        _expect(x_val, y_val, plan.validation_samples)
+        train, validation = np.arange(len(x)), np.arange(len(x_val))
+    fitted = Preprocessing.fit(x, train, columns, missing)
+    return Rows(
+        fitted.table(x, train, scratch),
+        np.array(y[train]),
+        fitted.table(x_val, validation, scratch),
+        np.array(y_val[validation]),
+        fitted.to_json(),
+    )
+
+
+def _stored(directory: Path | str, name: str) -> NDArray[Any]:
+    found = arrays.load(directory, name)
+    if found is None:
+        raise InputChanged(f"the data set has no array {name}")
+    return found
+
+
+def _expect(x: NDArray[Any], y: NDArray[Any], planned: int) -> None:
     if not len(x) == len(y) == planned:
         raise InputChanged(f"the data set has {min(len(x), len(y))} rows and the plan was made for {planned}")
-    labels = np.asarray(y) if stratified else np.zeros(planned, np.int64)
-    train, validation = split(labels, plan.validation_samples, seed)
-    inputs, validation_inputs = _rows(x, train), _rows(x, validation)
-    standardise(inputs, validation_inputs)
-    return Rows(inputs, np.array(y[train]), validation_inputs, np.array(y[validation]))
 
 
 def split(labels: Indices, validation_samples: int, seed: int) -> tuple[Indices, Indices]:
@@ -110,7 +148,3 @@ def order(seed: int, epoch: int, samples: int) -> Tensor:
 
 def _chance(seed: int, *purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=purpose)))
-
-
-def _rows(x: NDArray[np.float32], chosen: Indices) -> NDArray[np.float32]:
-    return np.array(x[chosen], dtype=np.float32)

@@ -1,5 +1,6 @@
 """When the state of a training is kept, and how an attempt begins where the last one was kept."""
 
+import errno
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 
 from service import plan as plans
 from service.checkpoints import Kept
+from service.datasets import arrays
 from service.plan import Plan
 from service.spec import JobSpec
 from workers import checkpoints, spool
@@ -35,6 +37,7 @@ class Source:
     device: str
     folder: Path
     kept: Sequence[Kept]
+    columns: list[dict[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
@@ -58,11 +61,11 @@ class Beginning:
 
 def begin(spec: JobSpec, plan: Plan, source: Source) -> Beginning:
     """Goes on from the newest checkpoint that can be used, else from the beginning. Raises InputChanged."""
-    if checkpoints.data_sha256(source.data_path) != source.data_sha256:
+    if _data_sha256(source.data_path) != source.data_sha256:
         raise InputChanged("the data set is not the one that the job was submitted for")
     unusable: list[dict[str, Any]] = []
     for kept in source.kept:
-        training = loop.prepare(spec, plan, source.data_path, source.classes, source.device)
+        training = loop.prepare(spec, plan, source.data_path, source.classes, source.device, source.columns)
         try:
             found = state.load(checkpoints.verified(source.folder, kept))
             differs = state.restore(training, found, source.data_sha256)
@@ -73,8 +76,20 @@ def begin(spec: JobSpec, plan: Plan, source: Source) -> Beginning:
             unusable.append({"step": kept.step, "reason": " ".join(reason.split())[:200]})
         else:
             return Beginning(training, kept.step, kept.active_seconds, unusable, differs)
-    training = loop.prepare(spec, plan, source.data_path, source.classes, source.device)
+    training = loop.prepare(spec, plan, source.data_path, source.classes, source.device, source.columns)
     return Beginning(training, 0, 0.0, unusable, [])
+
+
+def _data_sha256(path: str) -> str:
+    """Of the arrays as they are now. Raises InputChanged when they, or a registered file, cannot be read any more."""
+    try:
+        return arrays.digest(path)
+    except (FileNotFoundError, PermissionError, NotADirectoryError, ValueError) as error:
+        raise InputChanged("the data set cannot be read any more") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputChanged("a registered file is a link now") from error
+        raise
 
 
 @dataclass

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -31,6 +31,7 @@ class Training:
     optimizer: Optimizer
     train: Samples
     validation: Samples
+    preprocessing: dict[str, Any]
 
     @property
     def series(self) -> list[str]:
@@ -60,13 +61,22 @@ class Step(NamedTuple):
     validation: dict[str, float] | None
 
 
-def prepare(spec: JobSpec, plan: Plan, directory: Path | str, classes: int | None, device: str = "cpu") -> Training:
+def prepare(
+    spec: JobSpec,
+    plan: Plan,
+    directory: Path | str,
+    classes: int | None,
+    device: str = "cpu",
+    columns: data.Columns = None,
+) -> Training:
     """Reads the data, and builds the model and its optimizer.
 
-    classes: how many there are, for classification. Raises InputChanged when the data is not the plan's.
+    classes: how many there are, for classification. columns: as the data set describes them. Raises InputChanged when
+    the data is not the plan's.
     """
     seed, stratified = spec.hyperparameters.seed, spec.task == "classification"
-    return assemble(spec, plan, data.load(directory, plan, seed, stratified=stratified), classes, device)
+    rows = data.load(directory, plan, seed, stratified=stratified, columns=columns, missing=spec.data.missing)
+    return assemble(spec, plan, rows, classes, device)
 
 
 def assemble(spec: JobSpec, plan: Plan, rows: data.Rows, classes: int | None, device: str) -> Training:
@@ -87,6 +97,7 @@ def assemble(spec: JobSpec, plan: Plan, rows: data.Rows, classes: int | None, de
         optimizer(chosen, model.parameters()),
         Samples(torch.from_numpy(rows.inputs).to(device), targets.to(device)),
         Samples(torch.from_numpy(rows.validation_inputs).to(device), validation_targets.to(device)),
+        rows.preprocessing,
     )
 
 
