@@ -38,6 +38,6 @@ def make_private_folders(settings: Settings) -> None:
             path.chmod(path.stat().st_mode & 0o700)  # what its user may not do is left so
         probe = settings.home / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # two may begin at once
     except OSError as error:
         raise HomeUnusable(settings.home, error.strerror or "it cannot be written") from error

@@ -106,7 +106,8 @@ def test_a_csv_file_has_numbers_categories_dates_and_a_target(read: Read) -> Non
     wanted = [[31, 1, 19724], [np.nan, 0, 19725.5], [4.5, np.nan, 19726]]
     np.testing.assert_array_equal(stored["x"], np.array(wanted, np.float32))
     assert stored["x"].dtype == np.float32
-    assert (stored["y"].tolist(), stored["y"].dtype) == ([1, 0, 0], np.int64)
+    assert stored["y"].dtype == np.int64
+    assert stored["y"].tolist() == [1, 0, 0]
 
 
 def test_csv_is_read_as_documented(read: Read) -> None:
@@ -284,12 +285,14 @@ def test_arrays_of_images_stay_bytes(read: Read) -> None:
     pixels = np.arange(4 * 6 * 5, dtype=np.uint8).reshape(4, 6, 5)
     found, stored = read(npz(x=pixels, y=[7, 3, 7, 5]), "npz")
     assert (found.kind, found.task, found.shape, found.rows) == ("images", "classification", [1, 6, 5], 4)
-    assert (stored["x"].dtype, stored["x"].shape) == (np.uint8, (4, 1, 6, 5))
+    assert stored["x"].dtype == np.uint8
+    assert stored["x"].shape == (4, 1, 6, 5)
     np.testing.assert_array_equal(stored["x"][:, 0], pixels)
     assert stored["y"].tolist() == [2, 0, 2, 1]
     colours = np.random.default_rng(0).normal(size=(4, 3, 6, 5))
     found, stored = read(npz(x=np.asfortranarray(colours), y=[0.5, 1, 2, 3]), "npz")
-    assert (found.task, found.shape, stored["x"].dtype) == ("regression", [3, 6, 5], np.float32)
+    assert (found.task, found.shape) == ("regression", [3, 6, 5])
+    assert stored["x"].dtype == np.float32
     np.testing.assert_array_equal(stored["x"], colours.astype(np.float32))
 
 
@@ -395,9 +398,9 @@ def test_the_head_of_an_array_is_not_believed(refused: Refused, header: bytes, t
 
 
 def test_an_archive_that_expands_is_refused_before_it_is_decoded(refused: Refused) -> None:
-    """U05: 400 MB in 389 KB, a million members, an archive within an archive, a directory that lies."""
+    """U05: 40 MB in 39 KB, a million members, an archive within an archive, a directory that lies."""
     bomb = io.BytesIO()
-    np.savez_compressed(bomb, x=np.zeros((100, 1000, 1000), np.float32), y=np.zeros(100))
+    np.savez_compressed(bomb, x=np.zeros((10, 1000, 1000), np.float32), y=np.zeros(10))
     assert refused(bomb.getvalue(), "npz")[0].code == "too_large"
     plain = npz(x=np.eye(2), y=[1, 2])
     assert refused(plain, "npz", decoded_bytes=100)[0].code == "too_large"
@@ -424,7 +427,8 @@ def test_a_text_is_its_bytes(read: Read, refused: Refused) -> None:
     content = "Grüße\n".encode("latin-1") + bytes(range(256))
     found, stored = read(content, "text")
     assert (found.kind, found.task, found.shape, found.rows) == ("text", "language_modeling", [], len(content))
-    assert (stored["text"].tobytes(), stored["text"].dtype) == (content, np.uint8)
+    assert stored["text"].dtype == np.uint8
+    assert stored["text"].tobytes() == content
     found, stored = read(content, "text", mapped=True)
     assert (found.places["text"], stored) == ({"offset": 0, "dtype": "|u1", "shape": [len(content)]}, {})
     assert refused(b"a", "text")[0].code == "too_short"

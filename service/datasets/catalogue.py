@@ -76,14 +76,17 @@ def names(session: Session) -> list[str]:
 
 
 def require_owner(session: Session, principal: Principal, name: str) -> None:
-    """Nobody but its owner or an admin changes what a name stands for, and nobody what is built in.
+    """What a name stands for is changed by the owner of its oldest version or an admin, and what is built in by nobody.
 
     Raises NotOwner or BuiltIn.
     """
-    owners = set(session.scalars(select(Dataset.owner).where(Dataset.name == name, PRESENT)))
-    if None in owners:
+    oldest = select(Dataset).where(Dataset.name == name, PRESENT).order_by(Dataset.version).limit(1)
+    dataset = session.scalars(oldest).one_or_none()
+    if dataset is None:
+        return
+    if dataset.owner is None:
         raise BuiltIn
-    if owners - {principal.user} and principal.scope is not Scope.ADMIN:
+    if dataset.owner != principal.user and principal.scope is not Scope.ADMIN:
         raise NotOwner("data set")
 
 
