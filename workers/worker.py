@@ -204,6 +204,7 @@ class Worker:
                 spec=claim.spec,
                 plan=claim.plan,
                 classes=claim.classes,
+                columns=claim.columns,
                 dataset_path=str(self.settings.datasets_path / claim.dataset_id),
                 dataset_sha256=claim.dataset_sha256,
                 checkpoints_path=str(kept_in),
