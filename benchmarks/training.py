@@ -31,6 +31,8 @@ from workers.training.keeper import EVERY_SECONDS, Keeper, Source
 from workers.training.loop import Training
 from workers.training.tape import Tape
 
+Arrays = dict[str, NDArray[Any]]
+
 
 @dataclass(frozen=True)
 class Case:
@@ -44,15 +46,15 @@ class Case:
     task: str
     spec: dict[str, Any]
     rows: int
-    arrays: dict[str, NDArray[Any]]
+    arrays: Arrays
     model: Callable[[], nn.Module]
 
 
 def cases() -> list[Case]:
     digits, chance = load_digits(), np.random.default_rng(0)
-    table = {"x": digits.data.astype(np.float32), "y": digits.target.astype(np.int64)}
-    images = {"x": chance.integers(0, 256, (512, 3, 16, 16), dtype=np.uint8), "y": chance.integers(0, 10, 512)}
-    text = {"text": chance.integers(0, 256, 32 * 512 + 1, dtype=np.uint8)}
+    table: Arrays = {"x": digits.data.astype(np.float32), "y": digits.target.astype(np.int64)}
+    images: Arrays = {"x": chance.integers(0, 256, (512, 3, 16, 16), dtype=np.uint8), "y": chance.integers(0, 10, 512)}
+    text: Arrays = {"text": chance.integers(0, 256, 32 * 512 + 1, dtype=np.uint8)}
     cnn, gpt = specs.CnnModel(width=8), specs.GptModel(layers=2, heads=2, width=64, context=32)
     return [
         Case(
@@ -146,7 +148,7 @@ def ready(training: Training) -> tuple[Tensor, Tensor]:
 
 def compared(case: Case, bell: int, listener: int) -> bool:
     """Whether the goal is met, or missed by no more than the doubt that the rounds leave."""
-    ratios = []
+    ratios: list[float] = []
     with tempfile.TemporaryDirectory() as folder:
         directory = Path(folder)
         for name, array in case.arrays.items():
@@ -162,7 +164,7 @@ def compared(case: Case, bell: int, listener: int) -> bool:
                 ratios.append(bare / ours)
                 rates = f"plain {case.steps / bare:7.1f} steps/s   recorded {case.steps / ours:7.1f} steps/s"
                 print(f"{case.name}   {rates}   {bare / ours:.3f}")
-    ratio = statistics.median(ratios)
+    ratio: float = statistics.median(ratios)
     low, _, high = statistics.quantiles(ratios, n=4)
     # Twice the standard error of a median, from the quartiles: a machine with other things to do widens it.
     doubt = 2 * 1.25 * (high - low) / 1.35 / case.rounds**0.5

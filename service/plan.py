@@ -5,6 +5,7 @@ Pure: the plan shown before the run, the trainer and the axes of the curves all 
 
 from collections.abc import Set
 from decimal import ROUND_CEILING, Decimal
+from typing import TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ from service.spec import READ_BY, GptModel, Hyperparameters, JobSpec, MlpModel
 
 MOST_STEPS = 1_000_000_000
 USUAL_LEARNING_RATES = (0.001, 0.01)
+
+Steps = TypeVar("Steps", int, NDArray[np.int64])
 
 
 class Plan(BaseModel):
@@ -140,7 +143,7 @@ def make(spec: JobSpec, rows: int, validation_rows: int | None = None) -> Plan:
     every = validation_interval(spec, plan)
     return plan.model_copy(
         update={
-            "total_samples": int(samples_at(np.array([total]), plan)[0]),
+            "total_samples": samples_at(total, plan),
             "validations": -(-total // every) if validation else 0,
         }
     )
@@ -151,16 +154,21 @@ def validation_interval(spec: JobSpec, plan: Plan) -> int:
     return spec.validation.every_steps or plan.steps_per_epoch
 
 
-def samples_at(steps: NDArray[np.int64], plan: Plan) -> NDArray[np.int64]:
-    """Samples seen after each step: shape (n,) in and out."""
-    epochs, within = np.divmod(steps, plan.steps_per_epoch)
+def samples_at(steps: Steps, plan: Plan) -> Steps:
+    """Samples seen after a step, or after each of an array of them, of any shape."""
+    epochs, within = divmod(steps, plan.steps_per_epoch)
     per_epoch = (plan.steps_per_epoch - 1) * plan.batch_size + plan.last_batch_samples
-    return np.asarray(epochs * per_epoch + within * plan.batch_size, dtype=np.int64)
+    samples: Steps = epochs * per_epoch + within * plan.batch_size
+    return samples
 
 
-def epochs_at(steps: NDArray[np.int64], plan: Plan) -> NDArray[np.float64]:
-    """Passes over the training split after each step: shape (n,) in and out."""
-    return np.asarray(steps / plan.steps_per_epoch, dtype=np.float64)
+@overload
+def epochs_at(steps: int, plan: Plan) -> float: ...
+@overload
+def epochs_at(steps: NDArray[np.int64], plan: Plan) -> NDArray[np.float64]: ...
+def epochs_at(steps: int | NDArray[np.int64], plan: Plan) -> float | NDArray[np.float64]:
+    """Passes over the training split after a step, or after each of an array of them, of any shape."""
+    return steps / plan.steps_per_epoch
 
 
 def warnings(spec: JobSpec, plan: Plan, given: Set[str]) -> list[dict[str, str]]:

@@ -127,6 +127,16 @@ class Hyperparameters(Part):
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of the split, the weights, the order and dropout")
 
 
+class Data(Part):
+    """How a table becomes what the model sees. Numbers are standardised with the training split, categories one-hot."""
+
+    missing: Literal["refuse", "mean"] = Field(
+        default="refuse",
+        description="empty cells: refuse the job, or take the training split's mean of a number and, for a category, "
+        "none of its values",
+    )
+
+
 class Validation(Part):
     """What is held back from training, and when it is looked at."""
 
@@ -166,6 +176,9 @@ class Resources(Part):
         default=0, description="GPUs given to the job alone, or a part of one, such as 0.5, shared with others"
     )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of the trainer")
+    memory_mib: Annotated[int, Field(ge=512, le=1 << 24)] | None = Field(
+        default=None, description="MiB that the trainer may allocate, PyTorch's own 300 among them"
+    )
 
 
 class Limits(Part):
@@ -177,6 +190,18 @@ class Limits(Part):
     max_attempts: int = Field(default=3, ge=1, le=100, description="executions in all when workers are lost")
 
 
+class Gate(Part):
+    """A look at the loss while the job trains, and what to do when it goes wrong."""
+
+    after_steps: int = Field(
+        default=100, ge=1, le=1_000_000_000, description="when it looks first; again at twice that, and so on"
+    )
+    on: Literal["diverging", "too_high"] = Field(
+        default="diverging", description="diverging, or already a learning rate that is too high"
+    )
+    do: Literal["warn", "cancel"] = Field(default="warn", description="an event with the evidence, or also the end")
+
+
 class JobSpec(Part):
     """A training job. Only `task` and `dataset` are required."""
 
@@ -186,6 +211,7 @@ class JobSpec(Part):
     project: Name = Field(default="default", description="what the run is filed under")
     task: Literal["classification", "regression", "language_modeling"] = Field(description="what is learned")
     dataset: Annotated[str, StringConstraints(pattern=DATASET_PATTERN)] = Field(description="NAME, or NAME@VERSION")
+    data: Data = Data()
     model: Model = Field(default_factory=lambda found: _usual_model(found.get("task")), description="what learns")
     hyperparameters: Hyperparameters = Hyperparameters()
     validation: Validation = Validation()
@@ -193,6 +219,7 @@ class JobSpec(Part):
     checkpoints: Checkpoints = Checkpoints()
     resources: Resources = Resources()
     limits: Limits = Limits()
+    gate: Gate | None = Field(default=None, description="diagnose the job while it trains")
     on_non_finite: Literal["fail", "continue"] = Field(
         default="fail", description="what happens when a loss is NaN or infinite"
     )
@@ -202,11 +229,6 @@ class JobSpec(Part):
     )
     tags: dict[TagKey, Text] = Field(default={}, max_length=MOST_TAGS, description="free labels")
 
-
-# Fields of the contract that this version does not offer yet: refused by name, not as a typing mistake.
-NOT_OFFERED = {
-    "gate": "the gate is",
-}
 
 LOSSES = {
     "classification": ("cross_entropy", "bce"),
@@ -317,7 +339,7 @@ def _inner(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
 
 def parameters(spec: JobSpec) -> dict[str, Any]:
     """What distinguishes one run from another, flat, with dotted names. Lists are values, not further levels."""
-    apart = {"name", "project", "priority", "depends_on", "tags", "limits", "checkpoints"}
+    apart = {"name", "project", "priority", "depends_on", "tags", "limits", "checkpoints", "gate"}
     return dict(_flat(spec.model_dump(mode="json", exclude=apart), ""))
 
 
@@ -362,8 +384,6 @@ def _message(error: Any) -> str:
 
 
 def _unknown(param: str, names: list[str]) -> FieldProblem:
-    if param in NOT_OFFERED:
-        return FieldProblem(param, "not_offered", f"{NOT_OFFERED[param]} not offered by this version")
     close = difflib.get_close_matches(param.rpartition(".")[2][:64], names, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}" if names else None
     return FieldProblem(param, "unknown_field", "there is no such field", hint)
@@ -406,6 +426,7 @@ def _field_names(model: type[BaseModel], path: list[str], tags: dict[int, str]) 
         here = field.annotation
         branches = [branch for branch in getattr(here, "__args__", ()) if hasattr(branch, "model_fields")]
         for branch in branches:
-            if branch.model_fields["type"].default == tags.get(depth):
+            # One alone is a model or null; of several, the tag tells which.
+            if len(branches) == 1 or branch.model_fields["type"].default == tags.get(depth):
                 here = branch
     return list(getattr(here, "model_fields", {}))

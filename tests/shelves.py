@@ -9,12 +9,12 @@ import numpy as np
 
 from service import clock, plan as plans, spec as specs
 from service.database import Database
+from service.datasets import arrays
 from service.ids import new_id
 from service.plan import Plan
 from service.settings import Settings
 from service.spec import JobSpec
 from service.tables import Dataset
-from workers import checkpoints
 from workers.training import loop
 from workers.training.loop import Training
 
@@ -101,8 +101,11 @@ def put(settings: Settings, shelf: Shelf, name: str) -> None:
                 columns=[],
                 target="y",
                 classes=shelf.classes and [{"value": value, "name": f"c{value}"} for value in range(shelf.classes)],
-                sha256=checkpoints.data_sha256(place),
+                sha256="",
                 bytes=0,
+                arrays_sha256=arrays.digest(place),
+                stored_bytes=0,
+                copied=False,
                 description="",
                 created_at=clock.now(),
             )

@@ -21,11 +21,12 @@ from torch import nn
 
 from service import plan as plans, spec as specs
 from service.checkpoints import Kept
+from service.datasets import arrays
 from service.plan import Plan
 from service.settings import trainer_environment
 from service.spec import JobSpec
 from service.states import EndReason
-from workers import checkpoints, spool, trainer
+from workers import spool, trainer
 from workers.trainer import Order
 from workers.training import data, loop
 from workers.training.loop import Step
@@ -502,7 +503,7 @@ def order_of(directory: Path, folder: Path, **changes: Any) -> Order:
         plan=json.loads(plans.make(spec, rows_of(directory)).model_dump_json()),
         classes=CLASSES.get(directory.name),
         dataset_path=str(directory),
-        dataset_sha256=checkpoints.data_sha256(directory),
+        dataset_sha256=arrays.digest(directory),
         checkpoints_path=str(folder / "checkpoints"),
         checkpoints=[],
         resumed_path=str(folder / "resumed.json"),

@@ -43,6 +43,7 @@ class Lost:
 
     message: str
     signal: int | None
+    reason: EndReason = EndReason.WORKER_LOST
 
 
 @dataclass(frozen=True)
@@ -63,11 +64,13 @@ def judge(
     total_steps: int,
     asked: Asked | None,
     killed_for_memory: bool,
+    stalled_for: float | None = None,
     may_stop_early: bool = False,
 ) -> Ending:
     """outcome: what the trainer wrote, None if it could not. steps: points of train_loss that were recorded.
 
-    may_stop_early: the job asked for early stopping; without that only all steps are a success.
+    stalled_for: seconds without a step after which the worker killed it. may_stop_early: the job asked for early
+    stopping; without that only all steps are a success.
     """
     code = os.waitstatus_to_exitcode(wait_status)
     exit_code, number = (code, None) if code >= 0 else (None, -code)
@@ -88,6 +91,8 @@ def judge(
         return Failed(EndReason.TIME_LIMIT, "the job ran longer than limits.max_seconds", exit_code, number)
     if asked in (Asked.DRAIN, Asked.PAUSE):
         return Drained()
+    if stalled_for is not None:
+        return Lost(f"its trainer took no step for {stalled_for:.0f} s", number, EndReason.STALLED)
     if status == "stopped":
         return Lost("its trainer was stopped from outside", number)
     if number == signal.SIGKILL and killed_for_memory:

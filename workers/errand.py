@@ -33,7 +33,7 @@ def _answer(order: dict[str, Any]) -> dict[str, Any]:
                 return {"predictions": prediction.predict(path, order["inputs"], length, order["classes"])}
             case "probe":
                 spec, plan = JobSpec.model_validate(order["spec"]), Plan.model_validate(order["plan"])
-                return asdict(probe.measure(spec, plan, order["data_path"], order["classes"]))
+                return asdict(probe.measure(spec, plan, order["data_path"], order["classes"], order["columns"]))
             case unknown:
                 return {"failure": f"there is no errand {unknown}"}
     except InvalidInput as error:

@@ -6,6 +6,7 @@ It knows no database: points go to the spool, sentences to the log, and the end 
 import errno
 import json
 import os
+import resource
 import signal
 import threading
 import traceback
@@ -43,7 +44,8 @@ class Order:
 
     spec, plan: as the job stores them. classes: of the data set, for classification. device: `cpu` or `cuda:0`.
     checkpoints: those that there are, the newest first; resumed_path: where to say which one it goes on from.
-    micro_batches: parts of a full batch, when those of the plan are too large for the device.
+    columns: of a table, as the data set describes them. micro_batches: parts of a full batch, when those of the plan
+    are too large for the device.
     """
 
     job_id: str
@@ -59,6 +61,7 @@ class Order:
     spool_path: str
     outcome_path: str
     device: str
+    columns: list[dict[str, Any]] | None = None
     micro_batches: int | None = None
 
     def to_json(self) -> str:
@@ -140,6 +143,7 @@ def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
             order.device,
             Path(order.checkpoints_path),
             [kept for kept in order.checkpoints if kept.resumable],
+            order.columns,
             order.micro_batches,
         )
         begun = keeper.begin(spec, plan, source)
@@ -204,7 +208,11 @@ def _failure(error: Exception, steps: int) -> Outcome:
         with suppress(OSError, MemoryError):
             traceback.print_exception(error)
     kind = "" if expected else f"{type(error).__name__}: "
-    return Outcome(Status.FAILED, f"{kind}{' '.join(str(error).split())}"[:MESSAGE_LENGTH], steps, reason)
+    if reason is EndReason.OOM_HOST:
+        most = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20
+        kind = f"the trainer needed more than the {most} MiB of memory that it may have: {kind}"
+    message = f"{kind}{' '.join(str(error).split())}".removesuffix(": ")
+    return Outcome(Status.FAILED, message[:MESSAGE_LENGTH], steps, reason)
 
 
 def _reason(error: Exception) -> EndReason:

@@ -1,13 +1,12 @@
 """Routes for jobs: submit, list, look, wait, result, logs."""
 
-from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from starlette.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
 
-from service import bell, errands, explain, jobs, queue
+from service import bell, disk, errands, explain, job_logs, jobs, queue
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
@@ -52,11 +51,14 @@ def submit_job(
         with here.database.read() as session:
             draft = queue.draft(session, principal, body.tree, body.problems)
             found = {"spec": draft.spec.model_dump(), "warnings": draft.warnings}
-            data = here.settings.datasets_path / draft.dataset.id
-            classes = None if draft.dataset.classes is None else len(draft.dataset.classes)
+            data = {
+                "data_path": str(here.settings.datasets_path / draft.dataset.id),
+                "classes": None if draft.dataset.classes is None else len(draft.dataset.classes),
+                "columns": draft.dataset.columns,
+            }
         if not probe:
             return Json(found | {"plan": draft.plan.model_dump()})
-        measured = _probed(here, draft, data, classes)
+        measured = _probed(here, draft, data)
         basis = f"a probe of {measured['steps']} steps"
         estimated = {"estimated_seconds": measured["estimated_seconds"], "estimate_basis": basis}
         return Json(found | {"plan": draft.plan.model_dump() | estimated, "probe": measured})
@@ -72,23 +74,25 @@ def submit_job(
     return Json(job, 200 if again else 201, {"Location": f"/v1/jobs/{job_id}"})
 
 
-def _probed(here: Place, draft: queue.Draft, data: Path, classes: int | None) -> dict[str, Any]:
+def _probed(here: Place, draft: queue.Draft, data: dict[str, Any]) -> dict[str, Any]:
     """What a few steps cost. Raises InvalidInput for a job that asks for what this process does not hold."""
     if draft.spec.resources.gpus:
         raise InvalidInput(
             [FieldProblem("probe", "cpu_only", "a GPU is given to jobs alone: only CPU jobs are probed")]
         )
     spec, plan = draft.spec.model_dump(mode="json"), draft.plan.model_dump(mode="json")
-    order = {"spec": spec, "plan": plan, "data_path": str(data), "classes": classes}
-    return errands.run("probe", order, here.stopping)
+    return errands.run("probe", {"spec": spec, "plan": plan, **data}, here.stopping)
 
 
 @router.get("", responses={200: {"model": JobList}})
-def list_jobs(here: Here, principal: Reader, page: Page, form: Wanted, width: Width = 120) -> Response:
+async def list_jobs(here: Here, principal: Reader, page: Page, form: Wanted, width: Width = 120) -> Response:
     """Jobs, newest first."""
-    with here.database.read() as session:
-        found = jobs.page(session, principal, page.filter, after=page.after, limit=page.fetched)
-    rows = [[_cell(job, name) for name in TABLE] for job in found]
+
+    def look(session: Session) -> list[dict[str, Any]]:
+        return jobs.page(session, principal, page.filter, after=page.after, limit=page.fetched)
+
+    found = await here.read(look)
+    rows = ([_cell(job, name) for name in TABLE] for job in found)
     return formats.listing(found, page.limit, form, TABLE, rows, width)
 
 
@@ -109,17 +113,18 @@ async def get_job(
 ) -> Response:
     """One job. With `wait` the answer is held until the job is over or the time is up."""
 
+    # Not in a thread: one row by its key is read in less time than handing it over takes.
     def look() -> dict[str, Any]:
         with here.database.read() as session:
             return jobs.get(session, principal, job_id)
 
     deadline = monotonic() + wait
-    job = await run_in_threadpool(look)
+    job = look()
     while JobStatus(job["status"]) not in TERMINAL and (left := deadline - monotonic()) > 0:
         if here.stopping.is_set():
             break
         await here.commits.next(min(left, STOPPING_SECONDS))
-        job = await run_in_threadpool(look)
+        job = look()
     return Json(job)
 
 
@@ -129,7 +134,7 @@ def explain_job(here: Here, principal: Reader, job_id: JobId) -> Response:
     with here.database.read() as session:
         settings = here.settings
         limits = (settings.run_path, settings.max_running_jobs_per_user)
-        return Json(explain.view(session, principal, job_id, *limits))
+        return Json(explain.view(session, principal, job_id, *limits, disk.lack(settings.home, settings.min_free_mib)))
 
 
 @router.get("/{job_id}/result", responses={200: {"model": RunView}, 202: {"model": JobView}})
@@ -158,9 +163,10 @@ def get_logs(
     if follow:
         tail = Tail(here.settings.jobs_path, principal, job_id, number or 1, offset, alone=attempt is not None)
         return Stream(here, principal, tail.look, MANNERS, "text/plain")
-    part = jobs.LogPart(b"", offset)
+    part = job_logs.Part(b"", offset, more=False)
     if number is not None:
-        part = jobs.read_log(here.settings.jobs_path, job_id, number, offset, LOG_BYTES)
+        log = jobs.attempt_folder(here.settings.jobs_path, job_id, number) / "log"
+        part = job_logs.read(log, offset, LOG_BYTES)
     return Response(
         part.content, headers={"X-Next-Offset": str(part.next_offset)}, media_type="text/plain; charset=utf-8"
     )

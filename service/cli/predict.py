@@ -53,14 +53,20 @@ def read(path: Path) -> list[Any]:
         raise typer.BadParameter(f"{path} cannot be read: {error}") from None
 
 
-def _rows(path: Path) -> list[list[float]]:
+def _rows(path: Path) -> list[Any]:
+    """Lists of cells, or, when the first line names the columns, objects by these names."""
     with path.open(newline="") as file:
-        lines = [line for line in csv.reader(file) if line]
+        first, *others = [line for line in csv.reader(file) if line] or [[]]
+    if any(isinstance(_cell(text), str) for text in first):
+        return [dict(zip(first, map(_cell, line), strict=False)) for line in others]
+    return [[_cell(text) for text in line] for line in (first, *others)]
+
+
+def _cell(text: str) -> float | str | None:
     try:
-        list(map(float, lines[0] if lines else []))
+        return float(text)
     except ValueError:
-        lines = lines[1:]
-    return [list(map(float, line)) for line in lines]
+        return text or None
 
 
 def sentence(prediction: dict[str, Any]) -> str:

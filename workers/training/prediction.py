@@ -12,6 +12,7 @@ from torch import Tensor
 
 from service.errors import FieldProblem, InvalidInput
 from workers.training import weights
+from workers.training.preprocessing import Preprocessing
 from workers.training.weights import Trained
 
 LIKELIEST = 5
@@ -104,18 +105,34 @@ def _pictures(trained: Trained, inputs: Sequence[Any]) -> NDArray[Any]:
 
 
 def _table(trained: Trained, inputs: Sequence[Any]) -> NDArray[np.float32]:
-    fitted = trained.description["preprocessing"]
-    columns = len(fitted["mean"])
+    fitted = Preprocessing.from_json(trained.description["preprocessing"])
 
-    def read(given: Any) -> NDArray[np.float64]:
-        row = _numbers(given)
-        if row.shape != (columns,):
-            raise _Misfit(f"the model reads rows of {columns} numbers")
-        return row
+    def read(given: Any) -> list[float]:
+        if isinstance(given, dict) and not given.keys() - set(fitted.names):
+            given = [given.get(name) for name in fitted.names]
+        if not isinstance(given, list) or len(given) != len(fitted.names):
+            named = ", ".join(fitted.names[:20])
+            raise _Misfit(f"the model reads rows of {len(fitted.names)} columns: {named}")
+        return [_cell(fitted, column, cell) for column, cell in enumerate(given)]
 
-    rows = np.stack(_each(inputs, read))
-    standardised: NDArray[np.float32] = ((rows - fitted["mean"]) / fitted["deviation"]).astype(np.float32)
-    return standardised
+    return fitted.transform(np.array(_each(inputs, read), np.float32))
+
+
+def _cell(fitted: Preprocessing, column: int, cell: Any) -> float:
+    """A number, the code of a category's value, or NaN for an empty cell."""
+    name, values = fitted.names[column], fitted.values[column]
+    if cell is None and fitted.missing != "refuse":
+        return math.nan
+    number = isinstance(cell, int | float) and not isinstance(cell, bool)
+    if values is None:
+        # What float32 cannot hold would be an infinity to the model.
+        if not number or not abs(cell) <= np.finfo(np.float32).max:
+            raise _Misfit(f"the column {name} wants a finite number")
+        return float(cell)
+    text = f"{cell:g}" if number else cell
+    if text not in values:
+        raise _Misfit(f"the column {name} had no such value in training: it has {', '.join(values[:20])}")
+    return float(values.index(text))
 
 
 def _numbers(given: Any) -> NDArray[np.float64]:
