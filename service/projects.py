@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from sqlalchemy import ColumnElement, delete, exists, select, true, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service import clock
 from service.errors import FieldProblem, InvalidInput, NotFound, NotOwner
@@ -12,14 +12,18 @@ from service.tables import Project, ProjectMember, Run, User
 from service.users import Principal
 
 DEFAULT = "default"
+Filed = InstrumentedAttribute[str]
 
 
-def visible(principal: Principal) -> ColumnElement[bool]:
-    """The condition on runs that belongs into every query of them: what is private exists for members and admins."""
+def visible(principal: Principal, project: Filed = Run.project) -> ColumnElement[bool]:
+    """The condition that belongs into every query of what is filed under projects, such as runs.
+
+    What is private exists for members and admins.
+    """
     if principal.scope is Scope.ADMIN:
         return true()
     hidden = select(Project.name).where(Project.visibility == Visibility.PRIVATE, ~_has_member(principal.user))
-    return Run.project.not_in(hidden)
+    return project.not_in(hidden)
 
 
 def ensure_default(session: Session) -> None:

@@ -30,7 +30,7 @@ LAYERS = (
     {"checkpoints"},
     {"control", "home", "jobs", "leases"},
     {"box", "charts", "forecast"},
-    {"backup", "explain"},
+    {"backup", "explain", "studies"},
 )
 # What stands on the trunk: nothing of the trunk imports it.
 FACES = {"api", "cli", "client"}

@@ -17,6 +17,7 @@ from service.api.views import ClonedJob, JobView
 from service.control import Relabel
 from service.errors import InvalidInput
 from service.states import JobStatus
+from service.studies import references
 from service.users import Principal
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
@@ -90,7 +91,11 @@ def clone_job(here: Here, principal: Submitter, job_id: JobId, body: StrictBody,
         earlier = once.earlier(session)
         if earlier is None:
             here.require_room()
-        made = control.clone(session, principal, job_id, body.tree)
+        patch, problems, notes = references.resolve(session, principal, body.tree)
+        if problems:
+            raise InvalidInput(problems)
+        made = control.clone(session, principal, job_id, patch)
+        made.draft.warnings.extend(notes)
         new = earlier or queue.submit(session, principal, made.draft, here.queue_limits)
         if earlier is None:
             once.remember(session, new)
