@@ -66,9 +66,17 @@ def _time_to_target(axes: "Axes", report: Report) -> None:
     axes.plot([row["samples_per_step"] for row in rows], [row["seconds_to_target"] for row in rows], "o-", color=BLUE)
     axes.set(xlabel="batch size", ylabel="seconds to target")
     if rows:
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
+        _double_log(axes, rows)
     _finish(axes)
+
+
+def _double_log(axes: "Axes", rows: list[Report]) -> None:
+    """Both axes logarithmic, with the sizes themselves below."""
+    axes.set(xscale="log", yscale="log")
+    axes.set_xticks([row["samples_per_step"] for row in rows], [str(row["samples_per_step"]) for row in rows])
+    axes.set_xticks([], minor=True)
+    axes.yaxis.set_major_formatter("{x:g}")
+    axes.yaxis.set_minor_formatter("{x:g}")
 
 
 def _steps_to_target(axes: "Axes", report: Report) -> None:
@@ -78,8 +86,7 @@ def _steps_to_target(axes: "Axes", report: Report) -> None:
     if rows:
         product = rows[0]["steps_to_target"] * sizes[0]
         axes.plot(sizes, [product / size for size in sizes], "--", color=GREY, label="perfect scaling")
-        axes.set_xscale("log", base=2)
-        axes.set_yscale("log")
+        _double_log(axes, rows)
     axes.set(xlabel="batch size", ylabel="steps to target")
     _finish(axes)
 

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from service.spec import Hyperparameters, JobSpec
 from service.studies.requests import (
     Asked,
     BatchSizeRequest,
@@ -20,7 +21,10 @@ from service.studies.requests import (
 
 RATE, BATCH = "hyperparameters.learning_rate", "hyperparameters.batch_size"
 RANGE_TEST, RUNS = "range_test", "runs"  # the stages of a study of batch sizes
-DEFAULT_RATE, DEFAULT_BATCH = 1e-3, 64  # what a spec without them means
+# What a spec without them means.
+DEFAULT_RATE = float(Hyperparameters.model_fields["learning_rate"].default)
+DEFAULT_BATCH = Hyperparameters.model_fields["batch_size"].default
+DEFAULT_MODEL = JobSpec.model_fields["model"].default.type
 SPLITS_APART = {"model.type": 0}  # goes first: another kind of model has other fields
 
 
@@ -149,12 +153,14 @@ def _shorten(raw: dict[str, Any], steps: int) -> None:
 def put(raw: dict[str, Any], path: str, value: Any) -> None:
     """Sets a dotted parameter. Naming one of epochs and max_steps takes the place of the other."""
     *parents, name = path.split(".")
+    if path.startswith("model."):
+        raw.setdefault("model", {"type": DEFAULT_MODEL})
     here = raw
     for parent in parents:
         if not isinstance(here.get(parent), dict):
             here[parent] = {}
         here = here[parent]
-    if path == "model.type" and here.get("type", "mlp") != value:
+    if path == "model.type" and here.get("type") != value:
         here.clear()
     here[name] = copy.deepcopy(value)
     if path in ("hyperparameters.epochs", "hyperparameters.max_steps"):
