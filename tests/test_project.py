@@ -30,7 +30,7 @@ LAYERS = (
     {"checkpoints", "examination"},
     {"control", "home", "jobs", "leases"},
     {"box", "charts", "forecast", "gates"},
-    {"backup", "explain"},
+    {"backup", "explain", "studies"},
 )
 # What stands on the trunk: nothing of the trunk imports it.
 FACES = {"api", "cli", "client"}

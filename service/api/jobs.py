@@ -21,6 +21,7 @@ from service.api.tail import MANNERS, Tail
 from service.api.views import DryRun, Explanation, JobList, JobView, RunView
 from service.spec import JobSpec
 from service.states import TERMINAL, JobStatus
+from service.studies import references
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
@@ -45,13 +46,13 @@ def submit_job(
     """Queues a training job. With `dry_run` the answer is the spec with its defaults, the plan and the warnings."""
     if dry_run:
         with here.database.read() as session:
-            draft = queue.draft(session, principal, body.tree, body.problems)
+            draft = references.draft(session, principal, body.tree, body.problems)
         return Json({"spec": draft.spec.model_dump(), "plan": draft.plan.model_dump(), "warnings": draft.warnings})
     with here.database.write() as session:
         job_id, again = once.earlier(session), True
         if job_id is None:
             here.require_room()
-            draft = queue.draft(session, principal, body.tree, body.problems)
+            draft = references.draft(session, principal, body.tree, body.problems)
             job_id, again = queue.submit(session, principal, draft, here.queue_limits), False
             once.remember(session, job_id)
         job = jobs.get(session, principal, job_id)

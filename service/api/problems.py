@@ -38,6 +38,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.IllegalMove: 409,
     errors.NotNow: 409,
     errors.NoResult: 409,
+    errors.NoReport: 409,
     errors.LeaseLost: 409,
     errors.InsufficientScope: 403,
     errors.NotOwner: 403,

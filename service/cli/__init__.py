@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import __version__
-from service.cli import backups, control, curves, datasets, doctor, jobs, logs, screen, server, story, tokens
+from service.cli import backups, control, curves, datasets, doctor, jobs, logs, screen, server, story, studies, tokens
 from service.errors import ServiceError, UnsafeBind
 
 if TYPE_CHECKING:
@@ -63,6 +63,12 @@ app.command("migrate", rich_help_panel=SERVICE)(server.migrate)
 app.command("backup", rich_help_panel=SERVICE)(backups.backup)
 app.command("restore", rich_help_panel=SERVICE)(backups.restore)
 app.command("doctor", rich_help_panel=SERVICE)(doctor.doctor)
+app.add_typer(
+    studies.app,
+    name="study",
+    help="Find a learning rate or a batch size, run a grid or a search, and see what they found.",
+    rich_help_panel=JOBS,
+)
 app.add_typer(
     tokens.app,
     name="token",
