@@ -48,7 +48,7 @@ def cancel(session: Session, principal: Principal, job_id: str) -> None:
         raise IllegalMove(job_id, job.status, JobStatus.CANCELLED)
     asked = {"cancel_requested_at": clock.now()}
     if job.status is JobStatus.RUNNING:
-        _ask(session, job, "cancelling", f"asked to stop by {principal.user}", asked)
+        ask(session, job, "cancelling", f"asked to stop by {principal.user}", asked)
     else:
         move(session, job.seq, JobStatus.CANCELLED, "cancelled", f"cancelled by {principal.user}", **asked)
 
@@ -65,7 +65,7 @@ def pause(session: Session, principal: Principal, job_id: str) -> None:
         raise IllegalMove(job_id, job.status, JobStatus.PAUSED)
     if job.status is JobStatus.RUNNING:
         asked = {"pause_requested_at": clock.now()}
-        _ask(session, job, "pausing", f"asked to pause by {principal.user}", asked)
+        ask(session, job, "pausing", f"asked to pause by {principal.user}", asked)
     else:
         move(session, job.seq, JobStatus.PAUSED, "paused", f"paused by {principal.user}")
 
@@ -78,7 +78,7 @@ def resume(session: Session, principal: Principal, job_id: str) -> None:
     move(session, job.seq, JobStatus.QUEUED, "waiting", f"resumed by {principal.user}", not_before=0)
 
 
-def _ask(session: Session, job: Job, code: str, message: str, asked: Mapping[str, str]) -> None:
+def ask(session: Session, job: Job, code: str, message: str, asked: Mapping[str, str]) -> None:
     """Tells the worker, which sees it in the job's row, what is wanted of a running job."""
     reason = {"reason_code": code, "reason_message": message, "reason_since": clock.now()}
     session.execute(update(Job).where(Job.seq == job.seq).values(**asked, **reason))

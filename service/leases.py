@@ -17,7 +17,7 @@ from service import checkpoints, clock, curves, locks, order, queue, usage
 from service.checkpoints import Kept
 from service.errors import LeaseLost
 from service.order import Room
-from service.spec import JobSpec
+from service.spec import Gate, JobSpec
 from service.states import EndReason, JobStatus
 from service.tables import Attempt, Dataset, Job, WorkerRow
 
@@ -42,8 +42,10 @@ class Lease:
 class Claim:
     """A job just claimed, with all that its trainer needs.
 
-    checkpoints: what it may go on from, newest first; the job has been trained for active_seconds up to the newest, and
-    its curves are cut back to that: `counts` points are left of each. keep: how many of the newest checkpoints stay.
+    checkpoints: all that it has, newest first, the newest being one to go on from; the job has been trained for
+    active_seconds up to it, and its curves are cut back to that: `counts` points are left of each. keep: how many of
+    the newest checkpoints stay.
+    gate: what is watched for while it trains.
     """
 
     lease: Lease
@@ -52,8 +54,10 @@ class Claim:
     dataset_id: str
     dataset_sha256: str
     classes: int | None
+    columns: list[dict[str, Any]]
     checkpoints: list[Kept]
     keep: int
+    gate: Gate | None
     active_seconds: float
     counts: dict[str, int]
     threads: int
@@ -124,23 +128,26 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
     job = session.scalars(select(Job).where(Job.seq == seq)).one()
     if job.started_at is None:
         job.started_at = job.reason_since
-    kept = checkpoints.of_job(session, seq)
+    kept = checkpoints.cut(session, seq)
     job.checkpoint_step = job.step = kept[0].step if kept else 0
     job.active_seconds = kept[0].active_seconds if kept else 0.0
     curves.cut(session, seq, job.checkpoint_step)
     started = {"started_ms": now, "started_at": job.reason_since}
     session.add(Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], **started))
     session.flush()
-    dataset = session.execute(select(Dataset.classes, Dataset.sha256).where(Dataset.id == job.dataset_id)).one()
+    spec = JobSpec.model_validate(job.spec)
+    dataset = session.scalars(select(Dataset).where(Dataset.id == job.dataset_id)).one()
     return Claim(
         lease=Lease(seq, job.id, job.attempt, worker),
         spec=job.spec,
         plan=job.plan,
         dataset_id=job.dataset_id,
-        dataset_sha256=dataset.sha256,
+        dataset_sha256=dataset.arrays_sha256,
         classes=None if dataset.classes is None else len(dataset.classes),
+        columns=dataset.columns,
         checkpoints=kept,
-        keep=JobSpec.model_validate(job.spec).checkpoints.keep,
+        keep=spec.checkpoints.keep,
+        gate=spec.gate,
         active_seconds=job.active_seconds,
         counts={metric: summary.count for metric, summary in curves.find(session, [seq]).get(seq, {}).items()},
         threads=job.threads,
@@ -195,8 +202,10 @@ def _wanted(row: Any) -> JobStatus | None:
     return None if row.pause_requested_at is None else JobStatus.PAUSED
 
 
-def succeed(session: Session, lease: Lease) -> None:
-    _end(session, lease, JobStatus.SUCCEEDED, "succeeded", "all steps are done", "succeeded")
+def succeed(session: Session, lease: Lease, early: str | None = None) -> None:
+    """early: why there are fewer steps than planned, if there are."""
+    code, message = ("succeeded", "all steps are done") if early is None else ("stopped_early", early)
+    _end(session, lease, JobStatus.SUCCEEDED, code, message, "succeeded")
 
 
 def stop(session: Session, lease: Lease) -> None:

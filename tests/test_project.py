@@ -22,14 +22,14 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"bell", "clock", "ids", "job_logs", "logs", "settings", "states"},
     {"errors", "tables"},
-    {"disk"},
+    {"disk", "inspection"},
     {"database", "locks", "spec"},
     {"idempotency", "plan", "retention", "schema", "usage", "users"},
     {"curves", "datasets", "meaning", "order", "projects"},
-    {"compare", "events", "queue", "runs", "tasks"},
-    {"checkpoints"},
+    {"compare", "diagnosis", "events", "queue", "runs", "tasks"},
+    {"checkpoints", "examination"},
     {"control", "home", "jobs", "leases"},
-    {"box", "charts", "forecast"},
+    {"box", "charts", "forecast", "gates"},
     {"backup", "explain"},
 )
 # What stands on the trunk: nothing of the trunk imports it.

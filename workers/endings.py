@@ -22,7 +22,9 @@ class Asked(Enum):
 
 @dataclass(frozen=True)
 class Succeeded:
-    pass
+    """With all steps, or with fewer for the sentence of early stopping."""
+
+    early: str | None = None
 
 
 @dataclass(frozen=True)
@@ -63,10 +65,12 @@ def judge(
     asked: Asked | None,
     killed_for_memory: bool,
     stalled_for: float | None = None,
+    may_stop_early: bool = False,
 ) -> Ending:
     """outcome: what the trainer wrote, None if it could not. steps: points of train_loss that were recorded.
 
-    stalled_for: seconds without a step after which the worker killed it.
+    stalled_for: seconds without a step after which the worker killed it. may_stop_early: the job asked for early
+    stopping; without that only all steps are a success.
     """
     code = os.waitstatus_to_exitcode(wait_status)
     exit_code, number = (code, None) if code >= 0 else (None, -code)
@@ -77,6 +81,10 @@ def judge(
         if steps == total_steps:
             return Succeeded()
         return Failed(EndReason.ERROR, f"the trainer ended with {steps} of {total_steps} steps", exit_code)
+    if outcome and status == "stopped_early" and exit_code == 0:
+        if may_stop_early and 0 < steps == outcome["steps"] <= total_steps:
+            return Succeeded(outcome["message"])
+        return Failed(EndReason.ERROR, f"the trainer ended early with {steps} of {total_steps} steps", exit_code)
     if outcome and status == "failed":
         return Failed(EndReason(outcome["code"]), outcome["message"], exit_code, number)
     if asked is Asked.TIME_LIMIT:

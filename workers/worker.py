@@ -204,6 +204,7 @@ class Worker:
                 spec=claim.spec,
                 plan=claim.plan,
                 classes=claim.classes,
+                columns=claim.columns,
                 dataset_path=str(self.settings.datasets_path / claim.dataset_id),
                 dataset_sha256=claim.dataset_sha256,
                 checkpoints_path=str(kept_in),
@@ -223,7 +224,7 @@ class Worker:
                 leases.lose(session, lease, self.terms, f"its trainer could not be started ({type(error).__name__})")
             return
         recording = Recording(
-            lease, folder / "spool", kept_in, folder / "resumed.json", claim.keep, counts=claim.counts
+            lease, folder / "spool", kept_in, folder / "resumed.json", claim.keep, claim.gate, counts=claim.counts
         )
         watchdog = Watchdog(folder / "spool", self.settings.stall_seconds)
         self.attempts[lease.job_id] = Attempt(
@@ -267,11 +268,12 @@ class Worker:
                 attempt.asked,
                 endings.memory_kills() > attempt.memory_kills,
                 attempt.stalled_for,
+                attempt.claim.spec["early_stopping"] is not None,
             )
             with self.database.write() as session:
                 match ending:
-                    case Succeeded():
-                        leases.succeed(session, lease)
+                    case Succeeded(early):
+                        leases.succeed(session, lease, early)
                     case Stopped():
                         leases.stop(session, lease)
                     case Drained():

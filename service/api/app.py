@@ -14,6 +14,7 @@ from service.api import (
     compare,
     control,
     datasets,
+    diagnosis,
     docs,
     events,
     gate,
@@ -24,8 +25,8 @@ from service.api import (
     projects,
     runs,
     users,
+    web,
 )
-from service.api.bodies import Upload
 from service.api.gate import Gate
 from service.api.limits import Limits
 from service.api.measures import Measures
@@ -57,6 +58,7 @@ ROUTERS = (
     checkpoints.router,
     events.router,
     runs.router,
+    diagnosis.router,
     compare.router,
     datasets.router,
     box.router,
@@ -64,9 +66,8 @@ ROUTERS = (
     projects.router,
     operations.router,
     docs.router,
+    web.router,
 )
-
-UPLOADS: tuple[Upload, ...] = ()
 
 
 class Application(FastAPI):
@@ -123,6 +124,6 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
         allowed_hosts=gate.hosts(settings, port),
         limits=allowed,
         measures=measures,
-        uploads=UPLOADS,
+        uploads=[datasets.upload(settings)],
     )
     return application
