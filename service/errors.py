@@ -180,3 +180,12 @@ class UnsafeBind(ServiceError):
             "say --allow-remote if that is meant, and put a TLS proxy in front"
         )
         self.host = host
+
+
+class ErrandsBusy(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("as many predictions and probes as the service does at a time are under way: try again")
+
+
+class ErrandFailed(ServiceError):
+    """A prediction or a probe came to no answer."""

@@ -302,6 +302,16 @@ class Checkpoint(Table):
     created_at: Mapped[str] = mapped_column(String(24))
 
 
+class MemoryLimit(Table):
+    """The samples of the largest micro-batch that may fit a device, since a larger one did not: see `memory`."""
+
+    __tablename__ = "memory_limits"
+
+    model: Mapped[str] = mapped_column(String(64), primary_key=True)
+    device: Mapped[str] = mapped_column(String(200), primary_key=True)
+    samples: Mapped[int] = mapped_column(Integer)
+
+
 class Usage(Table):
     """How much of the box a user has had: a sum of slot-seconds that halves with time, as of `at` seconds (Unix)."""
 

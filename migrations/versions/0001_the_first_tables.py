@@ -393,6 +393,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("job", "step", name=op.f("pk_checkpoints")),
     )
     op.create_table(
+        "memory_limits",
+        sa.Column("model", sa.String(length=64), nullable=False),
+        sa.Column("device", sa.String(length=200), nullable=False),
+        sa.Column("samples", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("model", "device", name=op.f("pk_memory_limits")),
+    )
+    op.create_table(
         "job_dependencies",
         sa.Column("job", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("needs", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

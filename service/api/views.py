@@ -83,12 +83,24 @@ class JobList(View):
     next_after: str | None
 
 
+class Probe(View):
+    """A few real steps: `seconds_per_step` is their median; memory is that of the whole process."""
+
+    steps: int
+    seconds_per_step: float
+    validation_seconds: float
+    estimated_seconds: float
+    peak_memory_mib: float
+    parameters: int
+
+
 class DryRun(View):
-    """What a submission would create."""
+    """What a submission would create; `probe` if one was asked for."""
 
     spec: JobSpec
     plan: Plan
     warnings: list[Warn]
+    probe: Probe | None = None
 
 
 class CloneDryRun(DryRun):
