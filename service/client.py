@@ -82,12 +82,14 @@ class Client:
             return answer.json()
         raise problem(answer)
 
+    def patch(self, path: str, body: Any) -> Any:
+        return self._request("PATCH", path, {}, body).json()
+
     def delete(self, path: str) -> None:
         self._request("DELETE", path, {})
 
-    def pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
-        """All entries of a list, page by page."""
-        after = None
+    def pages(self, path: str, *, after: Any = None, **query: Any) -> Iterator[dict[str, Any]]:
+        """All entries of a list behind the one called `after`, page by page."""
         while True:
             answer = self.get(path, after=after, **query)
             yield from answer["data"]

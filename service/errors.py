@@ -46,6 +46,14 @@ class IllegalMove(ServiceError):
         self.job_id, self.status, self.target = job_id, status, target
 
 
+class NotNow(ServiceError):
+    """The job's status forbids what is asked. act: as in `be deleted`; condition: as in `when it is over`."""
+
+    def __init__(self, job_id: str, status: JobStatus, act: str, condition: str) -> None:
+        super().__init__(f"job {job_id} is {status.value}: it can {act} only {condition}")
+        self.job_id, self.status = job_id, status
+
+
 class NoResult(ServiceError):
     """A job that failed or was cancelled has no result."""
 
@@ -101,6 +109,14 @@ class SchemaMismatch(ServiceError):
 
 class DatabaseDamaged(ServiceError):
     """SQLite cannot read the file; nothing was changed."""
+
+
+class DatabaseUnusable(ServiceError):
+    """SQLite cannot read the file now, which says nothing against what is in it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} cannot be read now ({reason}): nothing was changed, try again when that is over")
+        self.path = path
 
 
 class HomeUnusable(ServiceError):

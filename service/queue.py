@@ -91,6 +91,9 @@ def _data_misfits(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldPro
     task = raw.get("task")
     if isinstance(task, str) and task in spec.LOSSES and task != dataset.task:
         yield FieldProblem("task", "task_does_not_fit", f"the data set is for {dataset.task}")
+    model = raw.get("model")
+    if isinstance(model, dict) and model.get("type") == "cnn" and dataset.kind != "images":
+        yield FieldProblem("model.type", "model_does_not_fit", f"cnn wants images, and the data set is {dataset.kind}")
     chosen = raw.get("hyperparameters")
     loss = chosen.get("loss") if isinstance(chosen, dict) else None
     classes = len(dataset.classes or ())
@@ -112,10 +115,12 @@ def _empty_cells(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldProb
 
 def _largest_worker(session: Session) -> dict[str, int]:
     """The most that one job can ever hold; nothing is known before a worker has been here."""
-    workers = session.execute(select(WorkerRow.slots, WorkerRow.devices)).all()
+    workers = session.execute(select(WorkerRow.slots, WorkerRow.devices, WorkerRow.memory_mib)).all()
     if not workers:
         return {}
-    return {"threads": max(row.slots for row in workers), "gpus": max(len(row.devices) for row in workers)}
+    most = {"threads": max(row.slots for row in workers), "gpus": max(len(row.devices) for row in workers)}
+    memory = [row.memory_mib for row in workers if row.memory_mib is not None]
+    return most | ({"memory_mib": max(memory)} if memory else {})
 
 
 def submit(
@@ -148,6 +153,7 @@ def submit(
         priority=made.spec.priority,
         threads=made.spec.resources.threads,
         gpus=made.spec.resources.gpus,
+        memory_mib=made.spec.resources.memory_mib,
         max_attempts=made.spec.limits.max_attempts,
         status=JobStatus.QUEUED,
         reason_code="waiting",

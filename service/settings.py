@@ -30,6 +30,10 @@ class Settings(BaseSettings):
         default=10.0, ge=0, description="wait before a lost job starts again; doubles each time, up to 5 minutes"
     )
     stop_seconds: PositiveFloat = Field(default=30.0, description="how long a trainer may take to stop when asked")
+    stall_seconds: PositiveFloat = Field(
+        default=300.0, description="how long a trainer may take no step; longer when its steps are slow"
+    )
+    max_log_mib: PositiveInt = Field(default=50, description="what is kept of an attempt's log, half of it the end")
     trainer_memory_mib: PositiveInt | None = Field(
         default=None, description="memory a trainer may allocate; unset: what the machine has"
     )

@@ -234,7 +234,10 @@ class JobDependency(Table):
 
 
 class Checkpoint(Table):
-    """A state of a run that training can go on from; its files lie in `jobs/<id>/checkpoints/`."""
+    """A state of a run, or its weights alone; the files lie in `jobs/<id>/checkpoints/`.
+
+    `sha256` is of the manifest, `weights_sha256` and `bytes` are of the weights.
+    """
 
     __tablename__ = "checkpoints"
 
@@ -245,6 +248,8 @@ class Checkpoint(Table):
     active_seconds: Mapped[float] = mapped_column(Double)
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
+    weights_sha256: Mapped[str] = mapped_column(String(64))
+    resumable: Mapped[bool] = mapped_column()
     metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
     is_best: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[str] = mapped_column(String(24))
@@ -313,6 +318,7 @@ class WorkerRow(Table):
     pid: Mapped[int] = mapped_column(Integer)
     slots: Mapped[int] = mapped_column(Integer)
     devices: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    memory_mib: Mapped[int | None] = mapped_column(Integer)
     draining: Mapped[bool] = mapped_column(default=False)
     lease_until: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[str] = mapped_column(String(24))

@@ -13,7 +13,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from service import plan as plans
 from service.spec import JobSpec, filled
-from workers.training import data, loop, preprocessing
+from workers.training import data, loop, preprocessing, room
 from workers.training.preprocessing import MissingValues, Preprocessing
 
 Table = NDArray[np.float32]
@@ -130,9 +130,8 @@ def test_a_table_larger_than_the_memory_is_trained_from_the_disk(
         return [step.loss.item() for step in loop.train(training)]
 
     in_memory = losses()
-    monkeypatch.setattr(preprocessing, "_free_bytes", lambda: 0)
-    mapped = preprocessing._room(10, 2, scratch)
-    assert isinstance(mapped, np.memmap)
+    monkeypatch.setattr(room, "free_bytes", lambda: 0)
+    assert isinstance(room.empty((10, 2), np.float32, scratch), np.memmap)
     assert losses() == in_memory
     assert not list(scratch.iterdir())
 
@@ -144,9 +143,9 @@ def test_a_validation_split_that_comes_with_the_data_is_seen_with_the_eyes_of_th
     spec = filled(JobSpec.model_validate({"task": "classification", "dataset": "x"}))
     plan = plans.make(spec, 2, 3)
     assert (plan.train_samples, plan.validation_samples) == (2, 3)
-    rows = data.load(tmp_path, plan, 0, stratified=True)
+    rows = data.load(tmp_path, plan, 0, data.Look(stratified=True))
     assert rows.inputs[:, 0].tolist() == [-1, 1]
     assert rows.validation_inputs[:, 0].tolist() == [3, 4, 5]
     assert rows.validation_targets.tolist() == [1, 0, 1]
     with pytest.raises(data.InputChanged):
-        data.load(tmp_path, plans.make(spec, 2, 4), 0, stratified=True)
+        data.load(tmp_path, plans.make(spec, 2, 4), 0, data.Look(stratified=True))

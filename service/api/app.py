@@ -14,6 +14,7 @@ from service.api import (
     compare,
     control,
     datasets,
+    diagnosis,
     docs,
     events,
     gate,
@@ -24,6 +25,7 @@ from service.api import (
     projects,
     runs,
     users,
+    web,
 )
 from service.api.gate import Gate
 from service.api.limits import Limits
@@ -56,6 +58,7 @@ ROUTERS = (
     checkpoints.router,
     events.router,
     runs.router,
+    diagnosis.router,
     compare.router,
     datasets.router,
     box.router,
@@ -63,6 +66,7 @@ ROUTERS = (
     projects.router,
     operations.router,
     docs.router,
+    web.router,
 )
 
 

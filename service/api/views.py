@@ -91,6 +91,12 @@ class DryRun(View):
     warnings: list[Warn]
 
 
+class CloneDryRun(DryRun):
+    """What a clone would create, and what each change means."""
+
+    changes: list[Change]
+
+
 class Cause(View):
     code: str
     message: str
@@ -204,6 +210,24 @@ class ComparisonView(View):
     differing_parameters: list[str]
     runs: list[ComparedRun]
     warnings: list[Note]
+
+
+class FindingView(View):
+    code: str
+    severity: str
+    from_step: int | None
+    to_step: int | None
+    evidence: dict[str, Any]
+    explanation: str
+    suggestion: str | None
+
+
+class DiagnosisView(View):
+    """The findings, the weightiest first; `verdict` is the code of the first."""
+
+    run_id: str
+    verdict: str
+    findings: list[FindingView]
 
 
 class DatasetVersion(View):
