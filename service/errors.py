@@ -136,6 +136,31 @@ class DiskFull(ServiceError):
     """Nothing new is taken in before there is room again."""
 
 
+class QuotaExceeded(ServiceError):
+    def __init__(self, mib: int) -> None:
+        super().__init__(f"the data sets of one user may take {mib} MiB of disk: delete versions that nobody needs")
+        self.mib = mib
+
+
+class BuiltIn(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("this data set comes with the program and stays as it is: take another name")
+
+
+class DatasetInUse(ServiceError):
+    def __init__(self, jobs: int) -> None:
+        waiting = "1 job that is not over needs" if jobs == 1 else f"{jobs} jobs that are not over need"
+        super().__init__(f"{waiting} this data set")
+        self.jobs = jobs
+
+
+class Stopping(ServiceError):
+    """The service goes, and what was asked for was not done."""
+
+    def __init__(self) -> None:
+        super().__init__("the service is stopping: ask again when it is back")
+
+
 class CopyFailed(ServiceError):
     """A database was not copied or put back; what was there is as it was."""
 

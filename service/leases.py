@@ -54,6 +54,7 @@ class Claim:
     dataset_id: str
     dataset_sha256: str
     classes: int | None
+    columns: list[dict[str, Any]]
     checkpoints: list[Kept]
     keep: int
     gate: Gate | None
@@ -135,14 +136,15 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
     session.add(Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], **started))
     session.flush()
     spec = JobSpec.model_validate(job.spec)
-    dataset = session.execute(select(Dataset.classes, Dataset.sha256).where(Dataset.id == job.dataset_id)).one()
+    dataset = session.scalars(select(Dataset).where(Dataset.id == job.dataset_id)).one()
     return Claim(
         lease=Lease(seq, job.id, job.attempt, worker),
         spec=job.spec,
         plan=job.plan,
         dataset_id=job.dataset_id,
-        dataset_sha256=dataset.sha256,
+        dataset_sha256=dataset.arrays_sha256,
         classes=None if dataset.classes is None else len(dataset.classes),
+        columns=dataset.columns,
         checkpoints=kept,
         keep=spec.checkpoints.keep,
         gate=spec.gate,

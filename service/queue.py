@@ -87,6 +87,7 @@ def _jobs(session: Session, principal: Principal, ids: Sequence[str]) -> dict[st
 
 
 def _data_misfits(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
+    yield from _empty_cells(dataset, raw)
     task = raw.get("task")
     if isinstance(task, str) and task in spec.LOSSES and task != dataset.task:
         yield FieldProblem("task", "task_does_not_fit", f"the data set is for {dataset.task}")
@@ -100,6 +101,16 @@ def _data_misfits(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldPro
         yield FieldProblem(
             "hyperparameters.loss", "loss_does_not_fit", f"bce tells two classes apart, and the data set has {classes}"
         )
+
+
+def _empty_cells(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
+    """Unless the job says what stands in for them."""
+    empty = [column["name"] for column in dataset.columns if column["missing"]]
+    chosen = raw.get("data")
+    if empty and (not isinstance(chosen, dict) or chosen.get("missing", "refuse") == "refuse"):
+        named = ", ".join(empty[:20]) + (f" and {len(empty) - 20} more" if len(empty) > 20 else "")
+        hint = '"mean" takes the mean of a number, and none of the values of a category'
+        yield FieldProblem("data.missing", "missing_values", f"these columns have empty cells: {named}", hint)
 
 
 def _largest_worker(session: Session) -> dict[str, int]:

@@ -127,6 +127,16 @@ class Hyperparameters(Part):
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of the split, the weights, the order and dropout")
 
 
+class Data(Part):
+    """How a table becomes what the model sees. Numbers are standardised with the training split, categories one-hot."""
+
+    missing: Literal["refuse", "mean"] = Field(
+        default="refuse",
+        description="empty cells: refuse the job, or take the training split's mean of a number and, for a category, "
+        "none of its values",
+    )
+
+
 class Validation(Part):
     """What is held back from training, and when it is looked at."""
 
@@ -201,6 +211,7 @@ class JobSpec(Part):
     project: Name = Field(default="default", description="what the run is filed under")
     task: Literal["classification", "regression", "language_modeling"] = Field(description="what is learned")
     dataset: Annotated[str, StringConstraints(pattern=DATASET_PATTERN)] = Field(description="NAME, or NAME@VERSION")
+    data: Data = Data()
     model: Model = Field(default_factory=lambda found: _usual_model(found.get("task")), description="what learns")
     hyperparameters: Hyperparameters = Hyperparameters()
     validation: Validation = Validation()

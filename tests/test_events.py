@@ -143,11 +143,14 @@ def hand(database: Database, settings: Settings) -> Hand:
             Dataset(
                 id="rows-of-a-test",
                 **facts,
+                kind="table",
+                shape=[4],
                 columns=[],
                 target="class",
                 classes=classes,
                 sha256="",
                 bytes=0,
+                arrays_sha256="",
                 description="",
                 created_at=clock.now(),
             )

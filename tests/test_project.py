@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"bell", "clock", "ids", "job_logs", "logs", "settings", "states"},
     {"errors", "tables"},
-    {"disk"},
+    {"disk", "inspection"},
     {"database", "locks", "spec"},
     {"idempotency", "plan", "retention", "schema", "usage", "users"},
     {"curves", "datasets", "meaning", "order", "projects"},

@@ -180,6 +180,11 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not any(is_alive(process) for process in processes)
 
 
+def resident(process: Process) -> int:
+    """Bytes of memory of a worker and its forkserver."""
+    return sum(each.memory_info().rss for each in (psutil.Process(process.pid), forkserver(process)))
+
+
 def forkserver(process: Process) -> psutil.Process:
     [found] = psutil.Process(process.pid).children()
     return found
@@ -225,17 +230,21 @@ def test_each_data_set_is_trained_to_its_last_step(place: Place) -> None:
         assert place.attempts(job_id) == [(1, "succeeded")]
 
 
-def test_a_hundred_jobs_on_one_slot_start_in_order_and_leave_nothing_open(place: Place, shared: Process) -> None:
+@pytest.mark.parametrize("count", [100, pytest.param(300, marks=pytest.mark.chaos)])
+def test_many_jobs_on_one_slot_start_in_order_and_leave_nothing_open(place: Place, shared: Process, count: int) -> None:
     with place.slots_taken(1):
         place.ended(place.submit(small(1)))
         before = psutil.Process(shared.pid).num_fds()
-        jobs = [place.submit(small(1, validation={"fraction": 0.0})) for _ in range(100)]
+        jobs = [place.submit(small(1, validation={"fraction": 0.0})) for _ in range(count)]
+        place.ended(jobs[count // 5])
+        memory = resident(shared)
         for job_id in jobs:
             assert place.ended(job_id).status is JobStatus.SUCCEEDED
         with place.database.read() as session:
             started = select(Job.id).join(JobEvent, JobEvent.job == Job.seq).where(JobEvent.code == "started")
             assert session.scalars(started.where(Job.id.in_(jobs)).order_by(JobEvent.id)).all() == jobs
         assert psutil.Process(shared.pid).num_fds() <= before + 2  # the pools of connections breathe
+        assert resident(shared) < 1.1 * memory
     assert len(descendants(shared)) == 1, "the forkserver alone is left"
 
 

@@ -120,11 +120,6 @@ def verified(folder: Path, kept: Kept) -> Path:
     return place
 
 
-def data_sha256(directory: Path | str) -> str:
-    """The SHA-256 of a data set's arrays, as the service took it when they were stored."""
-    return _sha256(sorted(Path(directory).glob("*.npy")))
-
-
 def remove(folder: Path, gone: Iterable[Kept]) -> None:
     for kept in gone:
         shutil.rmtree(folder / kept.name, ignore_errors=True)

@@ -44,7 +44,8 @@ class Order:
 
     spec, plan: as the job stores them. classes: of the data set, for classification. device: `cpu` or `cuda:0`.
     checkpoints: those that there are, the newest first; resumed_path: where to say which one it goes on from.
-    micro_batches: parts of a full batch, when those of the plan are too large for the device.
+    columns: of a table, as the data set describes them. micro_batches: parts of a full batch, when those of the plan
+    are too large for the device.
     """
 
     job_id: str
@@ -60,6 +61,7 @@ class Order:
     spool_path: str
     outcome_path: str
     device: str
+    columns: list[dict[str, Any]] | None = None
     micro_batches: int | None = None
 
     def to_json(self) -> str:
@@ -141,6 +143,7 @@ def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
             order.device,
             Path(order.checkpoints_path),
             [kept for kept in order.checkpoints if kept.resumable],
+            order.columns,
             order.micro_batches,
         )
         begun = keeper.begin(spec, plan, source)

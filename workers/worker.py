@@ -19,7 +19,7 @@ import psutil
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from service import bell, checkpoints, clock, job_logs, jobs, leases, locks
+from service import bell, checkpoints, clock, disk, job_logs, jobs, leases, locks
 from service.database import Database
 from service.errors import LeaseLost
 from service.ids import new_id
@@ -175,6 +175,9 @@ class Worker:
     def _claim(self) -> None:
         """Starts what fits, until nothing does."""
         self._look_at_devices()
+        # What starts on a full disk fails, again and again: it had better wait.
+        if disk.lack(self.settings.home, self.settings.min_free_mib) is not None:
+            return
         while self.launcher.ready and not self.stop_signals and self.slots.free_threads:
             with self.database.write() as session:
                 claim = leases.claim(session, self.id, self.slots.free, self.slots.total, self.terms)
@@ -201,6 +204,7 @@ class Worker:
                 spec=claim.spec,
                 plan=claim.plan,
                 classes=claim.classes,
+                columns=claim.columns,
                 dataset_path=str(self.settings.datasets_path / claim.dataset_id),
                 dataset_sha256=claim.dataset_sha256,
                 checkpoints_path=str(kept_in),

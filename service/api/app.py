@@ -27,7 +27,6 @@ from service.api import (
     users,
     web,
 )
-from service.api.bodies import Upload
 from service.api.gate import Gate
 from service.api.limits import Limits
 from service.api.measures import Measures
@@ -69,8 +68,6 @@ ROUTERS = (
     docs.router,
     web.router,
 )
-
-UPLOADS: tuple[Upload, ...] = ()
 
 
 class Application(FastAPI):
@@ -127,6 +124,6 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
         allowed_hosts=gate.hosts(settings, port),
         limits=allowed,
         measures=measures,
-        uploads=UPLOADS,
+        uploads=[datasets.upload(settings)],
     )
     return application

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from service import bell, explain, job_logs, jobs, queue
+from service import bell, disk, explain, job_logs, jobs, queue
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
@@ -109,7 +109,7 @@ def explain_job(here: Here, principal: Reader, job_id: JobId) -> Response:
     with here.database.read() as session:
         settings = here.settings
         limits = (settings.run_path, settings.max_running_jobs_per_user)
-        return Json(explain.view(session, principal, job_id, *limits))
+        return Json(explain.view(session, principal, job_id, *limits, disk.lack(settings.home, settings.min_free_mib)))
 
 
 @router.get("/{job_id}/result", responses={200: {"model": RunView}, 202: {"model": JobView}})

@@ -1,5 +1,6 @@
 """Where a route finds itself: the settings, the database, the next commit, and whether the service is stopping."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,6 +18,8 @@ from service.database import Database
 from service.queue import QueueLimits
 from service.settings import Settings
 
+INSPECTIONS = 2  # at a time
+
 T = TypeVar("T")
 
 
@@ -30,6 +33,8 @@ class Place:
     measures: Measures
     # What lasts longer than a moment looks here now and then, and ends its answer.
     stopping: Event = field(default_factory=Event)
+    # Each file that is read takes a process, its memory and a CPU.
+    inspections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(INSPECTIONS))
     # How many streams each token has open. Only the event loop's own thread touches it.
     streams: Counter[str] = field(default_factory=Counter)
     # Lists are read one after another: side by side, each waits longer for Python's lock than for the database.
@@ -44,9 +49,9 @@ class Place:
 
         return await to_thread.run_sync(look_up, limiter=self.reading)
 
-    def require_room(self) -> None:
-        """Raises DiskFull when nothing new may be taken in."""
-        disk.require_room(self.settings.home, self.settings.min_free_mib)
+    def require_room(self, coming: int = 0) -> None:
+        """Raises DiskFull when nothing new may be taken in, or not so many bytes."""
+        disk.require_room(self.settings.home, self.settings.min_free_mib, coming)
 
     @property
     def queue_limits(self) -> QueueLimits:

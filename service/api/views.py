@@ -231,15 +231,23 @@ class DiagnosisView(View):
 
 
 class DatasetVersion(View):
+    """`shape` is that of one sample. `path` is of a registered file; `copied` says whether its arrays were copied."""
+
     version: int
     format: str
+    kind: str
     task: str
+    shape: list[int]
     rows: int
+    validation_rows: int | None
     columns: list[dict[str, Any]]
-    target: str
+    target: str | None
     classes: list[dict[str, Any]] | None
     sha256: str
     bytes: int
+    stored_bytes: int
+    path: str | None
+    copied: bool
     owner: str | None
     created_at: str
 

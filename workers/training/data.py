@@ -9,11 +9,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from service.datasets import arrays
 from service.plan import Plan, windows
+from workers.training.preprocessing import Preprocessing
 
 Indices = NDArray[np.int64]
 Numbers = NDArray[np.float64]
+Columns = list[dict[str, Any]] | None
 
+HERE = Path(".")  # of a trainer: the folder of its attempt
 AT_ONCE = 4096  # images whose statistics are taken together
 
 # What chance is used for: the same seed gives each of them a stream of its own.
@@ -41,11 +45,12 @@ class Samples:
 
 @dataclass(frozen=True)
 class Rows:
-    """A data set split in two, still in main memory, and what its preprocessing took from the training split.
+    """A data set split in two and preprocessed, in main memory or mapped.
 
-    inputs and validation_inputs: of a table shape (n, columns), float32, standardised with the training rows; of images
-    shape (n, channels, height, width) as stored; of a text shape (bytes,): n windows and one byte more.
+    inputs and validation_inputs: of a table shape (n, width), float32: see `Preprocessing`; of images shape
+    (n, channels, height, width) as stored; of a text shape (bytes,): n windows and one byte more.
     targets and validation_targets: shape (n,), as they are in the file; of a text the bytes again.
+    preprocessing: what was taken from the training split, as JSON.
     channels: (mean, deviation) of the channels of images, float32, shape (channels,) each.
     """
 
@@ -57,31 +62,56 @@ class Rows:
     channels: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
 
-def load(directory: Path | str, plan: Plan, seed: int, *, stratified: bool, context: int | None = None) -> Rows:
+def load(
+    directory: Path | str,
+    plan: Plan,
+    seed: int,
+    *,
+    stratified: bool,
+    context: int | None = None,
+    columns: Columns = None,
+    missing: str = "refuse",
+    scratch: Path = HERE,
+) -> Rows:
     """Reads a stored data set and holds the validation split back, unless it brings its own.
 
-    `x.npy` and `y.npy` are a table or, with four dimensions, images; `text.npy` is a text, cut into windows of
-    `context` bytes. Raises InputChanged when the number of samples is not the plan's.
+    `x` and `y` are a table or, with four dimensions, images; `text` is a text, cut into windows of `context` bytes.
+    columns: of a table, as the data set describes them, None for numbers alone. missing: what becomes of empty cells.
+    scratch: a folder for what is larger than the memory. Raises InputChanged when the number of samples is not the
+    plan's.
     """
-    folder = Path(directory)
-    if (folder / "text.npy").exists():
-        return _text(folder, plan, context or 1)
-    x, y = _stored(folder, "x"), _stored(folder, "y")
-    planned = plan.train_samples + plan.validation_samples
-    if (folder / "x_val.npy").exists():
-        _expect(min(len(x), len(y)), plan.train_samples, len(x) == len(y))
-        parts = [np.array(x), np.array(y), np.array(_stored(folder, "x_val")), np.array(_stored(folder, "y_val"))]
-        _expect(min(len(parts[2]), len(parts[3])), plan.validation_samples, len(parts[2]) == len(parts[3]))
-    else:
-        _expect(min(len(x), len(y)), planned, len(x) == len(y))
+    text = arrays.load(directory, "text")
+    if text is not None:
+        return _text(text, arrays.load(directory, "text_val"), plan, context or 1)
+    x, y = _stored(directory, "x"), _stored(directory, "y")
+    x_val, y_val = arrays.load(directory, "x_val"), arrays.load(directory, "y_val")
+    if x_val is None or y_val is None:
+        planned = plan.train_samples + plan.validation_samples
+        _expect(len(x), planned, len(x) == len(y))
         labels = np.asarray(y) if stratified else np.zeros(planned, np.int64)
         train, validation = split(labels, plan.validation_samples, seed)
-        parts = [np.array(x[train]), np.array(y[train]), np.array(x[validation]), np.array(y[validation])]
-    return _images(*parts) if x.ndim == 4 else _table(*parts)
+        x_val, y_val = x, y
+    else:
+        _expect(len(x), plan.train_samples, len(x) == len(y))
+        _expect(len(x_val), plan.validation_samples, len(x_val) == len(y_val))
+        train, validation = np.arange(len(x)), np.arange(len(x_val))
+    targets, validation_targets = np.array(y[train]), np.array(y_val[validation])
+    if x.ndim == 4:
+        return _images(np.array(x[train]), targets, np.array(x_val[validation]), validation_targets)
+    fitted = Preprocessing.fit(x, train, columns, missing)
+    return Rows(
+        fitted.table(x, train, scratch),
+        targets,
+        fitted.table(x_val, validation, scratch),
+        validation_targets,
+        fitted.to_json(),
+    )
 
 
-def _stored(folder: Path, name: str) -> NDArray[Any]:
-    found: NDArray[Any] = np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False)
+def _stored(directory: Path | str, name: str) -> NDArray[Any]:
+    found = arrays.load(directory, name)
+    if found is None:
+        raise InputChanged(f"the data set has no array {name}")
     return found
 
 
@@ -90,29 +120,18 @@ def _expect(found: int, planned: int, alike: bool = True) -> None:
         raise InputChanged(f"the data set has {found} rows and the plan was made for {planned}")
 
 
-def _table(x: NDArray[Any], y: NDArray[Any], x_val: NDArray[Any], y_val: NDArray[Any]) -> Rows:
-    inputs, validation_inputs = x.astype(np.float32, copy=False), x_val.astype(np.float32, copy=False)
-    mean, deviation = standardise(inputs, validation_inputs)
-    fitted = {"kind": "table", "mean": mean.tolist(), "deviation": deviation.tolist()}
-    return Rows(inputs, y, validation_inputs, y_val, fitted)
-
-
 def _images(x: NDArray[Any], y: NDArray[Any], x_val: NDArray[Any], y_val: NDArray[Any]) -> Rows:
     fitted = {"kind": "images", "shape": list(x.shape[1:]), "type": str(x.dtype)}
     return Rows(x, y, x_val, y_val, fitted, channel_statistics(x))
 
 
-def _text(folder: Path, plan: Plan, context: int) -> Rows:
+def _text(text: NDArray[Any], own: NDArray[Any] | None, plan: Plan, context: int) -> Rows:
     """The validation split is the end of the text, so that no byte of it has been learned from."""
-    text = _stored(folder, "text")
-    own = (folder / "text_val.npy").exists()
-    _expect(windows(len(text), context), plan.train_samples + (0 if own else plan.validation_samples))
+    _expect(windows(len(text), context), plan.train_samples + (plan.validation_samples if own is None else 0))
     train = np.array(text[: plan.train_samples * context + 1])
-    if own:
-        end = _stored(folder, "text_val")
-        _expect(windows(len(end), context), plan.validation_samples)
-    else:
-        end = text[plan.train_samples * context :]
+    end = text[plan.train_samples * context :] if own is None else own
+    if own is not None:
+        _expect(windows(len(own), context), plan.validation_samples)
     validation = np.array(end[: plan.validation_samples * context + 1])
     return Rows(train, train, validation, validation, {"kind": "text", "context": context})
 

@@ -1,5 +1,6 @@
 """When the state of a training is kept, and how an attempt begins where the last one was kept."""
 
+import errno
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -8,12 +9,13 @@ from typing import Any
 
 from service import plan as plans
 from service.checkpoints import WEIGHTS, Kept
+from service.datasets import arrays
 from service.plan import Plan
 from service.spec import JobSpec
 from workers import checkpoints, spool
 from workers.checkpoints import STATE, Dump
 from workers.training import loop, state, weights
-from workers.training.data import InputChanged
+from workers.training.data import Columns, InputChanged
 from workers.training.loop import Step, Training
 from workers.training.stopping import improves
 from workers.training.tape import Tape
@@ -35,10 +37,11 @@ class Source:
     device: str
     folder: Path
     kept: Sequence[Kept]
+    columns: Columns = None
     micro_batches: int | None = None
 
     def prepare(self, spec: JobSpec, plan: Plan) -> Training:
-        return loop.prepare(spec, plan, self.data_path, self.classes, self.device, self.micro_batches)
+        return loop.prepare(spec, plan, self.data_path, self.classes, self.device, self.columns, self.micro_batches)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class Beginning:
 
 def begin(spec: JobSpec, plan: Plan, source: Source) -> Beginning:
     """Goes on from the newest checkpoint that can be used, else from the beginning. Raises InputChanged."""
-    if checkpoints.data_sha256(source.data_path) != source.data_sha256:
+    if _data_sha256(source.data_path) != source.data_sha256:
         raise InputChanged("the data set is not the one that the job was submitted for")
     unusable: list[dict[str, Any]] = []
     for kept in source.kept:
@@ -91,6 +94,18 @@ def begin(spec: JobSpec, plan: Plan, source: Source) -> Beginning:
             best = best if best is not None and (source.folder / best.name).is_dir() else None
             return Beginning(training, kept.step, kept.active_seconds, best, unusable, differs)
     return Beginning(source.prepare(spec, plan), 0, 0.0, None, unusable, [])
+
+
+def _data_sha256(path: str) -> str:
+    """Of the arrays as they are now. Raises InputChanged when they, or a registered file, cannot be read any more."""
+    try:
+        return arrays.digest(path)
+    except (FileNotFoundError, PermissionError, NotADirectoryError, ValueError) as error:
+        raise InputChanged("the data set cannot be read any more") from error
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise InputChanged("a registered file is a link now") from error
+        raise
 
 
 @dataclass
