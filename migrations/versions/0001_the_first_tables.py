@@ -186,9 +186,7 @@ def upgrade() -> None:
             "(finished_at IS NULL) = (status NOT IN ('succeeded', 'failed', 'cancelled'))",
             name=op.f("ck_studies_finished"),
         ),
-        sa.CheckConstraint(
-            "(finished_at IS NULL) = (report IS NULL)", name=op.f("ck_studies_report_when_finished")
-        ),
+        sa.CheckConstraint("(finished_at IS NULL) = (report IS NULL)", name=op.f("ck_studies_report_when_finished")),
         sa.ForeignKeyConstraint(["project"], ["projects.name"], name=op.f("fk_studies_project")),
         sa.ForeignKeyConstraint(["user"], ["users.name"], name=op.f("fk_studies_user")),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_studies")),
