@@ -1,4 +1,4 @@
-"""Two real jobs that differ in the learning rate alone, compared, and a study that finds one; nothing is left running."""
+"""Two real jobs that differ in the learning rate alone, compared; a study that finds one; nothing is left running."""
 
 import os
 import signal

@@ -184,6 +184,7 @@ class Subject:
     seq: int
     id: str
     name: str
+    project: str
     status: JobStatus
     parameters: dict[str, Any]
     plan: Plan
@@ -194,6 +195,7 @@ SUBJECT_COLUMNS: tuple[Any, ...] = (
     Run.seq,
     Run.id,
     Run.name,
+    Run.project,
     Job.status,
     Run.parameters,
     as_text(Job.plan).label("plan"),
@@ -217,4 +219,6 @@ def newest_subjects(session: Session, principal: Principal, wanted: Filter, limi
 
 
 def _subject(row: Found) -> Subject:
-    return Subject(row.seq, row.id, row.name, row.status, row.parameters, Plan.model_validate_json(row.plan))
+    return Subject(
+        row.seq, row.id, row.name, row.project, row.status, row.parameters, Plan.model_validate_json(row.plan)
+    )

@@ -4,6 +4,7 @@ A checkpoint counts from the moment when the queue points to it, in the transact
 """
 
 import json
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -13,14 +14,16 @@ import numpy as np
 import structlog
 from sqlalchemy.orm import Session
 
-from service import checkpoints, curves, leases
+from service import checkpoints, curves, gates, leases
 from service.checkpoints import Kept
 from service.database import Database
 from service.leases import Lease, Terms
+from service.spec import Gate
 from workers import checkpoints as files, spool
 from workers.spool import Records
 
 FLUSH_SECONDS = 0.2  # a few transactions a second for each run, whatever the speed of its steps
+RECENT_STEPS = 32  # whose times tell what is usual
 FLUSH_BYTES = 20_000 * spool.RECORD.itemsize  # so that no transaction holds the write lock for 50 ms
 
 
@@ -32,7 +35,7 @@ class Recording:
     """The reading end of one attempt's spool.
 
     checkpoints: the folder of the job's. keep: how many of the newest stay. counts: points of each curve, in the
-    database. resumed: what the trainer says about where it goes on.
+    database. resumed: what the trainer says about where it goes on. gate: None when there is nothing to watch for.
     """
 
     lease: Lease
@@ -40,11 +43,24 @@ class Recording:
     checkpoints: Path
     resumed: Path
     keep: int
+    gate: Gate | None = None
     names: list[str] = field(default_factory=list)
     offset: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     steps: int = 0
     flushed_at: float | None = None
+    look_at: int = 0
+    _ends: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+
+    def note(self, records: Records) -> None:
+        """Takes in the times of the steps that were read."""
+        if "train_loss" in self.names:
+            self._ends.extend(records["time"][records["series"] == self.names.index("train_loss")][-RECENT_STEPS:])
+
+    @property
+    def step_seconds(self) -> float:
+        """From the end of one of the last steps to that of the next, the median; 0 while there are not two."""
+        return float(np.median(np.diff(self._ends))) if len(self._ends) > 1 else 0.0
 
     def due_in(self) -> float:
         """Seconds until the next flush may come; the first one comes at once."""
@@ -77,12 +93,23 @@ def flush(database: Database, recording: Recording, terms: Terms, **facts: Any) 
         ]
         curves.append_all(session, recording.lease.seq, batches)
         gone = _pointed(session, recording, records)
+        gate, look_at = _watched(session, recording, int(last["step"]))
     # After the commit: what the queue points to is always on the disk.
     files.remove(recording.checkpoints, gone)
-    recording.offset = offset
+    recording.note(records)
+    recording.offset, recording.gate, recording.look_at = offset, gate, look_at
     recording.counts = counts | {batch.metric: batch.position + len(batch.steps) for batch in batches}
     recording.steps = recording.counts.get("train_loss", 0)
     return True
+
+
+def _watched(session: Session, recording: Recording, step: int) -> tuple[Gate | None, int]:
+    """Lets the gate look at the curves when it is time: what is still watched for, and the step of the next look."""
+    gate = recording.gate
+    if gate is None or step < max(recording.look_at, gate.after_steps):
+        return gate, recording.look_at
+    going_on = gates.look(session, recording.lease.seq, gate)
+    return gate if going_on else None, gates.next_look(gate, step)
 
 
 def _resumed(session: Session, recording: Recording, records: Records) -> dict[str, int]:

@@ -14,6 +14,7 @@ from service.api import (
     compare,
     control,
     datasets,
+    diagnosis,
     docs,
     events,
     gate,
@@ -26,8 +27,8 @@ from service.api import (
     studies,
     study_keeper,
     users,
+    web,
 )
-from service.api.bodies import Upload
 from service.api.gate import Gate
 from service.api.limits import Limits
 from service.api.measures import Measures
@@ -59,6 +60,7 @@ ROUTERS = (
     checkpoints.router,
     events.router,
     runs.router,
+    diagnosis.router,
     compare.router,
     studies.router,
     datasets.router,
@@ -67,9 +69,8 @@ ROUTERS = (
     projects.router,
     operations.router,
     docs.router,
+    web.router,
 )
-
-UPLOADS: tuple[Upload, ...] = ()
 
 
 class Application(FastAPI):
@@ -127,6 +128,6 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
         allowed_hosts=gate.hosts(settings, port),
         limits=allowed,
         measures=measures,
-        uploads=UPLOADS,
+        uploads=[datasets.upload(settings)],
     )
     return application

@@ -91,6 +91,12 @@ class DryRun(View):
     warnings: list[Warn]
 
 
+class CloneDryRun(DryRun):
+    """What a clone would create, and what each change means."""
+
+    changes: list[Change]
+
+
 class Cause(View):
     code: str
     message: str
@@ -206,16 +212,42 @@ class ComparisonView(View):
     warnings: list[Note]
 
 
+class FindingView(View):
+    code: str
+    severity: str
+    from_step: int | None
+    to_step: int | None
+    evidence: dict[str, Any]
+    explanation: str
+    suggestion: str | None
+
+
+class DiagnosisView(View):
+    """The findings, the weightiest first; `verdict` is the code of the first."""
+
+    run_id: str
+    verdict: str
+    findings: list[FindingView]
+
+
 class DatasetVersion(View):
+    """`shape` is that of one sample. `path` is of a registered file; `copied` says whether its arrays were copied."""
+
     version: int
     format: str
+    kind: str
     task: str
+    shape: list[int]
     rows: int
+    validation_rows: int | None
     columns: list[dict[str, Any]]
-    target: str
+    target: str | None
     classes: list[dict[str, Any]] | None
     sha256: str
     bytes: int
+    stored_bytes: int
+    path: str | None
+    copied: bool
     owner: str | None
     created_at: str
 

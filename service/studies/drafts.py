@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from service import queue, tasks
 from service.errors import FieldProblem, InvalidInput
 from service.queue import Draft
-from service.spec import JobSpec
 from service.studies import points, references, requests
 from service.studies.points import BATCH, RATE, Point
 from service.studies.requests import (
@@ -69,7 +68,7 @@ def check(session: Session, principal: Principal, raw: Mapping[str, Any], met: I
     def draft(raw: Mapping[str, Any]) -> Draft:
         return queue.draft(session, principal, raw)
 
-    found += _metric(asked, base.spec)
+    found += _metric(asked, base)
     found += _size(asked)
     requests.refuse(found)
     found += _values(asked, draft)
@@ -95,7 +94,7 @@ def _completed(asked: Asked, base: Draft, spec: Mapping[str, Any]) -> Asked:
     return asked.model_copy(update=filled)
 
 
-def _metric(asked: Asked, base: JobSpec) -> Iterator[FieldProblem]:
+def _metric(asked: Asked, base: Draft) -> Iterator[FieldProblem]:
     match asked:
         case GridRequest() | SearchRequest():
             path, metric = "metric", asked.metric
@@ -103,7 +102,7 @@ def _metric(asked: Asked, base: JobSpec) -> Iterator[FieldProblem]:
             path, metric = "target.metric", asked.target.metric
         case _:
             return
-    validated = tasks.AT_VALIDATION[base.task] if base.validation.fraction else []
+    validated = tasks.METRICS[base.spec.task] if base.plan.validation_samples else []
     known = ["train_loss", *validated]
     if metric not in known:
         yield FieldProblem(

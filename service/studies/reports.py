@@ -150,11 +150,11 @@ def _batch_run(
         why = trial.error.value if trial.error else trial.status.value if trial.status else "deleted"
         return replace(run, failed=trial.point.error or why)
     memory = next((metrics[name].max for name in PEAK_MEMORY if name in metrics), None)
-    seconds = trial.active_seconds
+    seconds, samples = trial.active_seconds, int(plans.samples_at(np.array([trial.step]), trial.plan)[0])
     run = replace(
         run,
         best=_best(metrics.get(metric)),
-        samples_per_second=trial.plan.total_samples / seconds if seconds > 0 else None,
+        samples_per_second=samples / seconds if seconds > 0 else None,
         peak_memory_mib=memory,
     )
     curve = evidence.curve(session, metrics.get(metric))
