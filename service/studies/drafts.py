@@ -7,9 +7,10 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from service import queue, tasks
+from service import queue
 from service.errors import FieldProblem, InvalidInput
 from service.queue import Draft
+from service.spec import METRICS
 from service.studies import points, references, requests
 from service.studies.points import BATCH, RATE, Point
 from service.studies.requests import (
@@ -23,7 +24,7 @@ from service.studies.requests import (
 from service.users import Principal
 
 # What a study varies must tell its runs apart, and the seed is varied by `seeds`.
-VARIED = ("hyperparameters.", "model", "validation.", "dataset", "resources.")
+VARIED = ("hyperparameters.", "model", "data", "validation.", "resources.")
 MOST_TOLD = 20
 
 Check = Callable[[Mapping[str, Any]], Draft]
@@ -102,7 +103,7 @@ def _metric(asked: Asked, base: Draft) -> Iterator[FieldProblem]:
             path, metric = "target.metric", asked.target.metric
         case _:
             return
-    validated = tasks.METRICS[base.spec.task] if base.plan.validation_samples else []
+    validated = METRICS[base.spec.task] if base.plan.validation_samples else []
     known = ["train_loss", *validated]
     if metric not in known:
         yield FieldProblem(

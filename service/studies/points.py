@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from service.spec import Hyperparameters, JobSpec
+from service.spec import MODELS, Hyperparameters
 from service.studies.requests import (
     Asked,
     BatchSizeRequest,
@@ -24,7 +24,6 @@ RANGE_TEST, RUNS = "range_test", "runs"  # the stages of a study of batch sizes
 # What a spec without them means.
 DEFAULT_RATE = float(Hyperparameters.model_fields["learning_rate"].default)
 DEFAULT_BATCH = Hyperparameters.model_fields["batch_size"].default
-DEFAULT_MODEL = JobSpec.model_fields["model"].default.type
 SPLITS_APART = {"model.type": 0}  # goes first: another kind of model has other fields
 
 
@@ -155,7 +154,7 @@ def put(raw: dict[str, Any], path: str, value: Any) -> None:
     """Sets a dotted parameter. Naming one of epochs and max_steps takes the place of the other."""
     *parents, name = path.split(".")
     if path.startswith("model."):
-        raw.setdefault("model", {"type": DEFAULT_MODEL})
+        raw.setdefault("model", {"type": MODELS[raw["task"]][0]})
     here = raw
     for parent in parents:
         if not isinstance(here.get(parent), dict):

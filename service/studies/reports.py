@@ -19,7 +19,7 @@ from service.studies.points import BATCH, RANGE_TEST, RATE
 from service.studies.requests import Asked, BatchSizeRequest, GridRequest, LrRangeRequest, RateRange, SearchRequest
 from service.studies.search import Tried
 
-PEAK_MEMORY = ("peak_memory_mib", "memory_mib")  # metrics under which a trainer may record it
+PEAK_MEMORY = ("system/gpu_memory_mib", "system/memory_mib")  # of the GPU where there is one
 
 
 def draw(session: Session, asked: Asked, made: Sequence[Trial], *, cancelled: bool) -> dict[str, Any]:
