@@ -371,9 +371,9 @@ def test_a_search_has_exactly_its_trials_however_many_take_its_steps(box: Box) -
 
 def test_asha_ends_hopeless_trials_early(admin: httpx.Client) -> None:
     space = {RATE: {"low": 1e-7, "high": 1e-2, "log": True}}
-    base = digits(epochs=90, batch_size=8)
+    base = digits(epochs=60, batch_size=32)
     study = end(
-        admin, begin(admin, search(base=base, space=space, trials=6, parallel=3, pruner="asha", sampler="random"))
+        admin, begin(admin, search(base=base, space=space, trials=5, parallel=3, pruner="asha", sampler="random"))
     )
     report = study["report"]
     assert study["status"] == "succeeded"

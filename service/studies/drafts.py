@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from service import queue
 from service.errors import FieldProblem, InvalidInput
 from service.queue import Draft
-from service.spec import METRICS, JobSpec
+from service.spec import METRICS
 from service.studies import points, references, requests
 from service.studies.points import BATCH, RATE, Point
 from service.studies.requests import (
@@ -24,7 +24,7 @@ from service.studies.requests import (
 from service.users import Principal
 
 # What a study varies must tell its runs apart, and the seed is varied by `seeds`.
-VARIED = ("hyperparameters.", "model", "validation.", "dataset", "resources.")
+VARIED = ("hyperparameters.", "model", "data", "validation.", "resources.")
 MOST_TOLD = 20
 
 Check = Callable[[Mapping[str, Any]], Draft]
@@ -69,7 +69,7 @@ def check(session: Session, principal: Principal, raw: Mapping[str, Any], met: I
     def draft(raw: Mapping[str, Any]) -> Draft:
         return queue.draft(session, principal, raw)
 
-    found += _metric(asked, base.spec)
+    found += _metric(asked, base)
     found += _size(asked)
     requests.refuse(found)
     found += _values(asked, draft)
@@ -95,7 +95,7 @@ def _completed(asked: Asked, base: Draft, spec: Mapping[str, Any]) -> Asked:
     return asked.model_copy(update=filled)
 
 
-def _metric(asked: Asked, base: JobSpec) -> Iterator[FieldProblem]:
+def _metric(asked: Asked, base: Draft) -> Iterator[FieldProblem]:
     match asked:
         case GridRequest() | SearchRequest():
             path, metric = "metric", asked.metric
@@ -103,7 +103,7 @@ def _metric(asked: Asked, base: JobSpec) -> Iterator[FieldProblem]:
             path, metric = "target.metric", asked.target.metric
         case _:
             return
-    validated = METRICS[base.task] if base.validation.fraction else []
+    validated = METRICS[base.spec.task] if base.plan.validation_samples else []
     known = ["train_loss", *validated]
     if metric not in known:
         yield FieldProblem(

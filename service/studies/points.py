@@ -146,7 +146,8 @@ def _shorten(raw: dict[str, Any], steps: int) -> None:
         ("validation.every_steps", steps),
     ):
         put(raw, path, value)
-    raw.pop("early_stopping", None)
+    for name in ("early_stopping", "gate"):
+        raw.pop(name, None)
 
 
 def put(raw: dict[str, Any], path: str, value: Any) -> None:

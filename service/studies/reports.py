@@ -19,7 +19,7 @@ from service.studies.points import BATCH, RANGE_TEST, RATE
 from service.studies.requests import Asked, BatchSizeRequest, GridRequest, LrRangeRequest, RateRange, SearchRequest
 from service.studies.search import Tried
 
-PEAK_MEMORY = ("peak_memory_mib", "memory_mib")  # metrics under which a trainer may record it
+PEAK_MEMORY = ("system/gpu_memory_mib", "system/memory_mib")  # of the GPU where there is one
 
 
 def draw(session: Session, asked: Asked, made: Sequence[Trial], *, cancelled: bool) -> dict[str, Any]:
@@ -150,11 +150,11 @@ def _batch_run(
         why = trial.error.value if trial.error else trial.status.value if trial.status else "deleted"
         return replace(run, failed=trial.point.error or why)
     memory = next((metrics[name].max for name in PEAK_MEMORY if name in metrics), None)
-    seconds = trial.active_seconds
+    seconds, samples = trial.active_seconds, int(plans.samples_at(np.array([trial.step]), trial.plan)[0])
     run = replace(
         run,
         best=_best(metrics.get(metric)),
-        samples_per_second=trial.plan.total_samples / seconds if seconds > 0 else None,
+        samples_per_second=samples / seconds if seconds > 0 else None,
         peak_memory_mib=memory,
     )
     curve = evidence.curve(session, metrics.get(metric))
