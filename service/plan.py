@@ -4,7 +4,9 @@ Pure: the plan shown before the run, the trainer and the axes of the curves all 
 """
 
 from collections.abc import Set
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,14 +111,29 @@ def validation_interval(spec: JobSpec, plan: Plan) -> int:
     return spec.validation.every_steps or plan.steps_per_epoch
 
 
-def samples_at(steps: NDArray[np.int64], plan: Plan) -> NDArray[np.int64]:
+@dataclass(frozen=True)
+class Epoch:
+    """What is known of the epochs of a script's run, which has no plan."""
+
+    batch_size: int
+    steps_per_epoch: int
+    last_batch_samples: int
+
+    @classmethod
+    def of(cls, train_samples: int, batch_size: int) -> Self:
+        """The last batch of an epoch is smaller where the samples do not fill it."""
+        steps = -(-train_samples // batch_size)
+        return cls(batch_size, steps, train_samples - (steps - 1) * batch_size)
+
+
+def samples_at(steps: NDArray[np.int64], plan: Plan | Epoch) -> NDArray[np.int64]:
     """Samples seen after each step: shape (n,) in and out."""
     epochs, within = np.divmod(steps, plan.steps_per_epoch)
     per_epoch = (plan.steps_per_epoch - 1) * plan.batch_size + plan.last_batch_samples
     return np.asarray(epochs * per_epoch + within * plan.batch_size, dtype=np.int64)
 
 
-def epochs_at(steps: NDArray[np.int64], plan: Plan) -> NDArray[np.float64]:
+def epochs_at(steps: NDArray[np.int64], plan: Plan | Epoch) -> NDArray[np.float64]:
     """Passes over the training split after each step: shape (n,) in and out."""
     return np.asarray(steps / plan.steps_per_epoch, dtype=np.float64)
 

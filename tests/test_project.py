@@ -26,11 +26,11 @@ LAYERS = (
     {"database", "locks", "spec"},
     {"idempotency", "plan", "retention", "schema", "usage", "users"},
     {"curves", "datasets", "meaning", "order", "projects"},
-    {"compare", "diagnosis", "events", "queue", "runs", "tasks"},
-    {"checkpoints", "examination"},
+    {"diagnosis", "events", "queue", "runs", "statistics", "tasks"},
+    {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},
     {"box", "charts", "forecast", "gates"},
-    {"backup", "explain"},
+    {"backup", "explain", "pictures"},
 )
 # What stands on the trunk: nothing of the trunk imports it.
 FACES = {"api", "cli", "client"}

@@ -21,6 +21,7 @@ from service.api import (
     housekeeping,
     jobs,
     operations,
+    outside,
     problems,
     projects,
     runs,
@@ -59,6 +60,7 @@ ROUTERS = (
     events.router,
     runs.router,
     diagnosis.router,
+    outside.router,
     compare.router,
     datasets.router,
     box.router,
@@ -68,7 +70,7 @@ ROUTERS = (
     docs.router,
 )
 
-UPLOADS: tuple[Upload, ...] = ()
+UPLOADS: tuple[Upload, ...] = (outside.POINTS_BODY,)
 
 
 class Application(FastAPI):
@@ -94,6 +96,7 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
         keeping = asyncio.create_task(housekeeping.keep(place))
         yield
         keeping.cancel()
+        place.studio.close()
         connection.close()
         watcher.close()
 

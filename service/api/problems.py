@@ -24,6 +24,7 @@ from service.api.listener import CannotListen
 from service.api.strict_json import MalformedJson
 from service.curves.appending import PositionMismatch
 from service.errors import FieldProblem, InsufficientScope, InvalidInput, QueueFull, ServiceError
+from service.pictures.studio import StudioFailed
 from service.spec import field_problems
 from service.users import LastAdmin
 
@@ -36,6 +37,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.InvalidInput: 422,
     errors.NotFound: 404,
     errors.IllegalMove: 409,
+    errors.RunOver: 409,
     errors.NoResult: 409,
     errors.LeaseLost: 409,
     errors.InsufficientScope: 403,
@@ -51,6 +53,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.DiskFull: 507,
     errors.CopyFailed: 409,
     LastAdmin: 409,
+    StudioFailed: 503,
     PositionMismatch: 409,
     CannotListen: 503,
     MalformedJson: 400,
