@@ -109,7 +109,7 @@ def skewness(samples: Floats) -> float:
     variance = float((apart**2).mean())
     if variance <= ALMOST * float(np.abs(samples).max()) ** 2:
         return 0.0
-    plain: float = float((apart**3).mean()) / variance**1.5
+    plain = float(((apart / math.sqrt(variance)) ** 3).mean())
     return plain * math.sqrt(count * (count - 1)) / (count - 2)
 
 
@@ -166,8 +166,9 @@ def difference(first: Mean, second: Mean, confidence: float) -> tuple[float, flo
         return apart, apart, apart
     parts = variances[0] / total, variances[1] / total
     freedom = 1 / (parts[0] ** 2 / first.freedom + parts[1] ** 2 / second.freedom)
-    # Rounded down to a tenth, so that many pairs share a quantile; the interval is never narrower for it.
-    margin = t_quantile(0.5 + confidence / 2, math.floor(10 * freedom) / 10) * math.sqrt(total)
+    # Rounded down a little, so that many pairs share a quantile; the interval is never narrower for it.
+    shared = math.floor(freedom * 10) / 10 if freedom > 10 else math.floor(freedom * 100) / 100
+    margin = t_quantile(0.5 + confidence / 2, shared) * math.sqrt(total)
     return apart, apart - margin, apart + margin
 
 
