@@ -258,7 +258,11 @@ def test_grouping_by_what_no_run_has_or_by_half_a_name_is_refused() -> None:
 def test_a_target_is_told_along_every_axis() -> None:
     entry = entry_of("a", [4.0, 3.0, 1.0])
     assert entry.curve is not None
-    axes: dict[Axis, Any] = {Axis.STEP: entry.curve.step, Axis.SAMPLES: entry.curve.step * 64, Axis.TIME: entry.curve.time / 2}
+    axes: dict[Axis, Any] = {
+        Axis.STEP: entry.curve.step,
+        Axis.SAMPLES: entry.curve.step * 64,
+        Axis.TIME: entry.curve.time / 2,
+    }
     entry = Entry("a", "a", {}, {"val_loss"}, entry.summary, entry.curve, entry.curve.step, axes=axes)
     [run] = compare("val_loss", Axis.STEP, [entry], target=3.0).runs
     assert run.summary is not None

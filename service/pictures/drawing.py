@@ -25,7 +25,7 @@ INSIDE = 6  # names that have room within the axes
 MOST_NAMES = 24
 LONGEST_NAME = 44
 DECADES = 1.5  # positive values that span more are drawn on a logarithmic scale
-LARGEST = 1e300
+LARGEST, SMALLEST = 1e100, 1e-100  # beyond these the arithmetic of axes overflows
 LARGE_X = 10_000
 
 STYLE: Any = {
@@ -98,7 +98,7 @@ def _panel(axes: Axes, panel: Panel) -> None:
 def _logarithmic(axes: Axes, values: Floats) -> None:
     axes.set_yscale("log")
     positive = values[values > 0]
-    low, high = float(positive.min()), float(positive.max())
+    low, high = max(float(positive.min()), SMALLEST), max(float(positive.max()), SMALLEST)
     axes.set_ylim(low / 1.15, high * 1.15)
     if math.log10(high / low) < 3:  # powers of ten alone would leave an axis with two numbers
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -157,7 +157,7 @@ def _kept(values: Floats) -> Floats:
 
 
 def _is_wide(values: Floats) -> bool:
-    return len(values) > 0 and bool(values.min() > 0) and math.log10(values.max() / values.min()) > DECADES
+    return len(values) > 0 and bool(values.min() > 0) and math.log10(values.max()) - math.log10(values.min()) > DECADES
 
 
 def _fitted(text: str, most: int) -> str:
