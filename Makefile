@@ -5,7 +5,7 @@ BIN := .venv/bin
 BENCHMARKS ?= training curves latency http_curves footprint reads
 
 .DEFAULT_GOAL := help
-.PHONY: help demo serve test chaos check bench
+.PHONY: help demo serve test chaos check bench chromium
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -16,8 +16,13 @@ demo: .venv/.made ## two real jobs with different learning rates, compared; ever
 serve: .venv/.made ## run the service until Ctrl-C
 	@$(BIN)/trainbox serve
 
-test: .venv/.made ## all tests, or those that ARGS names: make test ARGS="tests/test_plan.py -x"
+test: .venv/.made chromium ## all tests, or those that ARGS names: make test ARGS="tests/test_plan.py -x"
 	$(BIN)/python -m pytest $(ARGS)
+
+chromium:
+	@command -v chromium > /dev/null || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && apt-get -qq update \
+		&& apt-get -qq install -y --no-install-recommends chromium > /dev/null; } \
+		|| echo "THE PAGE WILL NOT BE TESTED: install Debian's package chromium"
 
 chaos: .venv/.made ## the long tests that kill processes, some minutes
 	$(BIN)/python -m pytest -m chaos $(ARGS)

@@ -1,10 +1,11 @@
-"""The checkpoints of a job that count: those the queue points to. Their files are the workers' business."""
+"""The checkpoints of a job that count: those the queue points to. All but their weights is the workers' business."""
 
+import os
+import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -16,15 +17,21 @@ from service.queue import tell
 from service.tables import Checkpoint, Job, Run
 from service.users import Principal
 
+WEIGHTS = "weights.safetensors"
+
 
 @dataclass(frozen=True)
 class Kept:
-    """A state of a training on the disk. sha256: of its manifest. active_seconds: of training, up to its step."""
+    """A state of a training on the disk. sha256: of its manifest. active_seconds: of training, up to its step.
+
+    resumable: it holds all that training goes on from, and not the weights alone.
+    """
 
     attempt: int
     step: int
     active_seconds: float
     sha256: str
+    resumable: bool = True
 
     @property
     def name(self) -> str:
@@ -36,13 +43,15 @@ class Kept:
 class Made:
     """A checkpoint just written, and what it holds. metrics: of the validation at its step, if there was one.
 
-    size: bytes of its files.
+    size, sha256: of its weights. is_best: no validation before was better.
     """
 
     kept: Kept
     epoch: float
     size: int
+    sha256: str
     metrics: Mapping[str, float]
+    is_best: bool
 
 
 def folder(jobs_path: Path, job_id: str) -> Path:
@@ -51,23 +60,64 @@ def folder(jobs_path: Path, job_id: str) -> Path:
 
 
 def of_job(session: Session, seq: int) -> list[Kept]:
-    """All that training may go on from, newest first."""
-    return [Kept(row.attempt, row.step, row.active_seconds, row.sha256) for row in _rows(session, seq)]
+    """All of a job, newest first."""
+    return [_kept(row) for row in _rows(session, seq)]
+
+
+def cut(session: Session, seq: int) -> list[Kept]:
+    """What a new attempt finds, newest first: weights from behind the step that it goes on from are forgotten."""
+    rows = _rows(session, seq)
+    step = next((row.step for row in rows if row.resumable), 0)
+    session.execute(delete(Checkpoint).where(Checkpoint.job == seq, Checkpoint.step > step))
+    return [_kept(row) for row in rows if row.step <= step]
+
+
+def _kept(row: Checkpoint) -> Kept:
+    return Kept(row.attempt, row.step, row.active_seconds, row.sha256, row.resumable)
+
+
+def weights(session: Session, principal: Principal, job_id: str, which: str, jobs_path: Path) -> tuple[int, Path]:
+    """(step, path) of the weights that `which` names: `best`, `last` or a step. Raises NotFound."""
+    rows = _rows(session, _seq(session, principal, job_id))
+    match which:
+        case "last":
+            found = rows[:1]
+        case "best":
+            found = [row for row in rows if row.is_best]
+        case _:
+            found = [row for row in rows if str(row.step) == which]
+    if not found:
+        raise NotFound("checkpoint")
+    return found[0].step, folder(jobs_path, job_id) / _kept(found[0]).name / WEIGHTS
+
+
+def opened(path: Path) -> BinaryIO:
+    """A file of weights. A trainer may do what it likes in its folder: a link put in its place is not followed.
+
+    Raises NotFound.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        raise NotFound("checkpoint") from None
+    file = os.fdopen(descriptor, "rb")
+    facts = os.fstat(descriptor)
+    if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
+        return file
+    file.close()
+    raise NotFound("checkpoint")
 
 
 def page(session: Session, principal: Principal, job_id: str, *, after: int | None, limit: int) -> list[dict[str, Any]]:
     """Views of a job's checkpoints before the step `after`, newest first. Raises NotFound."""
-    query = select(Job.seq).join(Run, Run.seq == Job.seq).where(Run.id == job_id, visible(principal))
-    seq = session.scalars(query).one_or_none()
-    if seq is None:
-        raise NotFound("job")
-    found = [row for row in _rows(session, seq) if after is None or row.step < after]
+    rows = _rows(session, _seq(session, principal, job_id))
+    found = [row for row in rows if after is None or row.step < after]
     return [
         {
             "step": row.step,
             "epoch": row.epoch,
             "bytes": row.bytes,
-            "sha256": row.sha256,
+            "sha256": row.weights_sha256,
             "metrics": row.metrics,
             "is_best": row.is_best,
             "created_at": row.created_at,
@@ -80,7 +130,7 @@ def point_to(session: Session, seq: int, made: Made, keep: int) -> list[Kept]:
     """From now on training goes on from here; returns those that are no longer kept, whose files may go.
 
     Only behind `leases.hold`, in the transaction that stores all points up to the checkpoint's step.
-    keep: how many of the newest stay; the best by val_loss stays too.
+    keep: how many of the newest stay; the best stays too. One of weights alone moves no attempt's beginning.
     """
     session.add(
         Checkpoint(
@@ -91,18 +141,22 @@ def point_to(session: Session, seq: int, made: Made, keep: int) -> list[Kept]:
             active_seconds=made.kept.active_seconds,
             bytes=made.size,
             sha256=made.kept.sha256,
+            weights_sha256=made.sha256,
+            resumable=made.kept.resumable,
             metrics=dict(made.metrics),
+            is_best=made.is_best,
             created_at=clock.now(),
         )
     )
-    _point(session, seq, made.kept.step)
     session.flush()
+    if made.kept.resumable:
+        _point(session, seq, made.kept.step)
     rows = _rows(session, seq)
-    best = min((row for row in rows if isfinite(_loss(row))), key=_loss, default=None)
     for row in rows:
-        row.is_best = row is best
-    dropped = [row for row in rows[keep:] if row is not best]
-    gone = [Kept(row.attempt, row.step, row.active_seconds, row.sha256) for row in dropped]
+        row.is_best = row.is_best and (row.step == made.kept.step or not made.is_best)
+    newest = [row for row in rows if row.resumable][:keep]
+    dropped = [row for row in rows if row not in newest and not row.is_best]
+    gone = [_kept(row) for row in dropped]
     for row in dropped:
         session.delete(row)
     session.flush()
@@ -139,5 +193,9 @@ def _rows(session: Session, seq: int) -> Sequence[Checkpoint]:
     return session.scalars(select(Checkpoint).where(Checkpoint.job == seq).order_by(Checkpoint.step.desc())).all()
 
 
-def _loss(row: Checkpoint) -> float:
-    return float(row.metrics.get("val_loss", "nan"))
+def _seq(session: Session, principal: Principal, job_id: str) -> int:
+    query = select(Job.seq).join(Run, Run.seq == Job.seq).where(Run.id == job_id, visible(principal))
+    seq = session.scalars(query).one_or_none()
+    if seq is None:
+        raise NotFound("job")
+    return seq

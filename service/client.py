@@ -69,12 +69,14 @@ class Client:
     def post(self, path: str, body: Any = None, **query: Any) -> Any:
         return self._request("POST", path, query, body).json()
 
+    def patch(self, path: str, body: Any) -> Any:
+        return self._request("PATCH", path, {}, body).json()
+
     def delete(self, path: str) -> None:
         self._request("DELETE", path, {})
 
-    def pages(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
-        """All entries of a list, page by page."""
-        after = None
+    def pages(self, path: str, *, after: Any = None, **query: Any) -> Iterator[dict[str, Any]]:
+        """All entries of a list behind the one called `after`, page by page."""
         while True:
             answer = self.get(path, after=after, **query)
             yield from answer["data"]

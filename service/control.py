@@ -10,7 +10,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from service import clock, meaning, projects, queue, spec
-from service.errors import FieldProblem, IllegalMove, InvalidInput, NotFound, NotOwner
+from service.errors import FieldProblem, IllegalMove, InvalidInput, NotFound, NotNow, NotOwner
 from service.plan import Plan
 from service.queue import QueueLimits, move, tell
 from service.spec import JobSpec, Part
@@ -88,11 +88,11 @@ def ask(session: Session, job: Job, code: str, message: str, asked: Mapping[str,
 def retry(session: Session, principal: Principal, job_id: str, limits: QueueLimits) -> str:
     """A new job with the spec of one that failed or was cancelled, on the same version of the data; its id.
 
-    Raises NotFound, QueueFull, IllegalMove for another job, or InvalidInput when the spec cannot be trained any more.
+    Raises NotFound, QueueFull, NotNow for another job, or InvalidInput when the spec cannot be trained any more.
     """
     job = seen(session, principal, job_id)
     if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
-        raise IllegalMove(job_id, job.status, JobStatus.QUEUED)
+        raise NotNow(job_id, job.status, "be retried", "when it failed or was cancelled")
     draft = queue.draft(session, principal, _pinned(session, job))
     return queue.submit(session, principal, draft, limits, retry_of=job.id)
 
@@ -150,12 +150,12 @@ class Relabel(Part):
 
 
 def relabel(session: Session, principal: Principal, job_id: str, wanted: Relabel) -> None:
-    """Changes what is given; a tag of null is removed. Raises NotFound, NotOwner, IllegalMove or InvalidInput."""
+    """Changes what is given; a tag of null is removed. Raises NotFound, NotOwner, NotNow or InvalidInput."""
     job = owned(session, principal, job_id)
     run = session.get_one(Run, job.seq)
     if wanted.priority is not None and wanted.priority != job.priority:
         if job.status not in (JobStatus.QUEUED, JobStatus.PAUSED):
-            raise IllegalMove(job_id, job.status, JobStatus.QUEUED)
+            raise NotNow(job_id, job.status, "be given another priority", "while it waits")
         tell(session, job.seq, "priority_changed", f"priority {wanted.priority}, was {job.priority}")
         job.priority = wanted.priority
     if wanted.name is not None:
@@ -169,13 +169,13 @@ def relabel(session: Session, principal: Principal, job_id: str, wanted: Relabel
 
 
 def remove(session: Session, principal: Principal, job_id: str) -> None:
-    """Deletes a job that is over, with its run and its curves. Raises NotFound, NotOwner or IllegalMove.
+    """Deletes a job that is over, with its run and its curves. Raises NotFound, NotOwner or NotNow.
 
     Its files go by `remove_files`, after the commit: the other way round a crash would leave a job without its log.
     """
     job = owned(session, principal, job_id)
     if job.status not in TERMINAL:
-        raise IllegalMove(job_id, job.status, JobStatus.CANCELLED)
+        raise NotNow(job_id, job.status, "be deleted", "when it is over")
     session.execute(delete(Run).where(Run.seq == job.seq))
 
 

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
 from service import disk
-from service.errors import CopyFailed, DatabaseDamaged
+from service.errors import CopyFailed, DatabaseDamaged, DatabaseUnusable
 
 SAFE_SQLITE = (3, 51, 3)  # the first release of its line in which a WAL reset loses no commit
 SAFE_BACKPORTS = {(3, 50, 7), (3, 44, 6)}
@@ -27,7 +27,7 @@ TRY_MILLISECONDS = 3
 PATIENCE_SECONDS = 0.5
 MOST_LOG_BYTES = 64 << 20
 PAGES_AT_ONCE = 4096  # of a copy, which can be interrupted in between
-SQLITE_FULL = 13  # sqlite.org/rescode.html
+SQLITE_FULL, SQLITE_DAMAGED = 13, (11, 26)  # CORRUPT and NOTADB: sqlite.org/rescode.html
 
 
 def sqlite_module() -> Any:
@@ -85,12 +85,14 @@ class Database:
         return Watcher(self.reader)
 
     def check(self) -> None:
-        """Raises DatabaseDamaged unless SQLite finds the whole file in order."""
+        """Raises DatabaseDamaged unless SQLite finds the whole file in order, DatabaseUnusable if it cannot look."""
         try:
             with self.read() as session:
                 verdict = session.connection().exec_driver_sql("PRAGMA quick_check(1)").scalar_one()
-        except Exception as error:
-            raise self._damaged() from error
+        except DatabaseError as error:
+            if getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in SQLITE_DAMAGED:
+                raise self._damaged() from error
+            raise DatabaseUnusable(self.path, str(error.orig)) from error
         if verdict != "ok":
             raise self._damaged()
 

@@ -15,23 +15,23 @@ RESERVE_NAME = "reserve"
 RESERVE_BYTES = 64 << 20
 
 
-def lack(home: Path, min_free_mib: int | None) -> str | None:
+def lack(home: Path, min_free_mib: int | None, coming: int = 0) -> str | None:
     """A sentence when less is free than must stay free, else None.
 
-    min_free_mib: how much must; None for 2 GiB or 5 % of the disk, whichever is less.
+    min_free_mib: how much must; None for 2 GiB or 5 % of the disk, whichever is less. coming: bytes to be written.
     """
     usage = shutil.disk_usage(home)
     least = _least(usage.total, min_free_mib)
     # Room that the reserve gave is not for new things, or they would take it at once and more.
     free = usage.free if has_reserve(home) else usage.free - RESERVE_BYTES
-    if free >= least:
+    if free - coming >= least:
         return None
     return f"{max(free, 0) >> 20} MiB of disk are free besides the reserve, and {least >> 20} MiB must stay so"
 
 
-def require_room(home: Path, min_free_mib: int | None) -> None:
-    """Raises DiskFull when nothing new may be taken in."""
-    missing = lack(home, min_free_mib)
+def require_room(home: Path, min_free_mib: int | None, coming: int = 0) -> None:
+    """Raises DiskFull when nothing new may be taken in, or not so many bytes."""
+    missing = lack(home, min_free_mib, coming)
     if missing is not None:
         raise DiskFull(f"{missing}: delete jobs that are over, or other files")
 

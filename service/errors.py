@@ -55,6 +55,14 @@ class RunOver(ServiceError):
         self.run_id, self.status = run_id, status
 
 
+class NotNow(ServiceError):
+    """The job's status forbids what is asked. act: as in `be deleted`; condition: as in `when it is over`."""
+
+    def __init__(self, job_id: str, status: JobStatus, act: str, condition: str) -> None:
+        super().__init__(f"job {job_id} is {status.value}: it can {act} only {condition}")
+        self.job_id, self.status = job_id, status
+
+
 class NoResult(ServiceError):
     """A job that failed or was cancelled has no result."""
 
@@ -112,6 +120,14 @@ class DatabaseDamaged(ServiceError):
     """SQLite cannot read the file; nothing was changed."""
 
 
+class DatabaseUnusable(ServiceError):
+    """SQLite cannot read the file now, which says nothing against what is in it."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} cannot be read now ({reason}): nothing was changed, try again when that is over")
+        self.path = path
+
+
 class HomeUnusable(ServiceError):
     def __init__(self, home: Path, reason: str) -> None:
         super().__init__(f"{home} cannot hold the service's data ({reason}): set TRAINBOX_HOME to a folder that can")
@@ -127,6 +143,31 @@ class AlreadyRunning(ServiceError):
 
 class DiskFull(ServiceError):
     """Nothing new is taken in before there is room again."""
+
+
+class QuotaExceeded(ServiceError):
+    def __init__(self, mib: int) -> None:
+        super().__init__(f"the data sets of one user may take {mib} MiB of disk: delete versions that nobody needs")
+        self.mib = mib
+
+
+class BuiltIn(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("this data set comes with the program and stays as it is: take another name")
+
+
+class DatasetInUse(ServiceError):
+    def __init__(self, jobs: int) -> None:
+        waiting = "1 job that is not over needs" if jobs == 1 else f"{jobs} jobs that are not over need"
+        super().__init__(f"{waiting} this data set")
+        self.jobs = jobs
+
+
+class Stopping(ServiceError):
+    """The service goes, and what was asked for was not done."""
+
+    def __init__(self) -> None:
+        super().__init__("the service is stopping: ask again when it is back")
 
 
 class CopyFailed(ServiceError):

@@ -26,8 +26,18 @@ Found = Row[*tuple[Any, ...]]
 Words = dict[str, str]  # {code, message}
 
 
-def view(session: Session, principal: Principal, job_id: str, run_path: Path, most_running: int | None) -> Any:
-    """`{position, blocked_by, estimated_start_at, basis, would_start_now_if}` of a job. Raises NotFound."""
+def view(
+    session: Session,
+    principal: Principal,
+    job_id: str,
+    run_path: Path,
+    most_running: int | None,
+    lack: str | None = None,
+) -> Any:
+    """`{position, blocked_by, estimated_start_at, basis, would_start_now_if}` of a job. Raises NotFound.
+
+    lack: a sentence when too little disk is free for anything to start.
+    """
     job = control.seen(session, principal, job_id)
     if job.status is not JobStatus.QUEUED:
         return _no_longer(job)
@@ -43,7 +53,9 @@ def view(session: Session, principal: Principal, job_id: str, run_path: Path, mo
     position = list(starts).index(job.seq) + 1 if start is not None else len(queue)
     own = sum(row.user == job.user for row in running)
     blocked = list(_causes(job, totals, held, needs[job.seq], position, own, most_running))
-    moment = None if start is None else clock.rfc3339(datetime.now(UTC) + timedelta(seconds=start))
+    if lack is not None:
+        blocked.insert(0, _cause("disk_full", lack))
+    moment = None if start is None or lack is not None else clock.rfc3339(datetime.now(UTC) + timedelta(seconds=start))
     return {
         "position": position,
         "blocked_by": blocked,
@@ -67,6 +79,7 @@ def _no_longer(job: Job) -> dict[str, Any]:
 
 
 WISHES = {
+    "disk_full": "more of the disk were free",
     "no_worker": "a worker were started: `trainbox worker`",
     "no_slot": "a running job ended or were paused, or it asked for fewer slots",
     "behind_others": "its priority were higher than that of the jobs before it",

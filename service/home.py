@@ -32,11 +32,12 @@ def make_private_folders(settings: Settings) -> None:
     """The home and its rooms, for the service's user alone, whatever the umask."""
     os.umask(0o077)
     try:
-        for path in (settings.home, settings.datasets_path, settings.jobs_path, settings.run_path):
+        rooms = (settings.datasets_path, settings.uploads_path, settings.jobs_path, settings.run_path)
+        for path in (settings.home, *rooms):
             path.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.chmod(path.stat().st_mode & 0o700)  # what its user may not do is left so
         probe = settings.home / ".writable"
         probe.touch()
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # two may begin at once
     except OSError as error:
         raise HomeUnusable(settings.home, error.strerror or "it cannot be written") from error

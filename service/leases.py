@@ -42,8 +42,9 @@ class Lease:
 class Claim:
     """A job just claimed, with all that its trainer needs.
 
-    checkpoints: what it may go on from, newest first; the job has been trained for active_seconds up to the newest, and
-    its curves are cut back to that: `counts` points are left of each. keep: how many of the newest checkpoints stay.
+    checkpoints: all that it has, newest first, the newest being one to go on from; the job has been trained for
+    active_seconds up to it, and its curves are cut back to that: `counts` points are left of each. keep: how many of
+    the newest checkpoints stay.
     gate: what is watched for while it trains.
     """
 
@@ -53,6 +54,7 @@ class Claim:
     dataset_id: str
     dataset_sha256: str
     classes: int | None
+    columns: list[dict[str, Any]]
     checkpoints: list[Kept]
     keep: int
     gate: Gate | None
@@ -60,6 +62,7 @@ class Claim:
     counts: dict[str, int]
     threads: int
     gpus: float
+    memory_mib: int | None
     max_seconds: float | None
 
 
@@ -81,7 +84,16 @@ def worker_lock(run_path: Path, worker: str) -> Path:
     return run_path / f"worker-{worker}.lock"
 
 
-def register(session: Session, worker: str, pid: int, slots: int, devices: list[dict[str, Any]], terms: Terms) -> None:
+def register(
+    session: Session,
+    worker: str,
+    pid: int,
+    slots: int,
+    devices: list[dict[str, Any]],
+    terms: Terms,
+    memory_mib: int | None = None,
+) -> None:
+    """Tells the box of a worker, and of the most memory that one of its trainers may have, if that is known."""
     session.add(
         WorkerRow(
             id=worker,
@@ -89,6 +101,7 @@ def register(session: Session, worker: str, pid: int, slots: int, devices: list[
             pid=pid,
             slots=slots,
             devices=devices,
+            memory_mib=memory_mib,
             lease_until=clock.boot_milliseconds() + terms.lease_milliseconds,
             started_at=clock.now(),
         )
@@ -115,7 +128,7 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
     job = session.scalars(select(Job).where(Job.seq == seq)).one()
     if job.started_at is None:
         job.started_at = job.reason_since
-    kept = checkpoints.of_job(session, seq)
+    kept = checkpoints.cut(session, seq)
     job.checkpoint_step = job.step = kept[0].step if kept else 0
     job.active_seconds = kept[0].active_seconds if kept else 0.0
     curves.cut(session, seq, job.checkpoint_step)
@@ -123,14 +136,15 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
     session.add(Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], **started))
     session.flush()
     spec = JobSpec.model_validate(job.spec)
-    dataset = session.execute(select(Dataset.classes, Dataset.sha256).where(Dataset.id == job.dataset_id)).one()
+    dataset = session.scalars(select(Dataset).where(Dataset.id == job.dataset_id)).one()
     return Claim(
         lease=Lease(seq, job.id, job.attempt, worker),
         spec=job.spec,
         plan=job.plan,
         dataset_id=job.dataset_id,
-        dataset_sha256=dataset.sha256,
+        dataset_sha256=dataset.arrays_sha256,
         classes=None if dataset.classes is None else len(dataset.classes),
+        columns=dataset.columns,
         checkpoints=kept,
         keep=spec.checkpoints.keep,
         gate=spec.gate,
@@ -138,6 +152,7 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
         counts={metric: summary.count for metric, summary in curves.find(session, [seq]).get(seq, {}).items()},
         threads=job.threads,
         gpus=job.gpus,
+        memory_mib=job.memory_mib,
         max_seconds=job.spec["limits"]["max_seconds"],
     )
 
@@ -187,8 +202,10 @@ def _wanted(row: Any) -> JobStatus | None:
     return None if row.pause_requested_at is None else JobStatus.PAUSED
 
 
-def succeed(session: Session, lease: Lease) -> None:
-    _end(session, lease, JobStatus.SUCCEEDED, "succeeded", "all steps are done", "succeeded")
+def succeed(session: Session, lease: Lease, early: str | None = None) -> None:
+    """early: why there are fewer steps than planned, if there are."""
+    code, message = ("succeeded", "all steps are done") if early is None else ("stopped_early", early)
+    _end(session, lease, JobStatus.SUCCEEDED, code, message, "succeeded")
 
 
 def stop(session: Session, lease: Lease) -> None:
@@ -215,26 +232,40 @@ def give_back(session: Session, lease: Lease) -> None:
         _end(session, lease, JobStatus.QUEUED, "drained", message, "drained", **excused)
 
 
-def lose(session: Session, lease: Lease, terms: Terms, message: str, signal: int | None = None) -> None:
+def lose(
+    session: Session,
+    lease: Lease,
+    terms: Terms,
+    message: str,
+    signal: int | None = None,
+    reason: EndReason = EndReason.WORKER_LOST,
+) -> None:
     """The attempt ended through no fault of the job: it waits and starts again, while attempts remain.
 
-    One that was asked to pause is paused, at its newest checkpoint, and the attempt does not count.
+    One that was asked to pause is paused, at its newest checkpoint, and the attempt does not count. One whose trainer
+    stalled starts again once.
     """
     job = _row(session, lease)
     counted, wanted = job.attempt - job.excused_attempts, _wanted(job)
     if wanted is JobStatus.PAUSED:
         excused = {"excused_attempts": Job.excused_attempts + 1, "not_before": 0}
-        _end(session, lease, JobStatus.PAUSED, "paused", f"paused; {message}", "worker_lost", **excused)
+        _end(session, lease, JobStatus.PAUSED, "paused", f"paused; {message}", reason.value, **excused)
     elif wanted is JobStatus.CANCELLED:
-        _end(session, lease, JobStatus.CANCELLED, "cancelled", "cancelled; its worker was lost", "worker_lost")
-    elif counted >= job.max_attempts:
-        facts = {"error_code": EndReason.WORKER_LOST, "error_message": f"{message}, {counted} times", "signal": signal}
-        _end(session, lease, JobStatus.FAILED, "failed", message, "worker_lost", **facts)
+        _end(session, lease, JobStatus.CANCELLED, "cancelled", f"cancelled; {message}", reason.value)
+    elif counted >= job.max_attempts or (reason is EndReason.STALLED and _has_stalled(session, lease)):
+        told = f"{message}, in attempt {job.attempt}, which was the last"
+        facts = {"error_code": reason, "error_message": told, "signal": signal}
+        _end(session, lease, JobStatus.FAILED, "failed", told, reason.value, **facts)
     else:
         seconds = min(LONGEST_BACKOFF, terms.backoff * 2 ** (counted - 1)) * random.uniform(0.8, 1.2)  # noqa: S311
         wait = {"not_before": clock.boot_milliseconds() + int(seconds * 1000), "boot": clock.boot_id()}
         again = f"{message}; attempt {job.attempt + 1} starts in about {seconds:.0f} s"
-        _end(session, lease, JobStatus.QUEUED, "worker_lost", again, "worker_lost", **wait)
+        _end(session, lease, JobStatus.QUEUED, reason.value, again, reason.value, **wait)
+
+
+def _has_stalled(session: Session, lease: Lease) -> bool:
+    earlier = select(Attempt.number).where(Attempt.job == lease.seq, Attempt.ended == EndReason.STALLED.value)
+    return session.scalars(earlier.limit(1)).one_or_none() is not None
 
 
 def _row(session: Session, lease: Lease) -> Job:

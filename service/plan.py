@@ -6,17 +6,19 @@ Pure: the plan shown before the run, the trainer and the axes of the curves all 
 from collections.abc import Set
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import Self
+from typing import Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from service.errors import FieldProblem
-from service.spec import READ_BY, Hyperparameters, JobSpec
+from service.spec import READ_BY, GptModel, Hyperparameters, JobSpec, MlpModel
 
 MOST_STEPS = 1_000_000_000
 USUAL_LEARNING_RATES = (0.001, 0.01)
+
+Steps = TypeVar("Steps", int, NDArray[np.int64])
 
 
 class Plan(BaseModel):
@@ -36,6 +38,7 @@ class Plan(BaseModel):
     warmup_steps: int
     validations: int
     estimated_seconds: float | None = None
+    estimate_basis: str | None = None
     estimated_start_at: str | None = None
 
 
@@ -46,24 +49,62 @@ def split_sizes(rows: int, fraction: float) -> tuple[int, int]:
     return rows - validation, validation
 
 
-def problems(spec: JobSpec, rows: int) -> list[FieldProblem]:
-    """What makes the spec impossible for a data set of so many rows."""
-    train, _ = split_sizes(rows, spec.validation.fraction)
+def sizes(spec: JobSpec, rows: int, validation_rows: int | None) -> tuple[int, int]:
+    """(train_samples, validation_samples) of a spec, its defaults filled in.
+
+    rows: of the data set, or the bytes of a text. validation_rows: the same of the validation split that the data set
+    brings, or None: then a part of the rows is held back.
+    """
+    if isinstance(spec.model, GptModel):
+        rows = windows(rows, spec.model.context)
+        validation_rows = None if validation_rows is None else windows(validation_rows, spec.model.context)
+    if validation_rows is not None:
+        return rows, validation_rows
+    return split_sizes(rows, spec.validation.fraction)
+
+
+def windows(size: int, context: int) -> int:
+    """How many times `context` bytes, each with its next one, a text of so many bytes has, without overlap."""
+    return max(0, (size - 1) // context)
+
+
+def problems(spec: JobSpec, rows: int, validation_rows: int | None = None) -> list[FieldProblem]:
+    """What makes the spec impossible for a data set of so many rows: see `sizes`."""
+    train, validation = sizes(spec, rows, validation_rows)
     chosen = spec.hyperparameters
+    if train < 1 and isinstance(spec.model, GptModel):
+        return [
+            FieldProblem("model.context", "nothing_to_train", f"a text of {rows} bytes has no such sample to spare")
+        ]
     if train < 1:
         return [FieldProblem("validation.fraction", "nothing_to_train", "no sample is left for training")]
+    found = []
+    if spec.early_stopping is not None and validation < 1:
+        message = "it looks at the validations, and there are none without a sample that is held back"
+        found.append(FieldProblem("early_stopping", "nothing_to_validate", message))
     if chosen.drop_last and chosen.batch_size != "full" and chosen.batch_size > train:
-        return [
-            FieldProblem(
-                "hyperparameters.batch_size",
-                "no_full_batch",
-                f"with drop_last a batch must not be larger than the training split of {train} samples",
-            )
-        ]
-    steps = steps_per_epoch(train, chosen) * (chosen.epochs or 0)
-    if steps > MOST_STEPS:
-        return [FieldProblem("hyperparameters.epochs", "too_many_steps", f"the run has more than {MOST_STEPS:,} steps")]
-    return []
+        message = f"with drop_last a batch must not be larger than the training split of {train} samples"
+        return [*found, FieldProblem("hyperparameters.batch_size", "no_full_batch", message)]
+    if steps_per_epoch(train, chosen) * (chosen.epochs or 0) > MOST_STEPS:
+        message = f"the run has more than {MOST_STEPS:,} steps"
+        found.append(FieldProblem("hyperparameters.epochs", "too_many_steps", message))
+    if isinstance(spec.model, MlpModel) and spec.model.normalization == "batch" and _a_lone_sample(spec, train):
+        message = "over a lone sample there is nothing to normalise: drop_last, or another batch_size, avoids one"
+        found.append(FieldProblem("model.normalization", "lone_sample", message))
+    return found
+
+
+def _a_lone_sample(spec: JobSpec, train_samples: int) -> bool:
+    """Whether any micro-batch of the run has one sample."""
+    chosen = spec.hyperparameters
+    batch = full_batch(train_samples, chosen)
+    batches = {batch} if chosen.drop_last else {batch, train_samples % batch or batch}
+    return any(size // micro_batches(size, chosen.gradient_accumulation) == 1 for size in batches)
+
+
+def micro_batches(samples: int, parts: int) -> int:
+    """How many micro-batches a batch is computed in: as many as asked for, as even as can be, none of them empty."""
+    return min(samples, parts)
 
 
 def full_batch(train_samples: int, chosen: Hyperparameters) -> int:
@@ -76,10 +117,13 @@ def steps_per_epoch(train_samples: int, chosen: Hyperparameters) -> int:
     return train_samples // batch if chosen.drop_last else -(-train_samples // batch)
 
 
-def make(spec: JobSpec, rows: int) -> Plan:
-    """Counts the run of a spec, its defaults filled in, on a data set of so many rows."""
+def make(spec: JobSpec, rows: int, validation_rows: int | None = None) -> Plan:
+    """Counts the run of a spec, its defaults filled in, on a data set of so many rows: see `sizes`.
+
+    With early stopping the run may have fewer steps.
+    """
     chosen = spec.hyperparameters
-    train, validation = split_sizes(rows, spec.validation.fraction)
+    train, validation = sizes(spec, rows, validation_rows)
     batch = full_batch(train, chosen)
     per_epoch = steps_per_epoch(train, chosen)
     total = chosen.max_steps if chosen.max_steps is not None else per_epoch * (chosen.epochs or 0)
@@ -93,14 +137,14 @@ def make(spec: JobSpec, rows: int) -> Plan:
         epochs=int(epochs) if epochs == int(epochs) else epochs,
         total_steps=total,
         total_samples=0,
-        micro_batches_per_step=1,
+        micro_batches_per_step=micro_batches(batch, chosen.gradient_accumulation),
         warmup_steps=min(chosen.warmup_steps, total),
         validations=0,
     )
     every = validation_interval(spec, plan)
     return plan.model_copy(
         update={
-            "total_samples": int(samples_at(np.array([total]), plan)[0]),
+            "total_samples": samples_at(total, plan),
             "validations": -(-total // every) if validation else 0,
         }
     )
@@ -126,16 +170,21 @@ class Epoch:
         return cls(batch_size, steps, train_samples - (steps - 1) * batch_size)
 
 
-def samples_at(steps: NDArray[np.int64], plan: Plan | Epoch) -> NDArray[np.int64]:
-    """Samples seen after each step: shape (n,) in and out."""
-    epochs, within = np.divmod(steps, plan.steps_per_epoch)
+def samples_at(steps: Steps, plan: Plan | Epoch) -> Steps:
+    """Samples seen after a step, or after each of an array of them, of any shape."""
+    epochs, within = divmod(steps, plan.steps_per_epoch)
     per_epoch = (plan.steps_per_epoch - 1) * plan.batch_size + plan.last_batch_samples
-    return np.asarray(epochs * per_epoch + within * plan.batch_size, dtype=np.int64)
+    samples: Steps = epochs * per_epoch + within * plan.batch_size
+    return samples
 
 
-def epochs_at(steps: NDArray[np.int64], plan: Plan | Epoch) -> NDArray[np.float64]:
-    """Passes over the training split after each step: shape (n,) in and out."""
-    return np.asarray(steps / plan.steps_per_epoch, dtype=np.float64)
+@overload
+def epochs_at(steps: int, plan: Plan | Epoch) -> float: ...
+@overload
+def epochs_at(steps: NDArray[np.int64], plan: Plan | Epoch) -> NDArray[np.float64]: ...
+def epochs_at(steps: int | NDArray[np.int64], plan: Plan | Epoch) -> float | NDArray[np.float64]:
+    """Passes over the training split after a step, or after each of an array of them, of any shape."""
+    return steps / plan.steps_per_epoch
 
 
 def warnings(spec: JobSpec, plan: Plan, given: Set[str]) -> list[dict[str, str]]:
@@ -179,6 +228,22 @@ def warnings(spec: JobSpec, plan: Plan, given: Set[str]) -> list[dict[str, str]]
                 "warmup_longer_than_run",
                 "hyperparameters.warmup_steps",
                 f"the run has {plan.total_steps} steps, so it ends before the warm-up does",
+            )
+        )
+    if chosen.gradient_accumulation > plan.batch_size:
+        found.append(
+            (
+                "accumulation_larger_than_batch",
+                "hyperparameters.gradient_accumulation",
+                f"a step has {plan.batch_size} samples, so it is computed one at a time",
+            )
+        )
+    if chosen.precision == "float16" and not spec.resources.gpus:
+        found.append(
+            (
+                "precision_slow",
+                "hyperparameters.precision",
+                "most CPUs compute in float16 more slowly than in float32; bfloat16 suits more of them",
             )
         )
     if plan.validation_samples < 50:

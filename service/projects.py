@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, delete, exists, select, true, update
+from sqlalchemy import BindParameter, ColumnElement, delete, exists, select, true, update
 from sqlalchemy.orm import Session
 
 from service import clock
@@ -16,9 +16,12 @@ DEFAULT = "default"
 
 def visible(principal: Principal) -> ColumnElement[bool]:
     """The condition on runs that belongs into every query of them: what is private exists for members and admins."""
-    if principal.scope is Scope.ADMIN:
-        return true()
-    hidden = select(Project.name).where(Project.visibility == Visibility.PRIVATE, ~_has_member(principal.user))
+    return true() if principal.scope is Scope.ADMIN else visible_to(principal.user)
+
+
+def visible_to(user: str | BindParameter[str]) -> ColumnElement[bool]:
+    """The same for somebody who is no admin; a parameter as the user makes a statement that can be kept."""
+    hidden = select(Project.name).where(Project.visibility == Visibility.PRIVATE, ~_has_member(user))
     return Run.project.not_in(hidden)
 
 
@@ -126,5 +129,5 @@ def _is_visible(principal: Principal) -> ColumnElement[bool]:
     return (Project.visibility == Visibility.TEAM) | _has_member(principal.user)
 
 
-def _has_member(user: str) -> ColumnElement[bool]:
+def _has_member(user: str | BindParameter[str]) -> ColumnElement[bool]:
     return exists().where(ProjectMember.project == Project.name, ProjectMember.user == user)

@@ -43,9 +43,9 @@ def draft(session: Session, principal: Principal, raw: Mapping[str, Any], found:
     """
     asked = spec.parse(raw, lambda raw: _misfits(session, principal, raw), found)
     dataset = datasets.find(session, asked.dataset)
-    if impossible := plan.problems(asked, dataset.rows):
+    if impossible := plan.problems(asked, dataset.rows, dataset.validation_rows):
         raise InvalidInput(impossible)
-    counted = plan.make(asked, dataset.rows)
+    counted = plan.make(asked, dataset.rows, dataset.validation_rows)
     given = asked.hyperparameters.model_fields_set
     needs = _jobs(session, principal, asked.depends_on)
     return Draft(asked, counted, plan.warnings(asked, counted, given), dataset, [job.seq for job in needs.values()])
@@ -87,9 +87,13 @@ def _jobs(session: Session, principal: Principal, ids: Sequence[str]) -> dict[st
 
 
 def _data_misfits(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
+    yield from _empty_cells(dataset, raw)
     task = raw.get("task")
     if isinstance(task, str) and task in spec.LOSSES and task != dataset.task:
         yield FieldProblem("task", "task_does_not_fit", f"the data set is for {dataset.task}")
+    model = raw.get("model")
+    if isinstance(model, dict) and model.get("type") == "cnn" and dataset.kind != "images":
+        yield FieldProblem("model.type", "model_does_not_fit", f"cnn wants images, and the data set is {dataset.kind}")
     chosen = raw.get("hyperparameters")
     loss = chosen.get("loss") if isinstance(chosen, dict) else None
     classes = len(dataset.classes or ())
@@ -99,12 +103,24 @@ def _data_misfits(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldPro
         )
 
 
+def _empty_cells(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
+    """Unless the job says what stands in for them."""
+    empty = [column["name"] for column in dataset.columns if column["missing"]]
+    chosen = raw.get("data")
+    if empty and (not isinstance(chosen, dict) or chosen.get("missing", "refuse") == "refuse"):
+        named = ", ".join(empty[:20]) + (f" and {len(empty) - 20} more" if len(empty) > 20 else "")
+        hint = '"mean" takes the mean of a number, and none of the values of a category'
+        yield FieldProblem("data.missing", "missing_values", f"these columns have empty cells: {named}", hint)
+
+
 def _largest_worker(session: Session) -> dict[str, int]:
     """The most that one job can ever hold; nothing is known before a worker has been here."""
-    workers = session.execute(select(WorkerRow.slots, WorkerRow.devices)).all()
+    workers = session.execute(select(WorkerRow.slots, WorkerRow.devices, WorkerRow.memory_mib)).all()
     if not workers:
         return {}
-    return {"threads": max(row.slots for row in workers), "gpus": max(len(row.devices) for row in workers)}
+    most = {"threads": max(row.slots for row in workers), "gpus": max(len(row.devices) for row in workers)}
+    memory = [row.memory_mib for row in workers if row.memory_mib is not None]
+    return most | ({"memory_mib": max(memory)} if memory else {})
 
 
 def submit(
@@ -137,6 +153,7 @@ def submit(
         priority=made.spec.priority,
         threads=made.spec.resources.threads,
         gpus=made.spec.resources.gpus,
+        memory_mib=made.spec.resources.memory_mib,
         max_attempts=made.spec.limits.max_attempts,
         status=JobStatus.QUEUED,
         reason_code="waiting",

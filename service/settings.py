@@ -30,6 +30,10 @@ class Settings(BaseSettings):
         default=10.0, ge=0, description="wait before a lost job starts again; doubles each time, up to 5 minutes"
     )
     stop_seconds: PositiveFloat = Field(default=30.0, description="how long a trainer may take to stop when asked")
+    stall_seconds: PositiveFloat = Field(
+        default=300.0, description="how long a trainer may take no step; longer when its steps are slow"
+    )
+    max_log_mib: PositiveInt = Field(default=50, description="what is kept of an attempt's log, half of it the end")
     trainer_memory_mib: PositiveInt | None = Field(
         default=None, description="memory a trainer may allocate; unset: what the machine has"
     )
@@ -40,6 +44,15 @@ class Settings(BaseSettings):
     max_running_jobs_per_user: PositiveInt | None = Field(
         default=None, description="jobs of one user that may run at a time; unset: as many as there are slots"
     )
+    data_roots: Annotated[tuple[Path, ...], NoDecode] = Field(
+        default=(), description="folders whose files may be registered as data sets where they are, separated by colons"
+    )
+    max_upload_mib: PositiveInt = Field(default=2048, description="size of an uploaded data set")
+    max_datasets_mib_per_user: PositiveInt = Field(
+        default=20_480, description="disk that the data sets of one user may take"
+    )
+    inspection_memory_mib: PositiveInt = Field(default=1024, description="memory for reading an uploaded data set")
+    inspection_seconds: PositiveInt = Field(default=20, description="CPU time for reading an uploaded data set")
     min_free_mib: NonNegativeInt | None = Field(
         default=None, description="disk that must stay free; unset: 2 GiB or 5 % of the disk, whichever is less"
     )
@@ -56,6 +69,13 @@ class Settings(BaseSettings):
     def _split(cls, given: object) -> object:
         if isinstance(given, str):
             return tuple(part.strip() for part in given.split(",") if part.strip())
+        return given
+
+    @field_validator("data_roots", mode="before")
+    @classmethod
+    def _folders(cls, given: object) -> object:
+        if isinstance(given, str):
+            return tuple(Path(part).expanduser().absolute() for part in given.split(os.pathsep) if part)
         return given
 
     def model_post_init(self, _context: object) -> None:
@@ -75,6 +95,11 @@ class Settings(BaseSettings):
         return self.home / "datasets"
 
     @property
+    def uploads_path(self) -> Path:
+        """What is on its way to become a data set; what a crash leaves there goes at the next start."""
+        return self.home / "uploads"
+
+    @property
     def jobs_path(self) -> Path:
         return self.home / "jobs"
 
@@ -84,7 +109,7 @@ class Settings(BaseSettings):
         return self.home / "run"
 
 
-# What a trainer may see of the service's environment; everything else, secrets included, stays out.
+# What trainers and inspections may see of the service's environment; everything else, secrets included, stays out.
 PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV", "LD_LIBRARY_PATH")
 PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "NCCL_")
 

@@ -20,6 +20,9 @@ Width = Annotated[int, Field(ge=1, le=16_384)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
 TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+ValidationMetric = Literal[
+    "val_loss", "val_accuracy", "val_recall", "val_precision", "val_f1", "val_mae", "val_r2", "val_perplexity"
+]
 MOST_TAGS = 256
 
 
@@ -45,10 +48,38 @@ class MlpModel(Part):
     activation: Literal["relu", "tanh", "gelu", "silu", "sigmoid"] = Field(
         default="relu", description="applied after each hidden layer"
     )
+    normalization: Literal["none", "batch", "layer"] = Field(
+        default="none", description="of each hidden layer's sums, over the samples of a batch or within each sample"
+    )
     dropout: Probability = Field(default=0.0, description="share of hidden units zeroed at each training step")
 
 
-Model = Annotated[LinearModel | MlpModel, Field(discriminator="type")]
+class CnnModel(Part):
+    """A small residual network for images: three stages of blocks, each stage half as large and twice as wide."""
+
+    type: Literal["cnn"] = "cnn"
+    width: Annotated[int, Field(ge=1, le=1024)] = Field(default=16, description="channels of the first stage")
+    depth: Annotated[int, Field(ge=1, le=64)] = Field(default=1, description="residual blocks of each stage")
+
+
+class GptModel(Part):
+    """A transformer that reads bytes and foretells the next one."""
+
+    type: Literal["gpt"] = "gpt"
+    layers: Annotated[int, Field(ge=1, le=128)] = Field(default=4, description="transformer blocks")
+    heads: Annotated[int, Field(ge=1, le=128)] = Field(default=4, description="attention heads; they divide the width")
+    width: Annotated[int, Field(ge=1, le=8192)] = Field(default=128, description="units of each byte's state")
+    context: Annotated[int, Field(ge=1, le=65_536)] = Field(
+        default=128, description="bytes of a sample: what the model sees at a time"
+    )
+    dropout: Probability = Field(default=0.0, description="share of units zeroed at each training step")
+
+
+Model = Annotated[LinearModel | MlpModel | CnnModel | GptModel, Field(discriminator="type")]
+
+
+def _usual_model(task: Any) -> LinearModel | MlpModel | CnnModel | GptModel:
+    return GptModel() if task == "language_modeling" else MlpModel()
 
 
 class Hyperparameters(Part):
@@ -82,23 +113,51 @@ class Hyperparameters(Part):
     warmup_steps: int = Field(
         default=0, ge=0, le=1_000_000_000, description="steps over which the learning rate rises from 0"
     )
+    gradient_accumulation: Annotated[int, Field(ge=1, le=1_048_576)] = Field(
+        default=1, description="parts that a batch is computed in, one after the other, to need less memory"
+    )
     max_grad_norm: Annotated[float, Field(gt=0)] | None = Field(
         default=None, description="gradients with a larger norm are scaled down to it"
     )
     drop_last: bool = Field(default=False, description="leave out the last batch of an epoch when it is smaller")
     shuffle: bool = Field(default=True, description="a new order of the samples in each epoch, set by the seed")
+    precision: Literal["float32", "bfloat16", "float16"] = Field(
+        default="float32", description="of matrix products; the weights stay float32, and float16 scales the loss"
+    )
     seed: int = Field(default=0, ge=0, le=2**63 - 1, description="of the split, the weights, the order and dropout")
+
+
+class Data(Part):
+    """How a table becomes what the model sees. Numbers are standardised with the training split, categories one-hot."""
+
+    missing: Literal["refuse", "mean"] = Field(
+        default="refuse",
+        description="empty cells: refuse the job, or take the training split's mean of a number and, for a category, "
+        "none of its values",
+    )
 
 
 class Validation(Part):
     """What is held back from training, and when it is looked at."""
 
     fraction: Annotated[float, Field(ge=0, le=0.9)] = Field(
-        default=0.2, description="share of the rows; stratified by class for classification"
+        default=0.2,
+        description="share of the samples, stratified by class for classification, and of a text its end; "
+        "not read where the data set brings its own validation split",
     )
     every_steps: Annotated[int, Field(ge=1, le=1_000_000_000)] | None = Field(
         default=None, description="steps between validations; after each epoch when not given"
     )
+
+
+class EarlyStopping(Part):
+    """Ends a training that has stopped to improve. It counts as succeeded."""
+
+    metric: ValidationMetric = Field(default="val_loss", description="what has to improve")
+    patience: Annotated[int, Field(ge=1, le=1_000_000)] = Field(
+        default=5, description="validations in a row without an improvement, after which training ends"
+    )
+    min_delta: float = Field(default=0.0, ge=0, description="a smaller change is no improvement")
 
 
 class Checkpoints(Part):
@@ -117,6 +176,9 @@ class Resources(Part):
         default=0, description="GPUs given to the job alone, or a part of one, such as 0.5, shared with others"
     )
     threads: int = Field(default=1, ge=1, le=256, description="CPU threads of the trainer")
+    memory_mib: Annotated[int, Field(ge=512, le=1 << 24)] | None = Field(
+        default=None, description="MiB that the trainer may allocate, PyTorch's own 300 among them"
+    )
 
 
 class Limits(Part):
@@ -147,11 +209,13 @@ class JobSpec(Part):
         default=None, description="a label for people; made from data set and model when not given"
     )
     project: Name = Field(default="default", description="what the run is filed under")
-    task: Literal["classification", "regression"] = Field(description="what is learned")
+    task: Literal["classification", "regression", "language_modeling"] = Field(description="what is learned")
     dataset: Annotated[str, StringConstraints(pattern=DATASET_PATTERN)] = Field(description="NAME, or NAME@VERSION")
-    model: Model = MlpModel()
+    data: Data = Data()
+    model: Model = Field(default_factory=lambda found: _usual_model(found.get("task")), description="what learns")
     hyperparameters: Hyperparameters = Hyperparameters()
     validation: Validation = Validation()
+    early_stopping: EarlyStopping | None = Field(default=None, description="when to end before the last step")
     checkpoints: Checkpoints = Checkpoints()
     resources: Resources = Resources()
     limits: Limits = Limits()
@@ -166,14 +230,25 @@ class JobSpec(Part):
     tags: dict[TagKey, Text] = Field(default={}, max_length=MOST_TAGS, description="free labels")
 
 
-# Fields of the contract that this version does not offer yet: refused by name, not as a typing mistake.
-NOT_OFFERED = {
-    "early_stopping": "early stopping is",
-    "hyperparameters.precision": "another precision than float32 is",
-    "hyperparameters.gradient_accumulation": "gradient accumulation is",
+LOSSES = {
+    "classification": ("cross_entropy", "bce"),
+    "regression": ("mse", "l1", "huber"),
+    "language_modeling": ("cross_entropy",),
 }
+# The models of each task, the one that is used when none is named first.
+MODELS = {
+    "classification": ("mlp", "linear", "cnn"),
+    "regression": ("mlp", "linear", "cnn"),
+    "language_modeling": ("gpt",),
+}
+EVERY_MODEL = {name for names in MODELS.values() for name in names}
 
-LOSSES = {"classification": ("cross_entropy", "bce"), "regression": ("mse", "l1", "huber")}
+# What is measured at each validation of each task.
+METRICS: dict[str, tuple[ValidationMetric, ...]] = {
+    "classification": ("val_loss", "val_accuracy", "val_recall", "val_precision", "val_f1"),
+    "regression": ("val_loss", "val_mae", "val_r2"),
+    "language_modeling": ("val_loss", "val_perplexity"),
+}
 
 # Hyperparameters that only some optimizers read.
 READ_BY = {"momentum": ("sgd", "rmsprop"), "betas": ("adam", "adamw")}
@@ -221,6 +296,7 @@ def filled(spec: JobSpec) -> JobSpec:
 
 def contradictions(raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
     """What is wrong between fields that are each well formed. Reads the raw spec: other fields may be broken."""
+    yield from _task_misfits(raw)
     chosen = raw.get("hyperparameters")
     if not isinstance(chosen, dict):
         return
@@ -231,7 +307,7 @@ def contradictions(raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
         fitting = " or ".join(LOSSES[task])
         yield FieldProblem("hyperparameters.loss", "loss_does_not_fit", f"the loss of {task} is {fitting}")
     smoothing = chosen.get("label_smoothing")
-    smoothable = task == "classification" and loss in (None, "cross_entropy")
+    smoothable = task in ("classification", "language_modeling") and loss in (None, "cross_entropy")
     if isinstance(smoothing, float) and smoothing > 0 and not smoothable:
         yield FieldProblem(
             "hyperparameters.label_smoothing", "loss_does_not_fit", "label smoothing is a part of cross_entropy alone"
@@ -239,6 +315,26 @@ def contradictions(raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
     warmup = chosen.get("warmup_steps")
     if chosen.get("lr_schedule") == "one_cycle" and isinstance(warmup, int) and warmup > 0:
         yield FieldProblem("hyperparameters.warmup_steps", "exclusive", "one_cycle has a warm-up of its own")
+
+
+def _task_misfits(raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
+    task, model, stopping = raw.get("task"), _inner(raw, "model"), _inner(raw, "early_stopping")
+    if isinstance(task, str) and task in METRICS:
+        kind, metric = model.get("type"), stopping.get("metric")
+        if kind in EVERY_MODEL and kind not in MODELS[task]:
+            message = f"the model of {task} is {' or '.join(MODELS[task])}"
+            yield FieldProblem("model.type", "model_does_not_fit", message)
+        if isinstance(metric, str) and metric not in METRICS[task]:
+            message = f"the validations of {task} give {', '.join(METRICS[task])}"
+            yield FieldProblem("early_stopping.metric", "metric_does_not_fit", message)
+    heads, width = model.get("heads", GptModel().heads), model.get("width", GptModel().width)
+    if model.get("type") == "gpt" and isinstance(heads, int) and isinstance(width, int) and heads > 0 and width % heads:
+        yield FieldProblem("model.heads", "must_divide_width", "the heads share the width: it must be a multiple")
+
+
+def _inner(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    found = raw.get(name)
+    return found if isinstance(found, dict) else {}
 
 
 def parameters(spec: JobSpec) -> dict[str, Any]:
@@ -288,8 +384,6 @@ def _message(error: Any) -> str:
 
 
 def _unknown(param: str, names: list[str]) -> FieldProblem:
-    if param in NOT_OFFERED:
-        return FieldProblem(param, "not_offered", f"{NOT_OFFERED[param]} not offered by this version")
     close = difflib.get_close_matches(param.rpartition(".")[2][:64], names, n=1, cutoff=0.6)
     hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}" if names else None
     return FieldProblem(param, "unknown_field", "there is no such field", hint)

@@ -98,7 +98,12 @@ class ProjectMember(Table):
 
 
 class Dataset(Table):
-    """One immutable version of named training data; its arrays lie in `datasets/<id>/`."""
+    """One immutable version of named training data; its arrays lie in `datasets/<id>/`.
+
+    sha256, bytes: of the file that it was made from. arrays_sha256, stored_bytes: of the arrays, which trainers read.
+    path: of a registered file, which stays where it is; copied: whether its arrays were made from it all the same.
+    A version that was removed stays here: finished jobs point to it, and its number is not given again.
+    """
 
     __tablename__ = "datasets"
     __table_args__ = (UniqueConstraint("name", "version"),)
@@ -107,16 +112,24 @@ class Dataset(Table):
     name: Mapped[str] = mapped_column(String(64))
     version: Mapped[int] = mapped_column(Integer)
     format: Mapped[str] = mapped_column(String(16))
+    kind: Mapped[str] = mapped_column(String(16))
     task: Mapped[str] = mapped_column(String(32))
+    shape: Mapped[list[int]] = mapped_column(JSON)
     rows: Mapped[int] = mapped_column(BigInteger)
+    validation_rows: Mapped[int | None] = mapped_column(BigInteger)
     columns: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
-    target: Mapped[str] = mapped_column(String(128))
+    target: Mapped[str | None] = mapped_column(String(128))
     classes: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
     sha256: Mapped[str] = mapped_column(String(64))
     bytes: Mapped[int] = mapped_column(BigInteger)
+    arrays_sha256: Mapped[str] = mapped_column(String(64))
+    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    path: Mapped[str | None] = mapped_column(String(4096))
+    copied: Mapped[bool] = mapped_column(default=True)
     description: Mapped[str] = mapped_column(String(2000))
     owner: Mapped[str | None] = mapped_column(ForeignKey("users.name"))
     created_at: Mapped[str] = mapped_column(String(24))
+    removed_at: Mapped[str | None] = mapped_column(String(24))
 
 
 class Run(Table):
@@ -237,7 +250,10 @@ class JobDependency(Table):
 
 
 class Checkpoint(Table):
-    """A state of a run that training can go on from; its files lie in `jobs/<id>/checkpoints/`."""
+    """A state of a run, or its weights alone; the files lie in `jobs/<id>/checkpoints/`.
+
+    `sha256` is of the manifest, `weights_sha256` and `bytes` are of the weights.
+    """
 
     __tablename__ = "checkpoints"
 
@@ -248,6 +264,8 @@ class Checkpoint(Table):
     active_seconds: Mapped[float] = mapped_column(Double)
     bytes: Mapped[int] = mapped_column(BigInteger)
     sha256: Mapped[str] = mapped_column(String(64))
+    weights_sha256: Mapped[str] = mapped_column(String(64))
+    resumable: Mapped[bool] = mapped_column()
     metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
     is_best: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[str] = mapped_column(String(24))
@@ -316,6 +334,7 @@ class WorkerRow(Table):
     pid: Mapped[int] = mapped_column(Integer)
     slots: Mapped[int] = mapped_column(Integer)
     devices: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    memory_mib: Mapped[int | None] = mapped_column(Integer)
     draining: Mapped[bool] = mapped_column(default=False)
     lease_until: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[str] = mapped_column(String(24))

@@ -3,20 +3,25 @@
 from typing import Any
 
 from service.curves import direction
-from service.spec import LOSSES, JobSpec
+from service.spec import LOSSES, METRICS, MODELS, JobSpec
 
 ABOUT = {
     "classification": "tell classes apart",
     "regression": "predict a number; the target is standardised for training and reported in its own units",
+    "language_modeling": "foretell the next byte of a text",
 }
-MODELS = {"linear": "one linear layer", "mlp": "fully connected layers"}
+ABOUT_MODELS = {
+    "linear": "one linear layer",
+    "mlp": "fully connected layers",
+    "cnn": "a small residual network for images",
+    "gpt": "a transformer that reads bytes",
+}
+# What the trainer uses of the machine; the last two only on a GPU.
+SYSTEM_SERIES = ("system/cpu_percent", "system/memory_mib", "system/gpu_percent", "system/gpu_memory_mib")
 AT_EVERY_STEP = ["train_loss", "learning_rate", "samples_per_second"]
-AT_VALIDATION = {
-    "classification": ["val_loss", "val_accuracy", "val_recall", "val_precision", "val_f1"],
-    "regression": ["val_loss", "val_mae", "val_r2"],
-}
+THINNED = ["grad_norm", *SYSTEM_SERIES]
 
-BUILT_IN_METRICS = frozenset(AT_EVERY_STEP).union(*AT_VALIDATION.values(), ["grad_norm"])
+BUILT_IN_METRICS = frozenset([*AT_EVERY_STEP, *THINNED]).union(*METRICS.values())
 
 
 def view() -> dict[str, Any]:
@@ -27,10 +32,10 @@ def view() -> dict[str, Any]:
                 "name": task,
                 "description": description,
                 "losses": list(LOSSES[task]),
-                "models": [{"type": model, "description": about} for model, about in MODELS.items()],
+                "models": [{"type": model, "description": ABOUT_MODELS[model]} for model in MODELS[task]],
                 "metrics": [
                     {"name": metric, "direction": direction(metric).value}
-                    for metric in [*AT_EVERY_STEP, *AT_VALIDATION[task]]
+                    for metric in [*AT_EVERY_STEP, *THINNED, *METRICS[task]]
                 ],
             }
             for task, description in ABOUT.items()

@@ -47,7 +47,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home after its first start, without the built-in data sets: it is copied and never served itself."""
     settings = Settings(home=tmp_path_factory.mktemp("furnished"))
     settings.home.chmod(0o700)
-    for path in (settings.datasets_path, settings.jobs_path, settings.run_path):
+    for path in (settings.datasets_path, settings.uploads_path, settings.jobs_path, settings.run_path):
         path.mkdir(mode=0o700)
     database = Database(settings.database_path)
     schema.migrate(database)

@@ -1,9 +1,11 @@
 """Training that was interrupted goes on at the very step, with the very losses, whatever became of its files."""
 
+import hashlib
 import json
 import os
 import random
 import shutil
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,19 +16,19 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from boxes import digits, finish, submit as post, values
-from conftest import Until
+from boxes import digits, finish, submit as post, train, values
+from conftest import Box, Until
 from sqlalchemy import select
 from test_worker import ENDLESS, Place, Process, small
 
-from service import bell, checkpoints as kept, control, home, plan as plans, spec as specs
+from service import bell, checkpoints as kept, control, curves, home, plan as plans, spec as specs
 from service.api.checkpoints import CheckpointList
 from service.settings import Settings
 from service.states import EndReason, JobStatus, Scope
 from service.tables import Checkpoint, Job, JobEvent
 from service.users import Principal
 from workers import checkpoints
-from workers.training import loop, state
+from workers.training import loop, state, weights
 from workers.training.loop import Step, Training
 
 ADMIN = Principal("admin", Scope.ADMIN, "")
@@ -35,6 +37,7 @@ EVERY = 50
 
 OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
 Spec = dict[str, Any]
+FACTS: Spec = {"active_seconds": 1.0, "epoch": 2.3, "metrics": {}, "is_best": False}
 
 
 def moody(steps: int = STEPS, every: int | None = EVERY, keep: int = 2, **hyperparameters: Any) -> Spec:
@@ -143,8 +146,12 @@ def test_a_restored_training_gives_the_losses_of_an_undisturbed_one(tmp_path: Pa
     training = loop.prepare(spec, plan, tmp_path, 3)
     before = steps_of(training, 1, 23)  # in the middle of an epoch
     taken = state.capture(training, 23, "sha")
-    facts: dict[str, Any] = {"active_seconds": 1.0, "epoch": 2.3, "metrics": {}}
-    checkpoints.write(tmp_path / "kept", 1, 23, facts, lambda file: state.save(taken, file))
+    tensors, told = weights.copied(training), weights.described(training, 23)
+    dumps = {
+        "state.pt": lambda file: state.save(taken, file),
+        "weights.safetensors": lambda file: weights.save(tensors, told, file),
+    }
+    checkpoints.write(tmp_path / "kept", 1, 23, FACTS, dumps)
     noise = random.random(), np.random.random(), torch.rand(1).item()
 
     again = loop.prepare(spec, plan, tmp_path, 3)
@@ -161,7 +168,7 @@ def test_surroundings_that_differ_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "y.npy", np.arange(20) % 2)
     spec = specs.parse(moody(5), lambda _: [])
     training = loop.prepare(spec, plans.make(spec, 20), tmp_path, 2)
-    taken = state.capture(training, 1, "sha")
+    taken = state.capture(training, 1, "sha") | {"model": training.model.state_dict()}
     taken["surroundings"] |= {"torch": "1.0", "threads": "7"}
     assert state.restore(training, taken, "sha") == [
         f"torch is {torch.__version__} and was 1.0",
@@ -170,7 +177,6 @@ def test_surroundings_that_differ_are_named(tmp_path: Path) -> None:
 
 
 def test_a_disk_that_fails_once_is_tried_again_and_one_that_fails_twice_leaves_nothing(tmp_path: Path) -> None:
-    facts: dict[str, Any] = {"active_seconds": 1.0, "epoch": 1.0, "metrics": {}}
     failures = [OSError(5, "Input/output error")]
 
     def dump(file: checkpoints.Digesting) -> None:
@@ -179,11 +185,11 @@ def test_a_disk_that_fails_once_is_tried_again_and_one_that_fails_twice_leaves_n
             raise failures.pop()
         file.write(b" and half")
 
-    place = checkpoints.write(tmp_path, 1, 7, facts, dump)
+    place = checkpoints.write(tmp_path, 1, 7, FACTS, {"state.pt": dump})
     assert (place / "state.pt").read_bytes() == b"half and half"
     failures += [OSError(5, "Input/output error"), OSError(28, "No space left on device")]
     with pytest.raises(OSError, match="Input/output"):
-        checkpoints.write(tmp_path, 1, 8, facts, dump)
+        checkpoints.write(tmp_path, 1, 8, FACTS, {"state.pt": dump})
     assert [path.name for path in tmp_path.iterdir()] == ["a1-s7"]
 
 
@@ -203,7 +209,7 @@ def test_a_trainer_killed_at_random_steps_leaves_the_curve_of_an_undisturbed_one
     resumed = told(place, job_id, "resumed")
     assert resumed
     assert all(event.data["step"] % EVERY == 0 and event.data["exact"] for event in resumed)
-    assert [row.step for row in rows(place, job_id)][:2] == [STEPS - EVERY, STEPS - 2 * EVERY]
+    assert [row.step for row in rows(place, job_id)][:2] == [STEPS, STEPS - EVERY]
 
 
 def test_a_trainer_killed_while_it_writes_goes_on_from_the_checkpoint_before(
@@ -346,22 +352,30 @@ def test_the_list_is_what_lies_on_the_disk_and_holds_the_newest_and_the_best(pla
     job_id = place.submit(spec)
     assert place.ended(job_id).status is JobStatus.SUCCEEDED
     found = rows(place, job_id)
-    assert [row.step for row in found][:3] == [1900, 1800, 1700]
+    assert [row.step for row in found if row.resumable][:3] == [2000, 1900, 1800]
     assert {path.name for path in folder(place, job_id).iterdir()} == {f"a1-s{row.step}" for row in found}
     for row in found:
         made = checkpoints.read(folder(place, job_id), row.attempt, row.step)
         assert (row.sha256, row.bytes, row.metrics) == (made.kept.sha256, made.size, made.metrics)
-        assert row.bytes == sum(path.stat().st_size for path in (folder(place, job_id) / made.kept.name).iterdir())
+        weights = folder(place, job_id) / made.kept.name / "weights.safetensors"
+        assert row.bytes == weights.stat().st_size
+        assert row.weights_sha256 == hashlib.sha256(weights.read_bytes()).hexdigest()
         assert checkpoints.verified(folder(place, job_id), made.kept)
     [best] = [row for row in found if row.is_best]
     assert best.metrics["val_loss"] == min(row.metrics["val_loss"] for row in found)
 
 
-def test_a_short_job_that_nobody_stops_leaves_none(place: Place) -> None:
-    job_id = place.submit(small(200))
+def test_a_short_job_leaves_its_last_state_and_the_best_of_all_its_validations(place: Place) -> None:
+    job_id = place.submit(small(200, validation={"every_steps": 7}))
     assert place.ended(job_id).status is JobStatus.SUCCEEDED
-    assert rows(place, job_id) == []
-    assert not folder(place, job_id).exists()
+    with place.database.read() as session:
+        seq = session.scalars(select(Job.seq).where(Job.id == job_id)).one()
+        loss = curves.find(session, [seq])[seq]["val_loss"]
+    found = rows(place, job_id)
+    assert found[0].step == 200
+    assert {row.step for row in found} == {200, loss.min_step}
+    [best] = [row for row in found if row.is_best]
+    assert (best.step, best.metrics["val_loss"]) == (loss.min_step, loss.min)
 
 
 def test_data_that_was_changed_between_two_attempts_is_refused(place: Place) -> None:
@@ -398,13 +412,13 @@ def test_a_job_is_paused_looked_at_and_resumed_over_http(admin: httpx.Client, un
     path = f"/v1/jobs/{job['id']}/checkpoints"
     answer = admin.get(path)
     CheckpointList.model_validate_json(answer.content)
-    [newest] = answer.json()["data"]
-    assert (newest["step"], newest["is_best"]) == (step, "val_loss" in newest["metrics"])
+    newest = answer.json()["data"][0]
+    assert newest["step"] == step
     assert newest["epoch"] == pytest.approx(step / 23)
     assert answer.json()["next_after"] is None
-    assert admin.get(path, params={"after": step}).json()["data"] == []
+    assert all(each["is_best"] for each in admin.get(path, params={"after": step}).json()["data"])
     assert admin.get(path, params={"format": "csv"}).text.splitlines()[1].startswith(f"{step},")
-    assert json.loads(admin.get(path, params={"format": "ndjson"}).text) == newest
+    assert json.loads(admin.get(path, params={"format": "ndjson"}).text.splitlines()[0]) == newest
     assert str(step) in admin.get(path, params={"format": "text"}).text
     assert admin.get(path, params={"after": 0}).status_code == 422
 
@@ -416,3 +430,31 @@ def test_a_job_is_paused_looked_at_and_resumed_over_http(admin: httpx.Client, un
 
 def test_checkpoints_of_an_unknown_job_are_not_found(admin: httpx.Client) -> None:
     assert admin.get("/v1/jobs/00000000-0000000/checkpoints").status_code == 404
+
+
+def test_weights_are_downloaded_by_name_and_by_step_and_say_what_they_are(admin: httpx.Client) -> None:
+    job = train(admin, digits(epochs=3))
+    path = f"/v1/jobs/{job['id']}/checkpoints"
+    for each in admin.get(path).json()["data"]:
+        answer = admin.get(f"{path}/{each['step']}/weights")
+        assert answer.status_code == 200
+        assert (len(answer.content), hashlib.sha256(answer.content).hexdigest()) == (each["bytes"], each["sha256"])
+        assert f"step-{each['step']}.safetensors" in answer.headers["Content-Disposition"]
+    last = admin.get(f"{path}/last/weights").content
+    (length,) = struct.unpack("<Q", last[:8])
+    told = json.loads(json.loads(last[8 : 8 + length])["__metadata__"]["trainbox"])
+    assert (told["step"], told["spec"]["dataset"], told["shape"], told["outputs"]) == (69, "digits", [64], 10)
+    assert len(told["preprocessing"]["mean"]) == 64
+    best = next(each for each in admin.get(path).json()["data"] if each["is_best"])
+    assert hashlib.sha256(admin.get(f"{path}/best/weights").content).hexdigest() == best["sha256"]
+    for name in ("7", "0", "worst", "..%2f..%2fadmin.token"):
+        assert admin.get(f"{path}/{name}/weights").status_code in (404, 422)
+    assert admin.get("/v1/jobs/00000000-0000000/checkpoints/last/weights").status_code == 404
+
+
+def test_weights_that_a_trainer_has_replaced_by_a_link_are_not_served(admin: httpx.Client, box: Box) -> None:
+    job = train(admin, digits(epochs=1))
+    [place] = kept.folder(box.settings.jobs_path, job["id"]).iterdir()
+    (place / "weights.safetensors").unlink()
+    (place / "weights.safetensors").symlink_to(box.settings.token_path)
+    assert admin.get(f"/v1/jobs/{job['id']}/checkpoints/last/weights").status_code == 404

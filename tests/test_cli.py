@@ -239,6 +239,59 @@ def test_a_running_job_is_cancelled(box: Box) -> None:
     assert "cannot become" in box("cancel", job.replace(job, box.submit(SHORT, "--wait")), code=2)
 
 
+def test_a_running_job_is_paused_explained_and_resumed(box: Box) -> None:
+    job = box.submit(ENDLESS)
+    until(lambda: json.loads(box("show", job, "--json"))["status"] == "running")
+    assert "asked to pause" in box("pause", job[:-1])
+    until(lambda: json.loads(box("show", job, "--json"))["status"] == "paused")
+    told = box("explain", job)
+    assert "waits: it was paused, and waits to be resumed (paused)" in told
+    assert "would start now if somebody resumed it" in told
+    assert json.loads(box("explain", job, "--json"))["position"] is None
+    assert json.loads(box("resume", job, "--json"))["status"] == "queued"
+    box("cancel", job)
+    said = box("events", job, "--follow")
+    codes = [line.split()[1] for line in said.splitlines()]
+    assert codes[:5] == ["submitted", "started", "pausing", "paused", "waiting"]
+    assert codes[-1] == "cancelled"
+    assert [json.loads(line)["code"] for line in box("events", job, "--json").splitlines()] == codes
+    assert "cannot become" in box("pause", job, code=2)
+
+
+def test_a_failed_job_is_retried_and_a_succeeded_one_is_not(box: Box, finished: str) -> None:
+    failed = box.submit(DIVERGING)
+    box("watch", failed, code=1)
+    again = json.loads(box("retry", failed, "--json"))
+    assert again["retry_of"] == failed
+    assert "plan: 2,000 steps" in box("retry", failed)
+    assert "be retried only when it failed" in box("retry", finished, code=2)
+
+
+def test_a_clone_tells_what_each_change_means(box: Box, finished: str) -> None:
+    said = box("clone", finished, "--set", "hyperparameters.learning_rate=0.002", "--set", "name=another")
+    assert "another" in said.splitlines()[0]
+    [line] = [line for line in said.splitlines() if line.startswith("change:")]
+    assert line.startswith("change: hyperparameters.learning_rate: 0.001 -> 0.002: ")
+    assert len(line.partition("0.002: ")[2]) > 10
+    made = json.loads(box("clone", finished, "--set", "hyperparameters.batch_size=8", "--json"))
+    assert [change["param"] for change in made["changes"]] == ["hyperparameters.batch_size"]
+    assert "hyperparameters.batch_size: " in box("clone", finished, "--set", "hyperparameters.batch_size=0", code=2)
+
+
+def test_a_job_is_relabelled_and_deleted(box: Box) -> None:
+    job = box.submit(SHORT, "--wait")
+    assert "named anew" in box("set", job, "--name", "named anew", "--tag", "team=blue", "--tag", "old=yes")
+    assert json.loads(box("set", job, "--tag", "old=", "--json"))["tags"] == {"team": "blue"}
+    assert "say what to change" in box("set", job, code=2)
+    assert "KEY=VALUE" in box("set", job, "--tag", "blue", code=2)
+    assert "be given another priority only while it waits" in box("set", job, "--priority", "3", code=2)
+    assert f"{job} is deleted" in box("delete", job)
+    assert "no such job" in box("show", job, code=2)
+    running = box.submit(ENDLESS)
+    assert "be deleted only when it is over" in box("delete", running, code=2)
+    box("cancel", running)
+
+
 def test_data_sets_are_listed_and_shown(box: Box) -> None:
     assert re.search(r"^digits +classification +1797", box("datasets"), re.MULTILINE)
     said = box("datasets", "diabetes")
@@ -322,6 +375,23 @@ def test_serve_gives_up_on_a_part_that_never_starts(tmp_path: Path) -> None:
     began = time.monotonic()
     assert supervisor.run([broken], 5, lambda: None) == 1
     assert time.monotonic() - began < 5
+
+
+def test_a_part_that_is_killed_again_and_again_is_started_again_as_soon_as_the_first_time() -> None:
+    from service.cli import supervisor
+
+    suicidal = "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"
+    part = supervisor.Child("the part", [sys.executable, "-S", "-c", suicidal])
+    starts: list[float] = []
+    end = time.monotonic() + 20
+    while len(starts) < 5 and time.monotonic() < end:
+        before = part.alive
+        assert part.tend(), "a part that was killed is always worth another start"
+        if part.alive and not before:
+            starts.append(time.monotonic())
+        time.sleep(0.01)
+    assert len(starts) == 5
+    assert starts[-1] - starts[0] < 4 * (supervisor.FIRST_DELAY + 1.5)
 
 
 def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:

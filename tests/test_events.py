@@ -136,17 +136,21 @@ class Hand:
 @pytest.fixture
 def hand(database: Database, settings: Settings) -> Hand:
     facts: dict[str, Any] = {"name": "rows", "version": 1, "format": "npy", "task": "classification", "rows": 100}
+    facts |= {"kind": "table", "shape": [4]}
     classes = [{"value": 0}, {"value": 1}]
     with database.write() as session:
         session.add(
             Dataset(
                 id="rows-of-a-test",
                 **facts,
+                kind="table",
+                shape=[4],
                 columns=[],
                 target="class",
                 classes=classes,
                 sha256="",
                 bytes=0,
+                arrays_sha256="",
                 description="",
                 created_at=clock.now(),
             )

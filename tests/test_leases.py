@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
@@ -14,7 +15,7 @@ from conftest import Until
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service import clock, control, curves, leases, locks, queue
+from service import clock, control, curves, leases, locks, order, queue
 from service.database import Database
 from service.errors import IllegalMove, LeaseLost
 from service.leases import Claim, Lease, Terms
@@ -51,13 +52,16 @@ def dataset(database: Database) -> None:
                 name="rows",
                 version=1,
                 format="npy",
+                kind="table",
                 task="classification",
+                shape=[4],
                 rows=100,
                 columns=[],
                 target="class",
                 classes=[{"value": 0}, {"value": 1}],
                 sha256="",
                 bytes=0,
+                arrays_sha256="",
                 description="",
                 owner=None,
                 created_at=clock.now(),
@@ -402,6 +406,81 @@ def test_only_a_worker_that_lives_and_renews_nothing_for_three_leases_hangs(
     assert hung(database, run_path, BRIEF) == []
 
 
+@pytest.mark.parametrize("hours", [2, -2])
+def test_a_wall_clock_that_jumps_ends_no_lease_and_changes_no_order(
+    database: Database,
+    submit: Submit,
+    employ: Employ,
+    run_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hours: int,
+) -> None:
+    """Leases are measured with CLOCK_BOOTTIME, which counts from the boot: whoever sets the date does not move it."""
+    employ("worker-1")
+    running = [start(database, submit) for _ in range(4)]
+    waiting = submit_many(database, 3)
+
+    class Shifted(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(hours=hours)
+
+    for module in (clock, order):
+        monkeypatch.setattr(module, "datetime", Shifted)
+    assert hung(database, run_path, TERMS) == []
+    assert reclaim(database, run_path) == []
+    with database.write() as session:
+        assert leases.renew(session, "worker-1", TERMS).keys() == {lease.job_id for lease in running}
+    for lease in running:
+        with database.write() as session:
+            leases.succeed(session, lease)
+        ended = job(database, lease.job_id)
+        assert ended.started_at is not None
+        assert ended.finished_at is not None
+        shift = datetime.fromisoformat(ended.finished_at) - datetime.fromisoformat(ended.started_at)
+        assert abs(shift - timedelta(hours=hours)) < timedelta(minutes=5)
+    assert [claim(database, "worker-1").lease.job_id for _ in waiting] == waiting
+    assert attempts(database) == [(1, "succeeded")] * 4 + [(1, None)] * 3
+
+
+# It forks before it opens the database: a connection must never be carried over a fork.
+RECLAIM_AND_DIE = """
+import os, random, signal, sys, time
+from pathlib import Path
+from service import leases
+from service.database import Database
+chance = random.Random(int(sys.argv[3]))
+for _ in range(10):
+    pid = os.fork()
+    if pid == 0:
+        database = Database(Path(sys.argv[1]))
+        while True:
+            with database.write() as session:
+                leases.reclaim(session, Path(sys.argv[2]), leases.Terms(30.0, 10.0))
+    time.sleep(chance.uniform(0.005, 0.1))
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+"""
+
+
+def test_a_recovery_that_is_killed_again_and_again_comes_to_its_end(
+    database: Database, dataset: None, employ: Employ, run_path: Path, settings: Settings
+) -> None:
+    submit_many(database, 50)
+    life = employ("worker-1")
+    lost = [claim(database, "worker-1").lease for _ in range(50)]
+    life.close()
+    arguments = [str(settings.database_path), str(run_path), "7"]
+    subprocess.run([sys.executable, "-c", RECLAIM_AND_DIE, *arguments], check=True, timeout=60)
+    reclaim(database, run_path)
+    assert attempts(database) == [(1, "worker_lost")] * 50
+    for lease in lost:
+        assert job(database, lease.job_id).status is JobStatus.QUEUED
+        assert events(database, lease.job_id) == ["submitted", "started", "worker_lost"]
+    with database.read() as session:
+        assert session.connection().exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
+
+
 def test_a_worker_without_a_job_can_hang_too(database: Database, run_path: Path, employ: Any, until: Until) -> None:
     employ("worker-1", BRIEF)
     until(lambda: hung(database, run_path, BRIEF) == ["worker-1"])
@@ -425,7 +504,7 @@ def test_a_job_that_is_lost_as_often_as_it_may_be_fails(database: Database, subm
         lose(database, claim(database, "worker-1").lease, Terms(lease=30.0, backoff=0), signal=9)
     found = job(database, job_id)
     assert (found.status, found.error_code, found.signal) == (JobStatus.FAILED, EndReason.WORKER_LOST, 9)
-    assert found.error_message == "its worker was lost, 2 times"
+    assert found.error_message == "its worker was lost, in attempt 2, which was the last"
     assert attempts(database) == [(1, "worker_lost"), (2, "worker_lost")]
 
 

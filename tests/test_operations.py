@@ -49,13 +49,16 @@ def rows(database: Database) -> None:
                 name="rows",
                 version=1,
                 format="npy",
+                kind="table",
                 task="classification",
+                shape=[4],
                 rows=100,
                 columns=[],
                 target="class",
                 classes=[{"value": 0}, {"value": 1}],
                 sha256="",
                 bytes=0,
+                arrays_sha256="",
                 description="",
                 owner=None,
                 created_at=clock.now(),
@@ -527,6 +530,7 @@ def test_a_disk_that_fills_during_training_stops_jobs_and_not_the_service(
         ):
             until(lambda: client.get("/readyz").status_code == 200)
             endless = submit(client, digits(epochs=None, max_steps=100_000_000))
+            waiting = submit(client, digits())
             until(lambda: (client.get(f"/v1/jobs/{endless['id']}").json()["progress"] or {}).get("step", 0) > 10)
             filler = place / "filler"
             with suppress(OSError), filler.open("wb", buffering=0) as file:
@@ -540,8 +544,12 @@ def test_a_disk_that_fills_during_training_stops_jobs_and_not_the_service(
             assert client.get(f"/v1/runs/{endless['id']}/curves", params={"metric": "train_loss"}).status_code == 200
             until(lambda: client.get(f"/v1/jobs/{endless['id']}").json()["status"] == "failed")
             assert client.get(f"/v1/jobs/{endless['id']}").json()["error"]["code"] == "disk_full"
+            told = client.get(f"/v1/jobs/{waiting['id']}/explain").json()
+            assert told["blocked_by"][0]["code"] == "disk_full"
+            assert client.get(f"/v1/jobs/{waiting['id']}").json()["attempt"] == 0, "it waits, and uses up no attempt"
             filler.unlink()
             until(lambda: client.get("/readyz").status_code == 200)
+            until(lambda: client.get(f"/v1/jobs/{waiting['id']}").json()["status"] == "succeeded")
             after = submit(client, digits())
             until(lambda: client.get(f"/v1/jobs/{after['id']}").json()["status"] == "succeeded")
         assert ask(settings.database_path, "PRAGMA integrity_check") == [("ok",)]

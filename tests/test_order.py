@@ -186,13 +186,22 @@ def test_a_job_that_is_over_waits_for_nothing(admin: httpx.Client) -> None:
     assert (told["position"], told["blocked_by"], told["basis"]) == (None, [], "it is succeeded")
 
 
+@pytest.mark.parametrize(("count", "epochs"), [(40, 5), pytest.param(40, 150, marks=pytest.mark.chaos)])
 @pytest.mark.usefixtures("measured")
-def test_predicted_starts_come_true(admin: httpx.Client) -> None:
-    jobs = [submit(admin, digits(epochs=40)) for _ in range(12)]
-    asked = {job["id"]: admin.get(f"/v1/jobs/{job['id']}/explain").json()["estimated_start_at"] for job in jobs}
+def test_predicted_starts_come_true(admin: httpx.Client, count: int, epochs: int) -> None:
+    """Of nine jobs of ten, by 20 % of the wait or 5 s."""
+    jobs = [submit(admin, digits(epochs=epochs * (1 + number % 3))) for number in range(count)]
+    now = time.time()
+    asked = {job["id"]: admin.get(f"/v1/jobs/{job['id']}/explain").json() for job in jobs}
+    waiting = {job_id: seconds(told["estimated_start_at"]) for job_id, told in asked.items() if told["position"]}
+    assert len(waiting) > count // 2
     ended = [finish(admin, job) for job in jobs]
-    late = [abs(seconds(job["started_at"]) - seconds(asked[job["id"]])) for job in ended if asked[job["id"]]]
-    assert sum(each <= 5 for each in late) >= 0.9 * len(late)
+    started = {job["id"]: seconds(job["started_at"]) for job in ended}
+    right = [
+        abs(started[job_id] - predicted) <= max(5.0, 0.2 * (started[job_id] - now))
+        for job_id, predicted in waiting.items()
+    ]
+    assert sum(right) >= 0.9 * len(right)
 
 
 def test_the_box_shows_what_each_user_has(admin: httpx.Client, blocker: dict[str, Any]) -> None:

@@ -20,9 +20,9 @@ ROOT = Path(__file__).parent.parent
 
 # The trunk, from the ground up: a module imports only from rows below its own.
 LAYERS = (
-    {"clock", "ids", "logs", "settings", "states", "bell"},
+    {"bell", "clock", "ids", "job_logs", "logs", "settings", "states"},
     {"errors", "tables"},
-    {"disk"},
+    {"disk", "inspection"},
     {"database", "locks", "spec"},
     {"idempotency", "plan", "retention", "schema", "usage", "users"},
     {"curves", "datasets", "meaning", "order", "projects"},

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,7 +20,7 @@ from sqlalchemy import create_engine, func, select, text
 
 from service import datasets, home, schema
 from service.database import SAFE_SQLITE, Database, sqlite_module, sqlite_warning
-from service.errors import DatabaseDamaged, SchemaMismatch
+from service.errors import DatabaseDamaged, DatabaseUnusable, SchemaMismatch
 from service.settings import Settings
 from service.tables import Dataset, Project, Table, Token, User
 
@@ -145,6 +145,16 @@ def test_a_damaged_database_is_found_and_left_as_it_is(settings: Settings, how: 
     with opened(settings.database_path) as database, pytest.raises(DatabaseDamaged):
         schema.migrate(database)
     assert settings.database_path.read_bytes() == before
+
+
+def test_a_database_that_cannot_be_read_for_once_is_not_called_damaged(settings: Settings) -> None:
+    with closing(sqlite_module().connect(str(settings.database_path), isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with opened(settings.database_path) as database, pytest.raises(DatabaseUnusable, match="locked"):
+            database.check()
+    with opened(settings.database_path) as database:
+        database.check()
 
 
 def test_nothing_starts_on_a_damaged_database_and_what_to_do_is_said(settings: Settings) -> None:

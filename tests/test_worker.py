@@ -27,7 +27,8 @@ from service.tables import Attempt, Job, JobEvent, Point, Series, WorkerRow
 from service.users import Principal
 from workers import endings, spool
 from workers.endings import Asked, Drained, Ending, Failed, Lost, Stopped, Succeeded
-from workers.launcher import Launcher, seize
+from workers.launcher import Launcher
+from workers.processes import seize
 from workers.trainer import Order
 
 ADMIN = Principal("admin", Scope.ADMIN, "")
@@ -179,6 +180,11 @@ def gone(processes: list[psutil.Process]) -> bool:
     return not any(is_alive(process) for process in processes)
 
 
+def resident(process: Process) -> int:
+    """Bytes of memory of a worker and its forkserver."""
+    return sum(each.memory_info().rss for each in (psutil.Process(process.pid), forkserver(process)))
+
+
 def forkserver(process: Process) -> psutil.Process:
     [found] = psutil.Process(process.pid).children()
     return found
@@ -224,17 +230,21 @@ def test_each_data_set_is_trained_to_its_last_step(place: Place) -> None:
         assert place.attempts(job_id) == [(1, "succeeded")]
 
 
-def test_a_hundred_jobs_on_one_slot_start_in_order_and_leave_nothing_open(place: Place, shared: Process) -> None:
+@pytest.mark.parametrize("count", [100, pytest.param(300, marks=pytest.mark.chaos)])
+def test_many_jobs_on_one_slot_start_in_order_and_leave_nothing_open(place: Place, shared: Process, count: int) -> None:
     with place.slots_taken(1):
         place.ended(place.submit(small(1)))
         before = psutil.Process(shared.pid).num_fds()
-        jobs = [place.submit(small(1, validation={"fraction": 0.0})) for _ in range(100)]
+        jobs = [place.submit(small(1, validation={"fraction": 0.0})) for _ in range(count)]
+        place.ended(jobs[count // 5])
+        memory = resident(shared)
         for job_id in jobs:
             assert place.ended(job_id).status is JobStatus.SUCCEEDED
         with place.database.read() as session:
             started = select(Job.id).join(JobEvent, JobEvent.job == Job.seq).where(JobEvent.code == "started")
             assert session.scalars(started.where(Job.id.in_(jobs)).order_by(JobEvent.id)).all() == jobs
         assert psutil.Process(shared.pid).num_fds() <= before + 2  # the pools of connections breathe
+        assert resident(shared) < 1.1 * memory
     assert len(descendants(shared)) == 1, "the forkserver alone is left"
 
 
@@ -293,7 +303,7 @@ def test_a_trainer_that_is_asked_to_stop_the_moment_it_is_forked_does(
             outcome_path=str(folder / "outcome.json"),
             device="cpu",
         )
-        trainer = launcher.start(order, folder / "order.json", seize(folder / "attempt.lock"))
+        trainer = launcher.start(order, folder / "order.json", seize(folder / "attempt.lock", 1))
         launcher.stop(trainer)
         until(launcher.poll)
         launcher.forget(trainer)

@@ -1,7 +1,8 @@
 """Checkpoints on disk: written whole or not at all, read only if every byte is as it was written. It knows no torch.
 
-A checkpoint is a folder `a<attempt>-s<step>` with `state.pt` and `manifest.json`, which holds the size and SHA-256 of
-the state; the SHA-256 of the manifest is what the queue points to.
+A checkpoint is a folder `a<attempt>-s<step>` with the weights, the rest of the state, and `manifest.json`, which holds
+the size and SHA-256 of both; the SHA-256 of the manifest is what the queue points to. Without the rest of the state it
+is of weights alone, and nothing goes on from there.
 """
 
 import hashlib
@@ -14,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from service.checkpoints import Kept, Made
+from service.checkpoints import WEIGHTS, Kept, Made
 
 STATE, MANIFEST = "state.pt", "manifest.json"
 BLOCK = 1 << 20
@@ -46,33 +47,35 @@ class Digesting:
 Dump = Callable[[Digesting], None]
 
 
-def write(folder: Path, attempt: int, step: int, facts: Mapping[str, Any], dump: Dump) -> Path:
+def write(folder: Path, attempt: int, step: int, facts: Mapping[str, Any], dumps: Mapping[str, Dump]) -> Path:
     """Writes a checkpoint; it is on the disk when its path is returned, and before that its name ends in `.tmp`.
 
-    facts: `{active_seconds, epoch, metrics}`, for `read`. dump: writes the state. Tries twice, then raises what the
-    second attempt did: OSError, or RuntimeError, in which PyTorch wraps one.
+    facts: `{active_seconds, epoch, metrics, is_best}`, for `read`. dumps: what writes each file. Tries twice, then
+    raises what the second attempt did: OSError, or RuntimeError, in which PyTorch wraps one.
     """
     place = folder / f"a{attempt}-s{step}"
     try:
-        return _write(place, attempt, step, facts, dump)
+        return _write(place, attempt, step, facts, dumps)
     except (OSError, RuntimeError):
-        return _write(place, attempt, step, facts, dump)
+        return _write(place, attempt, step, facts, dumps)
 
 
-def _write(place: Path, attempt: int, step: int, facts: Mapping[str, Any], dump: Dump) -> Path:
+def _write(place: Path, attempt: int, step: int, facts: Mapping[str, Any], dumps: Mapping[str, Dump]) -> Path:
     draft = place.with_name(f"{place.name}.tmp")
     place.parent.mkdir(mode=0o700, exist_ok=True)
     for left_over in (draft, place):
         shutil.rmtree(left_over, ignore_errors=True)
     draft.mkdir(mode=0o700)
     try:
-        with _created(draft / STATE) as file:
-            state = Digesting(file)
-            dump(state)
-            _sync(file)
-        manifest = {"step": step, "attempt": attempt, **facts, "bytes": state.size, "sha256": state.sha256.hexdigest()}
+        files = {}
+        for name, dump in dumps.items():
+            with _created(draft / name) as file:
+                written = Digesting(file)
+                dump(written)
+                _sync(file)
+            files[name] = {"bytes": written.size, "sha256": written.sha256.hexdigest()}
         with _created(draft / MANIFEST) as file:
-            file.write(json.dumps(manifest).encode())
+            file.write(json.dumps({"step": step, "attempt": attempt, **facts, "files": files}).encode())
             _sync(file)
         _sync_folder(draft)
         draft.rename(place)
@@ -89,32 +92,32 @@ def read(folder: Path, attempt: int, step: int) -> Made:
         content = (folder / f"a{attempt}-s{step}" / MANIFEST).read_bytes()
         found = json.loads(content)
         metrics = {str(name): float(value) for name, value in found["metrics"].items()}
-        kept = Kept(attempt, step, float(found["active_seconds"]), hashlib.sha256(content).hexdigest())
-        return Made(kept, float(found["epoch"]), int(found["bytes"]) + len(content), metrics)
+        files = found["files"]
+        seconds, sha256 = float(found["active_seconds"]), hashlib.sha256(content).hexdigest()
+        kept = Kept(attempt, step, seconds, sha256, resumable=STATE in files)
+        weights = files[WEIGHTS]
+        return Made(
+            kept, float(found["epoch"]), int(weights["bytes"]), str(weights["sha256"]), metrics, bool(found["is_best"])
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unusable(f"its manifest cannot be read ({type(error).__name__})") from error
 
 
 def verified(folder: Path, kept: Kept) -> Path:
-    """The path of a state whose every byte is as it was written. Raises Unusable, or OSError."""
+    """The folder of a checkpoint whose every byte is as it was written. Raises Unusable, or OSError."""
     place = folder / kept.name
     if not place.is_dir():
         raise Unusable("it is gone")
     content = (place / MANIFEST).read_bytes()
     if hashlib.sha256(content).hexdigest() != kept.sha256:
         raise Unusable("its manifest was changed")
-    written = json.loads(content)
-    size = (place / STATE).stat().st_size
-    if size != written["bytes"]:
-        raise Unusable(f"its state has {size} bytes and had {written['bytes']}")
-    if _sha256([place / STATE]) != written["sha256"]:
-        raise Unusable("its state was changed")
-    return place / STATE
-
-
-def data_sha256(directory: Path | str) -> str:
-    """The SHA-256 of a data set's arrays, as the service took it when they were stored."""
-    return _sha256(sorted(Path(directory).glob("*.npy")))
+    for name, written in json.loads(content)["files"].items():
+        size = (place / name).stat().st_size
+        if size != written["bytes"]:
+            raise Unusable(f"{name} has {size} bytes and had {written['bytes']}")
+        if _sha256([place / name]) != written["sha256"]:
+            raise Unusable(f"{name} was changed")
+    return place
 
 
 def remove(folder: Path, gone: Iterable[Kept]) -> None:

@@ -22,7 +22,9 @@ class Asked(Enum):
 
 @dataclass(frozen=True)
 class Succeeded:
-    pass
+    """With all steps, or with fewer for the sentence of early stopping."""
+
+    early: str | None = None
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Lost:
 
     message: str
     signal: int | None
+    reason: EndReason = EndReason.WORKER_LOST
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,14 @@ def judge(
     total_steps: int,
     asked: Asked | None,
     killed_for_memory: bool,
+    stalled_for: float | None = None,
+    may_stop_early: bool = False,
 ) -> Ending:
-    """outcome: what the trainer wrote, None if it could not. steps: points of train_loss that were recorded."""
+    """outcome: what the trainer wrote, None if it could not. steps: points of train_loss that were recorded.
+
+    stalled_for: seconds without a step after which the worker killed it. may_stop_early: the job asked for early
+    stopping; without that only all steps are a success.
+    """
     code = os.waitstatus_to_exitcode(wait_status)
     exit_code, number = (code, None) if code >= 0 else (None, -code)
     status = outcome["status"] if outcome else None
@@ -72,12 +81,18 @@ def judge(
         if steps == total_steps:
             return Succeeded()
         return Failed(EndReason.ERROR, f"the trainer ended with {steps} of {total_steps} steps", exit_code)
+    if outcome and status == "stopped_early" and exit_code == 0:
+        if may_stop_early and 0 < steps == outcome["steps"] <= total_steps:
+            return Succeeded(outcome["message"])
+        return Failed(EndReason.ERROR, f"the trainer ended early with {steps} of {total_steps} steps", exit_code)
     if outcome and status == "failed":
         return Failed(EndReason(outcome["code"]), outcome["message"], exit_code, number)
     if asked is Asked.TIME_LIMIT:
         return Failed(EndReason.TIME_LIMIT, "the job ran longer than limits.max_seconds", exit_code, number)
     if asked in (Asked.DRAIN, Asked.PAUSE):
         return Drained()
+    if stalled_for is not None:
+        return Lost(f"its trainer took no step for {stalled_for:.0f} s", number, EndReason.STALLED)
     if status == "stopped":
         return Lost("its trainer was stopped from outside", number)
     if number == signal.SIGKILL and killed_for_memory:

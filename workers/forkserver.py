@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from workers import trainer
+from workers import processes, trainer
 
 DESCRIPTORS = 4
 MESSAGE_BYTES = 65_536
@@ -91,7 +91,8 @@ def _fork(message: dict[str, Any], descriptors: list[int], control: socket.socke
         os._exit(code)
 
 
-def _become_trainer(message: dict[str, Any], log: int, lock: int, lifeline: int, bell: int) -> int:
+def _become_trainer(message: dict[str, Any], log: int, _lock: int, lifeline: int, bell: int) -> int:
+    # The lock stays open, and with it locked, while this process lives or any that inherits it.
     os.setsid()
     signal.set_wakeup_fd(-1)
     for number in (signal.SIGCHLD, signal.SIGINT):
@@ -102,23 +103,14 @@ def _become_trainer(message: dict[str, Any], log: int, lock: int, lifeline: int,
         os.dup2(source, target)
     os.close(nothing)
     os.close(log)
-    # The next attempt finds here whom to kill when this one outlives its worker.
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()} {started_at(os.getpid())}".encode(), 0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Of the data segment, not of addresses: a GPU driver reserves far more addresses than it uses.
     resource.setrlimit(resource.RLIMIT_DATA, (message["memory"], message["memory"]))
     order = trainer.Order.from_json(Path(message["order"]).read_text())
     os.chdir(Path(message["order"]).parent)
-    os.environ["TRAINBOX_ATTEMPT"] = f"{order.job_id}/{order.attempt}"
+    os.environ[processes.MARK] = f"{order.job_id}/{order.attempt}"
     gc.unfreeze()
     return trainer.run(order, lifeline, bell)
-
-
-def started_at(pid: int) -> str:
-    """When a process began, in clock ticks since the machine booted: no change of the date moves it. Raises OSError."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return fields[19]  # the 22nd of proc(5), counted from the third
 
 
 if __name__ == "__main__":

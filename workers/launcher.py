@@ -1,6 +1,5 @@
-"""Starts, watches and stops trainers on this machine: the worker's only door to processes."""
+"""Starts, watches and stops trainers on this machine."""
 
-import ctypes
 import json
 import os
 import signal
@@ -14,18 +13,12 @@ from pathlib import Path
 
 import psutil
 
-from service import locks
 from service.settings import trainer_environment
-from workers.forkserver import MESSAGE_BYTES, started_at
+from workers import processes
+from workers.forkserver import MESSAGE_BYTES
 from workers.trainer import Order
 
 START_SECONDS = 10  # for a fork that takes milliseconds
-KILL_SECONDS = 10
-PR_SET_CHILD_SUBREAPER = 36
-
-
-class Busy(Exception):
-    """A process of an older attempt still holds the job's lock after being killed."""
 
 
 @dataclass
@@ -33,6 +26,7 @@ class Trainer:
     """A trainer process: `status` is its wait status once it has ended."""
 
     pid: int
+    attempt: str  # as its processes are marked
     lifeline: int  # closed when the worker dies: the trainer's sign to stop
     bell: int  # readable when the trainer has written points
     lock: int
@@ -48,7 +42,7 @@ class Trainer:
 class Launcher:
     """The local launcher: a forkserver and the trainers that it forked."""
 
-    memory_bytes: int
+    memory_bytes: int  # that a trainer may allocate, unless its job says less
     trainers: dict[int, Trainer] = field(default_factory=dict)
     ready: bool = False
     _server: subprocess.Popen[bytes] | None = None
@@ -72,10 +66,10 @@ class Launcher:
                 start_new_session=True,
             )
 
-    def start(self, order: Order, order_path: Path, lock: int) -> Trainer:
+    def start(self, order: Order, order_path: Path, lock: int, memory_mib: int | None = None) -> Trainer:
         """Forks a trainer; only when `ready`. `lock` is the job's: the trainer's own until its last process is gone.
 
-        Raises OSError when the forkserver has died.
+        memory_mib: that it may allocate. Raises OSError when the forkserver has died.
         """
         if self._control is None:
             raise ConnectionResetError("the forkserver ended")
@@ -83,7 +77,8 @@ class Launcher:
         log = os.open(order_path.with_name("log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
         lifeline_end, lifeline = os.pipe2(os.O_CLOEXEC)
         bell, bell_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        message = json.dumps({"order": str(order_path), "memory": self.memory_bytes}).encode()
+        memory = self.memory_bytes if memory_mib is None else min(self.memory_bytes, memory_mib << 20)
+        message = json.dumps({"order": str(order_path), "memory": memory}).encode()
         try:
             socket.send_fds(self._control, [message], [log, lock, lifeline_end, bell_end])
             pid = self._await_start()
@@ -95,7 +90,7 @@ class Launcher:
         finally:
             for descriptor in (log, lifeline_end, bell_end):
                 os.close(descriptor)
-        trainer = Trainer(pid, lifeline, bell, lock)
+        trainer = Trainer(pid, f"{order.job_id}/{order.attempt}", lifeline, bell, lock)
         self.trainers[pid] = trainer
         return trainer
 
@@ -145,15 +140,15 @@ class Launcher:
         del self.trainers[trainer.pid]
 
     def end_strangers(self) -> None:
-        """Kills what ended trainers left behind and became this process's children: see `adopt_orphans`."""
+        """Kills what ended trainers left behind and became this process's children: see `processes.adopt_orphans`."""
         server = self._server.pid if self._server is not None else None
-        for pid in _children():
-            if pid == server or pid in self.trainers:
-                continue
-            with suppress(ProcessLookupError, ChildProcessError):
-                if os.getsid(pid) not in self.trainers:
-                    os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, os.WNOHANG)
+        alive = {trainer.attempt for trainer in self.trainers.values() if trainer.status is None}
+        for pid in processes.children():
+            if pid != server and pid not in self.trainers:
+                with suppress(ProcessLookupError, ChildProcessError):
+                    if processes.attempt_of(pid) not in alive:
+                        os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, os.WNOHANG)
 
     def close(self) -> None:
         """Ends the forkserver; trainers that still live see their lifeline close."""
@@ -200,47 +195,3 @@ class Launcher:
             self._server.kill()  # it has nothing to say any more, and may be seconds from the end of its imports
             self._server.wait()
             self._server = None
-
-
-def adopt_orphans() -> None:
-    """Makes this process the parent of descendants whose own parent dies, so that none is lost sight of."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER was refused")
-
-
-def seize(path: Path) -> int:
-    """The job's lock for a new attempt; a process of an older one that still holds it is killed first.
-
-    Raises Busy when the holder does not die in time.
-    """
-    deadline = time.monotonic() + KILL_SECONDS
-    while (descriptor := locks.take(path)) is None:
-        if time.monotonic() > deadline:
-            raise Busy
-        _kill_holder(path)
-        time.sleep(0.02)
-    return descriptor
-
-
-def _kill_holder(path: Path) -> None:
-    with suppress(ValueError, OSError):
-        pid, began = path.read_text().split()
-        # The number may belong to another process by now: its start time tells.
-        if started_at(int(pid)) == began:
-            os.killpg(int(pid), signal.SIGKILL)
-
-
-def is_stopped(pid: int) -> bool:
-    """Whether a process was stopped by a signal or a debugger, and cannot do a thing."""
-    with suppress(psutil.Error):
-        return psutil.Process(pid).status() in (psutil.STATUS_STOPPED, psutil.STATUS_TRACING_STOP)
-    return False
-
-
-def _children() -> list[int]:
-    found: list[int] = []
-    for task in Path("/proc/self/task").iterdir():
-        with suppress(OSError):
-            found += map(int, (task / "children").read_text().split())
-    return found

@@ -4,6 +4,7 @@ A checkpoint counts from the moment when the queue points to it, in the transact
 """
 
 import json
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -22,6 +23,7 @@ from workers import checkpoints as files, spool
 from workers.spool import Records
 
 FLUSH_SECONDS = 0.2  # a few transactions a second for each run, whatever the speed of its steps
+RECENT_STEPS = 32  # whose times tell what is usual
 FLUSH_BYTES = 20_000 * spool.RECORD.itemsize  # so that no transaction holds the write lock for 50 ms
 
 
@@ -48,6 +50,17 @@ class Recording:
     steps: int = 0
     flushed_at: float | None = None
     look_at: int = 0
+    _ends: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+
+    def note(self, records: Records) -> None:
+        """Takes in the times of the steps that were read."""
+        if "train_loss" in self.names:
+            self._ends.extend(records["time"][records["series"] == self.names.index("train_loss")][-RECENT_STEPS:])
+
+    @property
+    def step_seconds(self) -> float:
+        """From the end of one of the last steps to that of the next, the median; 0 while there are not two."""
+        return float(np.median(np.diff(self._ends))) if len(self._ends) > 1 else 0.0
 
     def due_in(self) -> float:
         """Seconds until the next flush may come; the first one comes at once."""
@@ -83,6 +96,7 @@ def flush(database: Database, recording: Recording, terms: Terms, **facts: Any) 
         gate, look_at = _watched(session, recording, int(last["step"]))
     # After the commit: what the queue points to is always on the disk.
     files.remove(recording.checkpoints, gone)
+    recording.note(records)
     recording.offset, recording.gate, recording.look_at = offset, gate, look_at
     recording.counts = counts | {batch.metric: batch.position + len(batch.steps) for batch in batches}
     recording.steps = recording.counts.get("train_loss", 0)

@@ -6,6 +6,7 @@ It knows no database: points go to the spool, sentences to the log, and the end 
 import errno
 import json
 import os
+import resource
 import signal
 import threading
 import traceback
@@ -42,7 +43,9 @@ class Order:
     """What a trainer is told: which attempt, what to train on what, and where to leave its points and its outcome.
 
     spec, plan: as the job stores them. classes: of the data set, for classification. device: `cpu` or `cuda:0`.
-    checkpoints: those to go on from, the newest first; resumed_path: where to say which one it was.
+    checkpoints: those that there are, the newest first; resumed_path: where to say which one it goes on from.
+    columns: of a table, as the data set describes them. micro_batches: parts of a full batch, when those of the plan
+    are too large for the device.
     """
 
     job_id: str
@@ -58,6 +61,8 @@ class Order:
     spool_path: str
     outcome_path: str
     device: str
+    columns: list[dict[str, Any]] | None = None
+    micro_batches: int | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -71,6 +76,7 @@ class Order:
 
 class Status(Enum):
     SUCCEEDED = "succeeded"
+    STOPPED_EARLY = "stopped_early"
     FAILED = "failed"
     STOPPED = "stopped"
 
@@ -120,7 +126,7 @@ def run(order: Order, lifeline: int, bell: int) -> int:
 def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
     """Trains until the last step, `stop` or an error, from the newest checkpoint that can be used.
 
-    All points of its steps are in the spool afterwards, and after `stop` a checkpoint is on the disk.
+    All points of its steps are in the spool afterwards, and a checkpoint of the last one is on the disk.
     """
     # Whoever only writes orders, as the worker does, must not pay for torch: two seconds and 217 MiB.
     from workers.training import keeper, loop
@@ -136,46 +142,62 @@ def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
             order.classes,
             order.device,
             Path(order.checkpoints_path),
-            order.checkpoints,
+            [kept for kept in order.checkpoints if kept.resumable],
+            order.columns,
+            order.micro_batches,
         )
         begun = keeper.begin(spec, plan, source)
         for sentence in loop.summary(begun.training):
             _say(sentence)
         with closing(Writer(order.spool_path, begun.training.series)) as writer:
             tape = Tape(begun.training, writer, bell, begun.step, begun.active_seconds)
-            if order.checkpoints:
+            if source.kept:
                 _say(f"goes on after step {begun.step}")
                 Path(order.resumed_path).write_text(json.dumps(begun.told()))
-                tape.mark(RESUMED)
-            keeps = keeper.Keeper(tape, source, order.attempt, begun.step, perf_counter() + keeper.EVERY_SECONDS)
-            record(loop.train(begun.training, begun.step + 1), tape, keeps, stop)
+                tape.mark(RESUMED, begun.step)
+            due = perf_counter() + keeper.EVERY_SECONDS
+            keeps = keeper.Keeper(tape, source, order.attempt, begun.step, due, begun.best)
+            last = record(loop.train(begun.training, begun.step + 1), tape, keeps, stop)
+            if last is not None:
+                _complain(keeps.keep(last))
     except Exception as error:
         return _failure(error, tape.steps if tape else 0)
+    patience = begun.training.patience
+    if patience is not None and patience.over:
+        return Outcome(Status.STOPPED_EARLY, patience.told(), tape.steps)
     if tape.steps < plan.total_steps:
         return Outcome(Status.STOPPED, f"asked to stop after step {tape.steps} of {plan.total_steps}", tape.steps)
     return Outcome(Status.SUCCEEDED, f"trained {tape.steps} steps", tape.steps)
 
 
-def record(steps: "Iterator[Step]", tape: "Tape", keeper: "Keeper", stop: threading.Event) -> None:
+def record(steps: "Iterator[Step]", tape: "Tape", keeper: "Keeper", stop: threading.Event) -> "Step | None":
     """Takes steps until there are no more or `stop` is set, and writes down all that were taken, whatever happens.
 
-    The state is kept when the keeper wants it, and after the last step before a stop.
+    The state is kept when the keeper wants it. Returns the last step, whose state is still to be kept.
     """
+    from workers.training.tape import NonFinite
+
+    step = None
     if stop.is_set():
-        return
+        return step
     try:
-        for step in steps:
-            tape.add(step)
-            last = stop.is_set()
-            kept = last or keeper.wants(step)
-            if kept or step.ended >= tape.due:
-                _report(tape.flush())
-            if kept and (failure := keeper.keep(step)):
-                _say(failure)
-            if last:
-                return
-    finally:
-        _report(tape.flush())
+        try:
+            for step in steps:
+                tape.add(step)
+                keeper.look(step)
+                if stop.is_set():
+                    break
+                wanted = keeper.wants(step)
+                if wanted or step.ended >= tape.due:
+                    _report(tape.flush())
+                if wanted:
+                    _complain(keeper.keep(step))
+        finally:
+            _report(tape.flush())
+    except NonFinite:
+        _complain(keeper.keep_best())  # what was good before stays
+        raise
+    return step
 
 
 def _failure(error: Exception, steps: int) -> Outcome:
@@ -186,7 +208,11 @@ def _failure(error: Exception, steps: int) -> Outcome:
         with suppress(OSError, MemoryError):
             traceback.print_exception(error)
     kind = "" if expected else f"{type(error).__name__}: "
-    return Outcome(Status.FAILED, f"{kind}{' '.join(str(error).split())}"[:MESSAGE_LENGTH], steps, reason)
+    if reason is EndReason.OOM_HOST:
+        most = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20
+        kind = f"the trainer needed more than the {most} MiB of memory that it may have: {kind}"
+    message = f"{kind}{' '.join(str(error).split())}".removesuffix(": ")
+    return Outcome(Status.FAILED, message[:MESSAGE_LENGTH], steps, reason)
 
 
 def _reason(error: Exception) -> EndReason:
@@ -226,6 +252,11 @@ def _report(step: "Step | None") -> None:
     if step is not None and step.validation is not None:
         scores = ", ".join(f"{name} {value:.6g}" for name, value in step.validation.items())
         _say(f"step {step.number}: {scores}")
+
+
+def _complain(failure: str | None) -> None:
+    if failure is not None:
+        _say(failure)
 
 
 def _say(sentence: str) -> None:

@@ -19,7 +19,7 @@ import psutil
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from service import bell, checkpoints, clock, jobs, leases, locks
+from service import bell, checkpoints, clock, disk, job_logs, jobs, leases, locks
 from service.database import Database
 from service.errors import LeaseLost
 from service.ids import new_id
@@ -29,10 +29,12 @@ from service.states import JobStatus
 from workers import checkpoints as files, endings, recorder
 from workers.devices import Driver, Probe
 from workers.endings import Asked, Drained, Failed, Lost, Stopped, Succeeded
-from workers.launcher import Busy, Launcher, Trainer, adopt_orphans, is_stopped, seize
+from workers.launcher import Launcher, Trainer
+from workers.processes import Busy, adopt_orphans, is_stopped, seize
 from workers.recorder import Recording
 from workers.slots import Grant, Slots
 from workers.trainer import Order
+from workers.watchdog import Watchdog
 
 LOOK_SECONDS = 1.0
 WANTED = {JobStatus.CANCELLED: Asked.CANCEL, JobStatus.PAUSED: Asked.PAUSE}
@@ -51,7 +53,9 @@ class Attempt:
     folder: Path
     started: float
     memory_kills: int
+    watchdog: Watchdog
     asked: Asked | None = None
+    stalled_for: float | None = None
     rang: bool = False
 
 
@@ -126,9 +130,9 @@ class Worker:
 
     def _register(self) -> None:
         """Tells the service that this worker is there, now that it can start trainers; then it claims."""
-        described = self._devices()
+        described, memory = self._devices(), self.launcher.memory_bytes >> 20
         with self.database.write() as session:
-            leases.register(session, self.id, os.getpid(), self.settings.slots, described, self.terms)
+            leases.register(session, self.id, os.getpid(), self.settings.slots, described, self.terms, memory)
         self.registered = True
         log.info("worker ready", worker=self.id, slots=self.settings.slots, devices=len(self.slots.accelerators))
         self._claim()
@@ -171,6 +175,9 @@ class Worker:
     def _claim(self) -> None:
         """Starts what fits, until nothing does."""
         self._look_at_devices()
+        # What starts on a full disk fails, again and again: it had better wait.
+        if disk.lack(self.settings.home, self.settings.min_free_mib) is not None:
+            return
         while self.launcher.ready and not self.stop_signals and self.slots.free_threads:
             with self.database.write() as session:
                 claim = leases.claim(session, self.id, self.slots.free, self.slots.total, self.terms)
@@ -185,7 +192,7 @@ class Worker:
         lock = None
         try:
             folder.parent.mkdir(mode=0o700, exist_ok=True)
-            lock = seize(folder.parent / "attempt.lock")
+            lock = seize(folder.parent / "attempt.lock", lease.attempt)
             # A database put back from a backup gives numbers out again, and their outcomes must not be believed.
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir(mode=0o700)
@@ -197,6 +204,7 @@ class Worker:
                 spec=claim.spec,
                 plan=claim.plan,
                 classes=claim.classes,
+                columns=claim.columns,
                 dataset_path=str(self.settings.datasets_path / claim.dataset_id),
                 dataset_sha256=claim.dataset_sha256,
                 checkpoints_path=str(kept_in),
@@ -206,7 +214,7 @@ class Worker:
                 outcome_path=str(folder / "outcome.json"),
                 device=grant.address,
             )
-            trainer = self.launcher.start(order, folder / "order.json", lock)
+            trainer = self.launcher.start(order, folder / "order.json", lock, claim.memory_mib)
         except (Busy, OSError) as error:
             if lock is not None:
                 os.close(lock)
@@ -218,8 +226,9 @@ class Worker:
         recording = Recording(
             lease, folder / "spool", kept_in, folder / "resumed.json", claim.keep, claim.gate, counts=claim.counts
         )
+        watchdog = Watchdog(folder / "spool", self.settings.stall_seconds)
         self.attempts[lease.job_id] = Attempt(
-            claim, grant, trainer, recording, folder, monotonic(), endings.memory_kills()
+            claim, grant, trainer, recording, folder, monotonic(), endings.memory_kills(), watchdog
         )
         log.info("attempt started", job=lease.job_id, attempt=lease.attempt, pid=trainer.pid, device=grant.address)
 
@@ -248,6 +257,7 @@ class Worker:
     def _write_end(self, attempt: Attempt) -> None:
         lease, trainer = attempt.claim.lease, attempt.trainer
         assert trainer.status is not None
+        self._trim_log(attempt)
         try:
             recorder.drain(self.database, attempt.recording, self.terms)
             ending = endings.judge(
@@ -257,17 +267,19 @@ class Worker:
                 attempt.claim.plan["total_steps"],
                 attempt.asked,
                 endings.memory_kills() > attempt.memory_kills,
+                attempt.stalled_for,
+                attempt.claim.spec["early_stopping"] is not None,
             )
             with self.database.write() as session:
                 match ending:
-                    case Succeeded():
-                        leases.succeed(session, lease)
+                    case Succeeded(early):
+                        leases.succeed(session, lease, early)
                     case Stopped():
                         leases.stop(session, lease)
                     case Drained():
                         leases.give_back(session, lease)
-                    case Lost(message, number):
-                        leases.lose(session, lease, self.terms, message, number)
+                    case Lost(message, number, reason):
+                        leases.lose(session, lease, self.terms, message, number, reason)
                     case Failed(reason, message, exit_code, number):
                         leases.fail(session, lease, reason, message, exit_code, number)
             log.info("attempt ended", job=lease.job_id, attempt=lease.attempt, ending=type(ending).__name__.lower())
@@ -325,6 +337,17 @@ class Worker:
             overdue = asked_at is not None and monotonic() - asked_at > self.settings.stop_seconds
             if overdue or self.stop_signals > 1:
                 self.launcher.kill(attempt.trainer)
+            if attempt.watchdog.is_stalled(attempt.recording.step_seconds) and attempt.stalled_for is None:
+                attempt.stalled_for = attempt.watchdog.silent
+                log.warning("killing a trainer that takes no step", job=attempt.claim.lease.job_id)
+                self.launcher.kill(attempt.trainer)
+            self._trim_log(attempt)
+
+    def _trim_log(self, attempt: Attempt) -> None:
+        try:
+            job_logs.trim(attempt.folder / "log", self.settings.max_log_mib << 20)
+        except OSError as error:
+            log.warning("log not trimmed", job=attempt.claim.lease.job_id, error=str(error))
 
     def _stop(self, attempt: Attempt, why: Asked) -> None:
         if attempt.asked is None or why is Asked.CANCEL:

@@ -11,6 +11,8 @@ from fastapi import Response
 from pydantic import BaseModel
 
 OPTIONS = orjson.OPT_SERIALIZE_NUMPY
+# What is said as it is. Fragments were checked when they were encoded.
+PLAIN = frozenset({str, int, bool, type(None), orjson.Fragment})
 
 
 class Json(Response):
@@ -32,7 +34,7 @@ def spelled(value: Any) -> Any:
     Containers without such a number are returned as they are, and lists and arrays of numbers are checked at once.
     """
     kind = type(value)
-    if kind is str or kind is int or kind is bool or value is None:
+    if kind in PLAIN:
         return value
     if kind is float:
         return value if isfinite(value) else _word(value)
@@ -46,8 +48,7 @@ def spelled(value: Any) -> Any:
 def _spelled_dict(value: dict[Any, Any]) -> dict[Any, Any]:
     changed: dict[Any, Any] = {}
     for key, entry in value.items():
-        said = spelled(entry)
-        if said is not entry:
+        if type(entry) not in PLAIN and (said := spelled(entry)) is not entry:
             changed[key] = said
     return {**value, **changed} if changed else value
 

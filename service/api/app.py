@@ -26,8 +26,8 @@ from service.api import (
     projects,
     runs,
     users,
+    web,
 )
-from service.api.bodies import Upload
 from service.api.gate import Gate
 from service.api.limits import Limits
 from service.api.measures import Measures
@@ -68,9 +68,8 @@ ROUTERS = (
     projects.router,
     operations.router,
     docs.router,
+    web.router,
 )
-
-UPLOADS: tuple[Upload, ...] = (outside.POINTS_BODY,)
 
 
 class Application(FastAPI):
@@ -128,6 +127,6 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
         allowed_hosts=gate.hosts(settings, port),
         limits=allowed,
         measures=measures,
-        uploads=UPLOADS,
+        uploads=[datasets.upload(settings), outside.POINTS_BODY],
     )
     return application

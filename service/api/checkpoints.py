@@ -1,8 +1,11 @@
-"""The route for what a job keeps of its training."""
+"""Routes for what a job keeps of its training."""
 
-from typing import Annotated
+import os
+from collections.abc import Iterator
+from typing import Annotated, BinaryIO
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path as PathParameter, Query, Response
+from starlette.responses import StreamingResponse
 
 from service import checkpoints
 from service.api import formats
@@ -18,6 +21,9 @@ from service.api.views import Number, View
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 AfterStep = Annotated[int | None, Query(ge=1, lt=2**63, description="the last step of the page before")]
+Which = Annotated[str, PathParameter(pattern="^(best|last|[1-9][0-9]{0,18})$", description="best, last or a step")]
+MEDIA = "application/octet-stream"
+PART_BYTES = 1 << 18
 TABLE = ["step", "epoch", "bytes", "sha256", "val_loss", "is_best", "created_at"]
 
 
@@ -59,3 +65,22 @@ def list_checkpoints(
         return formats.lines(shown)
     rows = [[each["metrics"].get(name) if name == "val_loss" else each[name] for name in TABLE] for each in shown]
     return formats.table(TABLE, rows, form, width)
+
+
+@router.get("/{job_id}/checkpoints/{which}/weights", response_class=Response, responses={200: {"content": {MEDIA: {}}}})
+def get_weights(here: Here, principal: Reader, job_id: JobId, which: Which) -> Response:
+    """The weights of the `best` validation, of the `last` step, or of a step, as safetensors."""
+    with here.database.read() as session:
+        step, path = checkpoints.weights(session, principal, job_id, which, here.settings.jobs_path)
+    file = checkpoints.opened(path)
+    headers = {
+        "Content-Length": str(os.fstat(file.fileno()).st_size),
+        "Content-Disposition": f'attachment; filename="{job_id}-step-{step}.safetensors"',
+    }
+    return StreamingResponse(_parts(file), headers=headers, media_type=MEDIA)
+
+
+def _parts(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while part := file.read(PART_BYTES):
+            yield part

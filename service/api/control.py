@@ -1,9 +1,9 @@
 """Routes for what is done to a job that exists: cancel, pause, resume, retry, clone, relabel, delete."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
 from service import bell, control, jobs, queue
@@ -13,7 +13,7 @@ from service.api.once import Repeatable
 from service.api.paths import JobId
 from service.api.place import Here, Place
 from service.api.strict_route import StrictBody, StrictRoute
-from service.api.views import ClonedJob, JobView
+from service.api.views import ClonedJob, CloneDryRun, JobView
 from service.control import Relabel
 from service.errors import InvalidInput
 from service.states import JobStatus
@@ -79,13 +79,25 @@ def retry_job(here: Here, principal: Submitter, job_id: JobId, once: Repeatable)
 @router.post(
     "/{job_id}/clone",
     status_code=201,
-    responses={200: {"model": ClonedJob}, 201: {"model": ClonedJob}},
+    responses={200: {"model": ClonedJob | CloneDryRun}, 201: {"model": ClonedJob}},
     openapi_extra=MERGE_PATCH,
 )
-def clone_job(here: Here, principal: Submitter, job_id: JobId, body: StrictBody, once: Repeatable) -> Response:
-    """A new job with a changed spec, and what each change means."""
+def clone_job(
+    here: Here,
+    principal: Submitter,
+    job_id: JobId,
+    body: StrictBody,
+    once: Repeatable,
+    dry_run: Annotated[bool, Query(description="tell what would change; nothing is created")] = False,
+) -> Response:
+    """A new job with a changed spec, and what each change means; with `dry_run` its spec, plan and changes alone."""
     if body.problems:
         raise InvalidInput(body.problems)
+    if dry_run:
+        with here.database.read() as session:
+            made = control.clone(session, principal, job_id, body.tree)
+        told = {"spec": made.draft.spec.model_dump(), "plan": made.draft.plan.model_dump()}
+        return Json({**told, "warnings": made.draft.warnings, "changes": made.changes})
     with here.database.write() as session:
         earlier = once.earlier(session)
         if earlier is None:

@@ -1,25 +1,71 @@
-"""Routes for data sets."""
+"""Routes for data sets: list, look, upload, register, delete."""
 
-from typing import Annotated, Any
+import re
+import shutil
+from pathlib import Path as FilePath
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Query, Request, Response
+from pydantic import Field, StringConstraints
+from starlette.concurrency import run_in_threadpool
 
-from service import datasets
+from service import datasets, locks
 from service.api import formats
-from service.api.access import Reader
+from service.api.access import Reader, Submitter
 from service.api.answers import Json
+from service.api.bodies import Upload
 from service.api.formats import Wanted, Width
 from service.api.listings import Limit
-from service.api.place import Here
+from service.api.once import Once, Repeatable
+from service.api.place import Here, Place
+from service.api.problems import Refusal
 from service.api.strict_route import StrictRoute
 from service.api.views import DatasetList, DatasetView
-from service.spec import NAME_PATTERN
+from service.datasets import arrivals, catalogue
+from service.datasets.arrivals import SUFFIXES, Draft, Said
+from service.datasets.catalogue import Arrival
+from service.errors import FieldProblem, InvalidInput, QuotaExceeded, Stopping
+from service.settings import Settings
+from service.spec import DATASET_PATTERN, NAME_PATTERN, Name, Part
 from service.tables import Dataset
+from service.users import Principal
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
 AfterName = Annotated[str | None, Query(pattern=NAME_PATTERN, description="the last name of the page before")]
-TABLE = ["name", "version", "task", "rows", "features", "classes", "bytes", "description"]
+Reference = Annotated[str, Path(pattern=DATASET_PATTERN, description="NAME, or NAME@VERSION")]
+Task = Literal["classification", "regression"]
+TABLE = ["name", "version", "kind", "task", "rows", "features", "classes", "bytes", "owner", "description"]
+
+MEDIA_TYPES = {
+    "text/csv": "csv",
+    "application/vnd.apache.parquet": "parquet",
+    "application/x-npz": "npz",
+    "text/plain": "text",
+}
+BYTES = {"schema": {"type": "string", "format": "binary"}}
+PUT_BODY = {"requestBody": {"required": True, "content": dict.fromkeys(MEDIA_TYPES, BYTES)}}
+WRITE_BYTES = 1 << 20  # received before they are written, so that the others are not made to wait for each piece
+
+
+class Registration(Part):
+    """A file below a data root, which is to be a data set where it is."""
+
+    name: Name = Field(description="of the data set")
+    path: Annotated[str, StringConstraints(min_length=1, max_length=4096)] = Field(description="absolute")
+    target: Annotated[str, StringConstraints(max_length=128)] | None = Field(
+        default=None, description="the column to learn, for tables"
+    )
+    task: Task | None = Field(default=None, description="where the target leaves it open")
+    format: Literal["csv", "parquet", "npz", "text"] | None = Field(
+        default=None, description="by the ending of the path when not given"
+    )
+
+
+def upload(settings: Settings) -> Upload:
+    """What the gate must know. Any path: one that no data set can have is told so, not what its bytes should be."""
+    types = frozenset(each.encode() for each in MEDIA_TYPES)
+    return Upload("PUT", re.compile(r"/v1/datasets/.+", re.DOTALL), types, settings.max_upload_mib << 20)
 
 
 @router.get("", responses={200: {"model": DatasetList}})
@@ -30,39 +76,150 @@ def list_datasets(
     with here.database.read() as session:
         found = session.scalars(datasets.newest(after, limit + 1)).all()
     rows = [_row(each) for each in found]
-    return formats.listing([_newest(each) for each in found], limit, form, TABLE, rows, width)
+    return formats.listing([_named(each) for each in found], limit, form, TABLE, rows, width)
 
 
-@router.get("/{name}", responses={200: {"model": DatasetView}})
-def get_dataset(here: Here, _: Reader, name: Annotated[str, Path(pattern=NAME_PATTERN)]) -> Response:
-    """One data set: its newest version, and all versions."""
+@router.get("/{reference}", responses={200: {"model": DatasetView}})
+def get_dataset(here: Here, _: Reader, reference: Reference) -> Response:
+    """One data set: its newest version, or the one that is named, and all versions."""
+    return Json(_view(here, reference))
+
+
+@router.put(
+    "/{name}",
+    status_code=201,
+    responses={200: {"model": DatasetView}, 201: {"model": DatasetView}},
+    openapi_extra=PUT_BODY,
+)
+async def put_dataset(
+    here: Here,
+    principal: Submitter,
+    request: Request,
+    name: Annotated[str, Path(pattern=NAME_PATTERN)],
+    target: Annotated[str | None, Query(max_length=128, description="the column to learn, for tables")] = None,
+    task: Annotated[Task | None, Query(description="where the target leaves it open")] = None,
+) -> Response:
+    """Takes in a file as a new version. 200 when the same bytes are there already, to be read in the same way."""
+    said = Said(name, _format(request), target, task)
+    room = await run_in_threadpool(_admit, here, principal, name, int(request.headers.get("content-length", 0)))
+    with arrivals.draft(here.settings) as draft:
+        await _receive(here, request, draft, room)
+        async with here.inspections:
+            arrival = await run_in_threadpool(arrivals.received, draft, said, room, here.stopping.is_set)
+        return await run_in_threadpool(_shelve, here, principal, arrival, None)
+
+
+@router.post("", status_code=201, responses={200: {"model": DatasetView}, 201: {"model": DatasetView}})
+async def register_dataset(here: Here, principal: Submitter, asked: Registration, once: Repeatable) -> Response:
+    """Makes a file below a data root a data set. `copied` in the answer says whether its arrays had to be copied."""
+    earlier = await run_in_threadpool(_earlier, here, once)
+    if earlier is not None:
+        return earlier
+    path = FilePath(asked.path)
+    form = asked.format or SUFFIXES.get(path.suffix.lower())
+    if form is None:
+        message = "the ending of its name tells no format: say csv, parquet, npz or text"
+        raise InvalidInput([FieldProblem("format", "missing", message)])
+    room = await run_in_threadpool(_admit, here, principal, asked.name, 0)
+    said = Said(asked.name, form, asked.target, asked.task)
+    with arrivals.draft(here.settings) as draft:
+        async with here.inspections:
+            arrival = await run_in_threadpool(arrivals.registered, draft, said, path, room, here.stopping.is_set)
+        return await run_in_threadpool(_shelve, here, principal, arrival, once)
+
+
+@router.delete("/{reference}", status_code=204)
+def delete_dataset(here: Here, principal: Submitter, reference: Reference) -> Response:
+    """NAME@VERSION, or all versions of NAME; 409 while a job that is not over needs one of them."""
+    with here.database.write() as session:
+        gone = datasets.remove(session, principal, reference)
+    for dataset_id in gone:
+        shutil.rmtree(here.settings.datasets_path / dataset_id, ignore_errors=True)
+    return Response(status_code=204)
+
+
+def _format(request: Request) -> str:
+    """The gate has refused other types, but not a request without a body."""
+    given = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if given not in MEDIA_TYPES:
+        raise Refusal(415, "unsupported_media_type", f"the Content-Type must be {' or '.join(MEDIA_TYPES)}")
+    return MEDIA_TYPES[given]
+
+
+def _admit(here: Place, principal: Principal, name: str, coming: int) -> int:
+    """Bytes that may come; raises before any is read where that can be told.
+
+    coming: as many as the request says, 0 where it does not.
+    """
+    here.require_room(coming)
     with here.database.read() as session:
-        found = datasets.versions(session, name)
-    return Json({**_newest(found[0]), "versions": [_version(each) for each in found]})
+        datasets.require_owner(session, principal, name)
+        room = catalogue.room_left(session, principal.user, here.settings.max_datasets_mib_per_user)
+    if coming > room:
+        raise QuotaExceeded(here.settings.max_datasets_mib_per_user)
+    return room
 
 
-def _newest(dataset: Dataset) -> dict[str, Any]:
+async def _receive(here: Place, request: Request, draft: Draft, room: int) -> None:
+    pending = bytearray()
+    async for piece in request.stream():
+        if here.stopping.is_set():
+            raise Stopping
+        pending += piece
+        if draft.size + len(pending) > room:
+            raise QuotaExceeded(here.settings.max_datasets_mib_per_user)
+        if len(pending) >= WRITE_BYTES:
+            await run_in_threadpool(draft.write, bytes(pending))
+            pending.clear()
+    await run_in_threadpool(draft.write, bytes(pending))
+
+
+def _earlier(here: Place, once: Once) -> Response | None:
+    with here.database.read() as session:
+        dataset_id = once.earlier(session)
+        if dataset_id is None:
+            return None
+        dataset = session.get_one(Dataset, dataset_id)
+        return Json(_view(here, f"{dataset.name}@{dataset.version}"))
+
+
+def _shelve(here: Place, principal: Principal, arrival: Arrival, once: Once | None) -> Response:
+    """The start of another part of the service looks for folders without a row: not between the folder and the row."""
+    with locks.one_at_a_time(here.settings.run_path, "prepare"), here.database.write() as session:
+        dataset_id = once and once.earlier(session)
+        made = dataset_id is None
+        if dataset_id is None:
+            datasets.require_owner(session, principal, arrival.name)
+            catalogue.room_left(session, principal.user, here.settings.max_datasets_mib_per_user)
+            dataset, made = catalogue.add(session, principal.user, arrival, here.settings.datasets_path)
+            dataset_id = dataset.id
+            if once is not None:
+                once.remember(session, dataset_id)
+        dataset = session.get_one(Dataset, dataset_id)
+        reference = f"{dataset.name}@{dataset.version}"
+    return Json(_view(here, reference), 201 if made else 200, {"Location": f"/v1/datasets/{reference}"})
+
+
+def _view(here: Place, reference: str) -> dict[str, Any]:
+    with here.database.read() as session:
+        shown = datasets.find(session, reference)
+        return {**_named(shown), "versions": [_version(each) for each in datasets.versions(session, shown.name)]}
+
+
+def _named(dataset: Dataset) -> dict[str, Any]:
     about = {"id": dataset.name, "object": "dataset", "name": dataset.name, "description": dataset.description}
     return about | _version(dataset)
 
 
+SHOWN = tuple(name for name in DatasetView.model_fields if name not in ("name", "description", "versions"))
+
+
 def _version(dataset: Dataset) -> dict[str, Any]:
-    return {
-        "version": dataset.version,
-        "format": dataset.format,
-        "task": dataset.task,
-        "rows": dataset.rows,
-        "columns": dataset.columns,
-        "target": dataset.target,
-        "classes": dataset.classes,
-        "sha256": dataset.sha256,
-        "bytes": dataset.bytes,
-        "owner": dataset.owner,
-        "created_at": dataset.created_at,
-    }
+    return {name: getattr(dataset, name) for name in SHOWN}
 
 
 def _row(dataset: Dataset) -> list[formats.Cell]:
     classes = None if dataset.classes is None else len(dataset.classes)
     counts = [dataset.rows, len(dataset.columns), classes, dataset.bytes]
-    return [dataset.name, dataset.version, dataset.task, *counts, dataset.description]
+    about: list[formats.Cell] = [dataset.name, dataset.version, dataset.kind, dataset.task]
+    return [*about, *counts, dataset.owner, dataset.description]

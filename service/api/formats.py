@@ -5,6 +5,7 @@ import io
 import math
 from collections.abc import Iterable, Sequence
 from enum import Enum
+from itertools import islice
 from typing import Annotated, Any
 
 from fastapi import Depends, Query, Request, Response
@@ -83,7 +84,12 @@ Width = Annotated[int, Query(ge=20, le=400, description="characters a line of a 
 
 
 def listing(
-    items: list[dict[str, Any]], limit: int, form: Format, headers: Sequence[str], rows: Rows, width: int
+    items: list[dict[str, Any]],
+    limit: int,
+    form: Format,
+    headers: Sequence[str],
+    rows: Iterable[Sequence[Cell]],
+    width: int,
 ) -> Response:
     """A page of a list. items: one more than `limit` when there are more. headers, rows: the same for tables."""
     has_more, shown = len(items) > limit, items[:limit]
@@ -92,7 +98,7 @@ def listing(
         return Json({"data": shown, "has_more": has_more, "next_after": last})
     if form is Format.NDJSON:
         return lines(shown)
-    return table(headers, rows[:limit], form, width)
+    return table(headers, list(islice(rows, limit)), form, width)
 
 
 def lines(items: Iterable[dict[str, Any]]) -> Response:

@@ -14,7 +14,7 @@ import structlog
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.api import bodies, problems
+from service.api import bodies, problems, web
 from service.api.bodies import Upload
 from service.api.limits import Buckets, Limits
 from service.api.measures import Measures
@@ -24,7 +24,8 @@ from service.users import Principal, authenticate
 
 log = structlog.get_logger()
 
-OPEN = {("GET", "/healthz"), ("HEAD", "/healthz")}
+# The files of the page are the same for everyone and tell nothing of the service.
+OPEN = {(method, path) for path in ("/healthz", *web.FILES) for method in ("GET", "HEAD")}
 # Scripts send many points at once and often: what a token may ask a second is not for them.
 UNCOUNTED = re.compile(r"/v1/runs/[^/]+/points")
 LONGEST_TOKEN = 256
@@ -135,7 +136,7 @@ class Gate:
     def _admit(self, scope: Scope, receive: Receive) -> Receive:
         """Where the application reads the body from. Raises Refusal unless the request may come in."""
         headers = _headers(scope["headers"])
-        self._check_browser(headers)
+        self._check_browser(headers, scope["path"])
         if (scope["method"], scope["path"]) in OPEN:
             return receive
         principal = self._principal(headers, scope)
@@ -146,7 +147,7 @@ class Gate:
                 raise _too_many("too_many_requests", "this token asks too often", wait)
         return bodies.checked(headers, scope, receive, self._uploads, self._limits)
 
-    def _check_browser(self, headers: dict[bytes, bytes]) -> None:
+    def _check_browser(self, headers: dict[bytes, bytes], path: str) -> None:
         """A page of somebody else, opened in a browser that can reach this service, must not speak through it."""
         host = headers.get(b"host")
         if host is None or host.lower() not in self._hosts:
@@ -154,7 +155,8 @@ class Gate:
         origin = headers.get(b"origin")
         if origin is not None and origin.lower() not in self._origins:
             raise Refusal(403, "foreign_origin", "requests of pages from elsewhere are not taken")
-        if headers.get(b"sec-fetch-site") == b"cross-site":
+        # The page itself may be come to by a link, from a chat or a wiki.
+        if headers.get(b"sec-fetch-site") == b"cross-site" and path != "/":
             raise Refusal(403, "foreign_origin", "requests of pages from elsewhere are not taken")
 
     def _principal(self, headers: dict[bytes, bytes], scope: Scope) -> Principal:

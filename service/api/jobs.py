@@ -4,9 +4,9 @@ from time import monotonic
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from starlette.concurrency import run_in_threadpool
+from sqlalchemy.orm import Session
 
-from service import bell, explain, jobs, queue
+from service import bell, disk, explain, job_logs, jobs, queue
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
@@ -60,11 +60,14 @@ def submit_job(
 
 
 @router.get("", responses={200: {"model": JobList}})
-def list_jobs(here: Here, principal: Reader, page: Page, form: Wanted, width: Width = 120) -> Response:
+async def list_jobs(here: Here, principal: Reader, page: Page, form: Wanted, width: Width = 120) -> Response:
     """Jobs, newest first."""
-    with here.database.read() as session:
-        found = jobs.page(session, principal, page.filter, after=page.after, limit=page.fetched)
-    rows = [[_cell(job, name) for name in TABLE] for job in found]
+
+    def look(session: Session) -> list[dict[str, Any]]:
+        return jobs.page(session, principal, page.filter, after=page.after, limit=page.fetched)
+
+    found = await here.read(look)
+    rows = ([_cell(job, name) for name in TABLE] for job in found)
     return formats.listing(found, page.limit, form, TABLE, rows, width)
 
 
@@ -85,17 +88,18 @@ async def get_job(
 ) -> Response:
     """One job. With `wait` the answer is held until the job is over or the time is up."""
 
+    # Not in a thread: one row by its key is read in less time than handing it over takes.
     def look() -> dict[str, Any]:
         with here.database.read() as session:
             return jobs.get(session, principal, job_id)
 
     deadline = monotonic() + wait
-    job = await run_in_threadpool(look)
+    job = look()
     while JobStatus(job["status"]) not in TERMINAL and (left := deadline - monotonic()) > 0:
         if here.stopping.is_set():
             break
         await here.commits.next(min(left, STOPPING_SECONDS))
-        job = await run_in_threadpool(look)
+        job = look()
     return Json(job)
 
 
@@ -105,7 +109,7 @@ def explain_job(here: Here, principal: Reader, job_id: JobId) -> Response:
     with here.database.read() as session:
         settings = here.settings
         limits = (settings.run_path, settings.max_running_jobs_per_user)
-        return Json(explain.view(session, principal, job_id, *limits))
+        return Json(explain.view(session, principal, job_id, *limits, disk.lack(settings.home, settings.min_free_mib)))
 
 
 @router.get("/{job_id}/result", responses={200: {"model": RunView}, 202: {"model": JobView}})
@@ -134,9 +138,10 @@ def get_logs(
     if follow:
         tail = Tail(here.settings.jobs_path, principal, job_id, number or 1, offset, alone=attempt is not None)
         return Stream(here, principal, tail.look, MANNERS, "text/plain")
-    part = jobs.LogPart(b"", offset)
+    part = job_logs.Part(b"", offset, more=False)
     if number is not None:
-        part = jobs.read_log(here.settings.jobs_path, job_id, number, offset, LOG_BYTES)
+        log = jobs.attempt_folder(here.settings.jobs_path, job_id, number) / "log"
+        part = job_logs.read(log, offset, LOG_BYTES)
     return Response(
         part.content, headers={"X-Next-Offset": str(part.next_offset)}, media_type="text/plain; charset=utf-8"
     )

@@ -17,6 +17,7 @@ from service.api.connections import Connection
 from service.api.limits import Limits
 from service.api.place import Place
 from service.database import Database, sqlite_warning
+from service.datasets import arrivals
 from service.home import make_private_folders
 from service.settings import Settings
 
@@ -61,6 +62,7 @@ def run(settings: Settings) -> None:
     with locks.hold_role(settings.run_path, "api"):
         database = Database(settings.database_path)
         schema.require_current(database)
+        arrivals.clear(settings.uploads_path)
         warning = sqlite_warning()
         if warning is not None:
             log.warning("sqlite", message=warning)

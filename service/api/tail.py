@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sqlalchemy.orm import Session
 
-from service import jobs
+from service import job_logs, jobs
 from service.api.streams import Look, Manners
 from service.states import TERMINAL, JobStatus
 from service.users import Principal
@@ -27,11 +27,12 @@ class Tail:
         # Asked before the file is read: what a trainer wrote before it ended is there when it has ended.
         status = jobs.status(session, self._principal, self._job_id)
         newest = jobs.newest_attempt(session, self._principal, self._job_id, None) or 0
-        part = jobs.read_log(self._jobs_path, self._job_id, self._attempt, self._offset, LOG_BYTES)
+        log = jobs.attempt_folder(self._jobs_path, self._job_id, self._attempt) / "log"
+        part = job_logs.read(log, self._offset, LOG_BYTES)
         self._offset = part.next_offset
         if part.content:
             self._in_line = not part.content.endswith(b"\n")
-        if len(part.content) == LOG_BYTES:
+        if part.more:
             return Look(part.content, more=True, over=False)
         if self._alone:
             return Look(part.content, more=False, over=newest > self._attempt or status is not JobStatus.RUNNING)

@@ -91,6 +91,12 @@ class DryRun(View):
     warnings: list[Warn]
 
 
+class CloneDryRun(DryRun):
+    """What a clone would create, and what each change means."""
+
+    changes: list[Change]
+
+
 class Cause(View):
     code: str
     message: str
@@ -279,15 +285,23 @@ class DiagnosisView(View):
 
 
 class DatasetVersion(View):
+    """`shape` is that of one sample. `path` is of a registered file; `copied` says whether its arrays were copied."""
+
     version: int
     format: str
+    kind: str
     task: str
+    shape: list[int]
     rows: int
+    validation_rows: int | None
     columns: list[dict[str, Any]]
-    target: str
+    target: str | None
     classes: list[dict[str, Any]] | None
     sha256: str
     bytes: int
+    stored_bytes: int
+    path: str | None
+    copied: bool
     owner: str | None
     created_at: str
 

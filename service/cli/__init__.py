@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import __version__
-from service.cli import backups, curves, datasets, doctor, jobs, logs, screen, server, tokens
+from service.cli import backups, control, curves, datasets, doctor, jobs, logs, screen, server, story, tokens
 from service.errors import ServiceError, UnsafeBind
 
 if TYPE_CHECKING:
@@ -46,7 +46,15 @@ app.command("watch", rich_help_panel=JOBS)(jobs.watch)
 app.command("logs", rich_help_panel=JOBS)(logs.logs)
 app.command("curve", rich_help_panel=JOBS)(curves.curve)
 app.command("compare", rich_help_panel=JOBS)(curves.compare)
-app.command("cancel", rich_help_panel=JOBS)(jobs.cancel)
+app.command("explain", rich_help_panel=JOBS)(story.explain)
+app.command("events", rich_help_panel=JOBS)(story.events)
+app.command("cancel", rich_help_panel=JOBS)(control.cancel)
+app.command("pause", rich_help_panel=JOBS)(control.pause)
+app.command("resume", rich_help_panel=JOBS)(control.resume)
+app.command("retry", rich_help_panel=JOBS)(control.retry)
+app.command("clone", rich_help_panel=JOBS)(control.clone)
+app.command("set", rich_help_panel=JOBS)(control.change)
+app.command("delete", rich_help_panel=JOBS)(control.delete)
 app.command("datasets", rich_help_panel=JOBS)(datasets.datasets)
 app.command("serve", rich_help_panel=SERVICE)(server.serve)
 app.command("api", rich_help_panel=SERVICE)(server.api)

@@ -1,4 +1,4 @@
-"""Commands about jobs: submit, list, show, watch and cancel."""
+"""Commands about jobs: submit, list, show and watch."""
 
 from typing import Annotated, Any
 
@@ -28,7 +28,7 @@ def submit(
         answer = client.submit(asked, dry_run=dry_run)
         if wait and not dry_run:
             if not as_json:
-                _announce(answer)
+                announce(answer)
             ended = progress.follow(client, [answer["id"]], quiet=as_json)
             if as_json:
                 screen.say_json(ended[0])
@@ -38,11 +38,12 @@ def submit(
     elif dry_run:
         _describe(answer)
     else:
-        _announce(answer)
+        announce(answer)
         screen.say(f"follow it with: trainbox watch {answer['id']}")
 
 
-def _announce(job: dict[str, Any]) -> None:
+def announce(job: dict[str, Any]) -> None:
+    """Tells of a new job and what it will do."""
     screen.say(f"{job['id']}  {job['name']}  ({job['status']})")
     _describe(job)
 
@@ -165,13 +166,3 @@ def watch(
         ids = list(dict.fromkeys(resolve(client, job_id) for job_id in job_ids))
         ended = progress.follow(client, ids, as_json=as_json)
     raise typer.Exit(progress.exit_code(ended))
-
-
-def cancel(job_id: JobId, as_json: screen.AsJson = False) -> None:
-    """Stop a job, queued or running."""
-    with connect() as client:
-        job = client.post(f"/v1/jobs/{resolve(client, job_id)}/cancel")
-    if as_json:
-        screen.say_json(job)
-    else:
-        screen.say(f"{job['id']} is {job['status']}: {job['status_reason']['message']}")

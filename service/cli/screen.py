@@ -86,6 +86,11 @@ def number(value: Any) -> str:
     return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
 
 
+def value(given: Any) -> str:
+    """Of a spec, as it would be written there."""
+    return given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+
+
 def count(value: int) -> str:
     return f"{value:,}"
 

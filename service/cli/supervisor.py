@@ -62,15 +62,16 @@ class Child:
         how = _how(code)
         if time.monotonic() - self._started > QUICK_SECONDS:
             self.quick_failures, self._delay = 0, FIRST_DELAY
+        delay = FIRST_DELAY
         # Killed from outside, by a person or for memory, it may well start the next time.
         if code != -signal.SIGKILL:
             self.quick_failures += 1
             self.first_failure = self.first_failure if self.quick_failures > 1 else how
+            delay, self._delay = self._delay, min(2 * self._delay, LONGEST_DELAY)
         if code == WRONG_USE or self.quick_failures >= MOST_QUICK_FAILURES:
             return False
-        log(f"{self.name} ended with {how}; starting it again in {self._delay:g} s")
-        self._due = time.monotonic() + self._delay
-        self._delay = min(2 * self._delay, LONGEST_DELAY)
+        log(f"{self.name} ended with {how}; starting it again in {delay:g} s")
+        self._due = time.monotonic() + delay
         return True
 
 

@@ -24,7 +24,9 @@ def warm() -> None:
     rows, classes = np.zeros((5, 1), np.float32), np.zeros(5, np.int64)
     data.split(classes, 1, seed=0)
     data.standardise(rows, rows)
-    training = loop.assemble(spec, plans.make(spec, 5), data.Rows(rows, classes, rows, classes), 2, "cpu")
+    training = loop.assemble(
+        spec, plans.make(spec, 5), data.Rows(rows, classes, rows, classes, {"kind": "table"}), 2, "cpu"
+    )
     loop.epoch_order(training, epoch=0)
     loop.validate(training)
     for parameter in training.model.parameters():

@@ -1,16 +1,24 @@
-"""The rows of a data set, split, standardised and put in order. Everything here follows from the seed."""
+"""The samples of a data set, split, standardised and put in order. Everything here follows from the seed."""
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from service.plan import Plan
+from service.datasets import arrays
+from service.plan import Plan, windows
+from workers.training.preprocessing import Preprocessing
 
 Indices = NDArray[np.int64]
+Numbers = NDArray[np.float64]
+Columns = list[dict[str, Any]] | None
+
+HERE = Path(".")  # of a trainer: the folder of its attempt
+AT_ONCE = 4096  # images whose statistics are taken together
 
 # What chance is used for: the same seed gives each of them a stream of its own.
 SPLIT, ORDER = 0, 1
@@ -22,9 +30,10 @@ class InputChanged(Exception):
 
 @dataclass(frozen=True)
 class Samples:
-    """Some rows of a data set on the device.
+    """Some samples of a data set on the device.
 
-    inputs: shape (n, columns), float32. targets: what the task's loss takes, n in the first dimension.
+    inputs: shape (n, columns) of a table, (n, channels, height, width) of images in the type that they are stored in,
+    (n, context) of a text's bytes. targets: what the task's loss takes, n in the first dimension.
     """
 
     inputs: Tensor
@@ -36,34 +45,108 @@ class Samples:
 
 @dataclass(frozen=True)
 class Rows:
-    """A data set split in two and standardised, still in main memory.
+    """A data set split in two and preprocessed, in main memory or mapped.
 
-    inputs and validation_inputs: shape (n, columns), float32, with the mean and standard deviation of the training
-    rows taken out; a constant column becomes zeros.
-    targets and validation_targets: shape (n,), as they are in the file.
+    inputs and validation_inputs: of a table shape (n, width), float32: see `Preprocessing`; of images shape
+    (n, channels, height, width) as stored; of a text shape (bytes,): n windows and one byte more.
+    targets and validation_targets: shape (n,), as they are in the file; of a text the bytes again.
+    preprocessing: what was taken from the training split, as JSON.
+    channels: (mean, deviation) of the channels of images, float32, shape (channels,) each.
     """
 
-    inputs: NDArray[np.float32]
-    targets: NDArray[np.generic]
-    validation_inputs: NDArray[np.float32]
-    validation_targets: NDArray[np.generic]
+    inputs: NDArray[Any]
+    targets: NDArray[Any]
+    validation_inputs: NDArray[Any]
+    validation_targets: NDArray[Any]
+    preprocessing: dict[str, Any]
+    channels: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
 
-def load(directory: Path | str, plan: Plan, seed: int, *, stratified: bool) -> Rows:
-    """Reads `x.npy`, shape (n, columns), and `y.npy`, shape (n,), and holds the validation rows back.
+def load(
+    directory: Path | str,
+    plan: Plan,
+    seed: int,
+    *,
+    stratified: bool,
+    context: int | None = None,
+    columns: Columns = None,
+    missing: str = "refuse",
+    scratch: Path = HERE,
+) -> Rows:
+    """Reads a stored data set and holds the validation split back, unless it brings its own.
 
-    Raises InputChanged when the number of rows is not the plan's.
+    `x` and `y` are a table or, with four dimensions, images; `text` is a text, cut into windows of `context` bytes.
+    columns: of a table, as the data set describes them, None for numbers alone. missing: what becomes of empty cells.
+    scratch: a folder for what is larger than the memory. Raises InputChanged when the number of samples is not the
+    plan's.
     """
-    x = np.load(Path(directory) / "x.npy", mmap_mode="r", allow_pickle=False)
-    y = np.load(Path(directory) / "y.npy", mmap_mode="r", allow_pickle=False)
-    planned = plan.train_samples + plan.validation_samples
-    if not len(x) == len(y) == planned:
-        raise InputChanged(f"the data set has {min(len(x), len(y))} rows and the plan was made for {planned}")
-    labels = np.asarray(y) if stratified else np.zeros(planned, np.int64)
-    train, validation = split(labels, plan.validation_samples, seed)
-    inputs, validation_inputs = _rows(x, train), _rows(x, validation)
-    standardise(inputs, validation_inputs)
-    return Rows(inputs, np.array(y[train]), validation_inputs, np.array(y[validation]))
+    text = arrays.load(directory, "text")
+    if text is not None:
+        return _text(text, arrays.load(directory, "text_val"), plan, context or 1)
+    x, y = _stored(directory, "x"), _stored(directory, "y")
+    x_val, y_val = arrays.load(directory, "x_val"), arrays.load(directory, "y_val")
+    if x_val is None or y_val is None:
+        planned = plan.train_samples + plan.validation_samples
+        _expect(len(x), planned, len(x) == len(y))
+        labels = np.asarray(y) if stratified else np.zeros(planned, np.int64)
+        train, validation = split(labels, plan.validation_samples, seed)
+        x_val, y_val = x, y
+    else:
+        _expect(len(x), plan.train_samples, len(x) == len(y))
+        _expect(len(x_val), plan.validation_samples, len(x_val) == len(y_val))
+        train, validation = np.arange(len(x)), np.arange(len(x_val))
+    targets, validation_targets = np.array(y[train]), np.array(y_val[validation])
+    if x.ndim == 4:
+        return _images(np.array(x[train]), targets, np.array(x_val[validation]), validation_targets)
+    fitted = Preprocessing.fit(x, train, columns, missing)
+    return Rows(
+        fitted.table(x, train, scratch),
+        targets,
+        fitted.table(x_val, validation, scratch),
+        validation_targets,
+        fitted.to_json(),
+    )
+
+
+def _stored(directory: Path | str, name: str) -> NDArray[Any]:
+    found = arrays.load(directory, name)
+    if found is None:
+        raise InputChanged(f"the data set has no array {name}")
+    return found
+
+
+def _expect(found: int, planned: int, alike: bool = True) -> None:
+    if found != planned or not alike:
+        raise InputChanged(f"the data set has {found} rows and the plan was made for {planned}")
+
+
+def _images(x: NDArray[Any], y: NDArray[Any], x_val: NDArray[Any], y_val: NDArray[Any]) -> Rows:
+    fitted = {"kind": "images", "shape": list(x.shape[1:]), "type": str(x.dtype)}
+    return Rows(x, y, x_val, y_val, fitted, channel_statistics(x))
+
+
+def _text(text: NDArray[Any], own: NDArray[Any] | None, plan: Plan, context: int) -> Rows:
+    """The validation split is the end of the text, so that no byte of it has been learned from."""
+    _expect(windows(len(text), context), plan.train_samples + (plan.validation_samples if own is None else 0))
+    train = np.array(text[: plan.train_samples * context + 1])
+    end = text[plan.train_samples * context :] if own is None else own
+    if own is not None:
+        _expect(windows(len(own), context), plan.validation_samples)
+    validation = np.array(end[: plan.validation_samples * context + 1])
+    return Rows(train, train, validation, validation, {"kind": "text", "context": context})
+
+
+def channel_statistics(images: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(mean, deviation) of each channel, the deviation of a constant one being 1: float32, shape (channels,) each.
+
+    images: shape (n, channels, height, width), any type.
+    """
+    pixels = images.size // images.shape[1]
+    parts = np.array_split(images, -(-len(images) // AT_ONCE))
+    mean = sum(part.sum(axis=(0, 2, 3), dtype=np.float64) for part in parts) / pixels
+    squares = sum(np.square(part - mean[:, None, None]).sum(axis=(0, 2, 3)) for part in parts) / pixels
+    constant = images.min(axis=(0, 2, 3)) == images.max(axis=(0, 2, 3))
+    return mean.astype(np.float32), np.where(constant, 1.0, np.sqrt(squares)).astype(np.float32)
 
 
 def split(labels: Indices, validation_samples: int, seed: int) -> tuple[Indices, Indices]:
@@ -86,21 +169,21 @@ def split(labels: Indices, validation_samples: int, seed: int) -> tuple[Indices,
     return np.sort(grouped[~held_back]), np.sort(grouped[held_back])
 
 
-def standardise(train: NDArray[np.float32], validation: NDArray[np.float32]) -> NDArray[np.float64]:
+def standardise(train: NDArray[np.float32], validation: NDArray[np.float32]) -> tuple[Numbers, Numbers]:
     """Takes the mean and the standard deviation of each column of `train` out of both arrays, in place.
 
-    train, validation: shape (n, columns). Returns the standard deviations, 1 for a constant column: shape (columns,).
+    train, validation: shape (n, columns). Returns both, the deviation of a constant column being 1: shape (columns,).
     """
     # A constant's mean is not always exactly the constant, and the tiny rest must not be blown up to one.
     constant = train.min(axis=0) == train.max(axis=0)
-    mean = np.mean(train, axis=0, dtype=np.float64)
+    mean: Numbers = np.asarray(np.mean(train, axis=0, dtype=np.float64))
     train -= mean
     squares = np.einsum("ij,ij->j", train, train, dtype=np.float64)
     deviation = np.where(constant, 1.0, np.sqrt(squares / len(train)))
     train /= deviation
     validation -= mean
     validation /= deviation
-    return deviation
+    return mean, deviation
 
 
 def order(seed: int, epoch: int, samples: int) -> Tensor:
@@ -110,7 +193,3 @@ def order(seed: int, epoch: int, samples: int) -> Tensor:
 
 def _chance(seed: int, *purpose: int) -> np.random.Generator:
     return np.random.Generator(np.random.PCG64(np.random.SeedSequence(seed, spawn_key=purpose)))
-
-
-def _rows(x: NDArray[np.float32], chosen: Indices) -> NDArray[np.float32]:
-    return np.array(x[chosen], dtype=np.float32)

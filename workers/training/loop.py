@@ -1,52 +1,71 @@
 """The training loop: a spec in, one loss per step out. It knows no queue and no database."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_norm_
+from torch.amp import GradScaler
+from torch.nn.utils import clip_grad_norm_, get_total_norm
 from torch.optim import SGD, Adagrad, Adam, AdamW, Optimizer, RMSprop
 from torch.optim.optimizer import ParamsT
 
+from service import plan as plans
 from service.plan import Plan, validation_interval
-from service.spec import Hyperparameters, JobSpec
-from workers.training import data, models, schedules, tasks
+from service.spec import GptModel, Hyperparameters, JobSpec
+from workers.training import data, machine, models, schedules, tasks
 from workers.training.data import Samples
+from workers.training.stopping import Patience
 
 VALIDATION_BATCH = 4096
+VALIDATION_VALUES = 1 << 20  # of inputs or outputs, at a time
+GRAD_NORM_EVERY = 16  # steps, where nothing else needs the norm: each one costs as much as a part of a small update
+
+PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Training:
-    """Everything that one training works on, ready for its first step."""
+    """Everything that one training works on, ready for its first step.
+
+    preprocessing: what it found in the training split. micro_batches: parts that a full batch is computed in.
+    """
 
     spec: JobSpec
     plan: Plan
     task: tasks.Task
     model: nn.Module
     optimizer: Optimizer
+    scaler: GradScaler
     train: Samples
     validation: Samples
+    preprocessing: dict[str, Any]
+    patience: Patience | None
+    micro_batches: int
+
+    @property
+    def device(self) -> torch.device:
+        return self.train.inputs.device
 
     @property
     def series(self) -> list[str]:
         """The names of all curves that this training gives."""
-        names = ["train_loss", "learning_rate", "samples_per_second"]
-        if self.spec.hyperparameters.max_grad_norm is not None:
-            names.append("grad_norm")
+        names = ["train_loss", "learning_rate", "samples_per_second", "grad_norm"]
         if len(self.validation):
             names += ["val_loss", *self.task.METRICS]
-        return names
+        return [*names, *machine.series(self.device)]
 
 
 class Step(NamedTuple):
     """What one step gave. Steps count from 1.
 
-    loss, grad_norm: shape (), on the device: to read one is to wait for it.
+    loss, grad_norm: shape (), on the device: to read one is to wait for it. grad_norm: before it was scaled down to
+    max_grad_norm; None where it was not measured.
     seconds: from the choice of the batch to the update, validation left out. ended: on the clock `perf_counter`.
     """
 
@@ -60,16 +79,35 @@ class Step(NamedTuple):
     validation: dict[str, float] | None
 
 
-def prepare(spec: JobSpec, plan: Plan, directory: Path | str, classes: int | None, device: str = "cpu") -> Training:
+def prepare(
+    spec: JobSpec,
+    plan: Plan,
+    directory: Path | str,
+    classes: int | None,
+    device: str = "cpu",
+    columns: data.Columns = None,
+    micro_batches: int | None = None,
+) -> Training:
     """Reads the data, and builds the model and its optimizer.
 
-    classes: how many there are, for classification. Raises InputChanged when the data is not the plan's.
+    classes: how many there are, for classification. columns: as the data set describes them. micro_batches: parts of a
+    full batch, when those of the plan are too large for the device. Raises InputChanged when the data is not the
+    plan's, and CannotCompute.
     """
     seed, stratified = spec.hyperparameters.seed, spec.task == "classification"
-    return assemble(spec, plan, data.load(directory, plan, seed, stratified=stratified), classes, device)
+    context = spec.model.context if isinstance(spec.model, GptModel) else None
+    missing = spec.data.missing
+    rows = data.load(directory, plan, seed, stratified=stratified, context=context, columns=columns, missing=missing)
+    return assemble(spec, plan, rows, classes, device, micro_batches)
 
 
-def assemble(spec: JobSpec, plan: Plan, rows: data.Rows, classes: int | None, device: str) -> Training:
+class CannotCompute(ValueError):
+    """The device has no arithmetic of the precision that was asked for."""
+
+
+def assemble(
+    spec: JobSpec, plan: Plan, rows: data.Rows, classes: int | None, device: str, micro_batches: int | None = None
+) -> Training:
     """Puts the data on the device beside a new model. Threads, seed and algorithms are set for the whole process."""
     chosen = spec.hyperparameters
     torch.set_num_threads(spec.resources.threads)
@@ -77,44 +115,71 @@ def assemble(spec: JobSpec, plan: Plan, rows: data.Rows, classes: int | None, de
     # Otherwise every new tensor is first filled with NaN, in case somebody reads it before writing.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(chosen.seed)
+    kind = torch.device(device).type
+    if kind == "cuda" and chosen.precision == "bfloat16" and not torch.cuda.is_bf16_supported(False):
+        raise CannotCompute(f"{torch.cuda.get_device_name(device)} does not compute in bfloat16")
     task, targets, validation_targets = tasks.make(spec, rows, classes)
-    model = models.build(spec.model, rows.inputs.shape[1], task.outputs).to(device)
+    train = _samples(spec, rows.inputs, targets, device)
+    validation = _samples(spec, rows.validation_inputs, validation_targets, device)
+    mean, deviation = map(torch.from_numpy, rows.channels) if rows.channels is not None else (None, None)
+    model = models.whole(spec.model, train.inputs.shape[1:], task.outputs, mean, deviation).to(device)
     return Training(
         spec,
         plan,
         task,
         model,
         optimizer(chosen, model.parameters()),
-        Samples(torch.from_numpy(rows.inputs).to(device), targets.to(device)),
-        Samples(torch.from_numpy(rows.validation_inputs).to(device), validation_targets.to(device)),
+        GradScaler(kind, enabled=chosen.precision == "float16"),
+        train,
+        validation,
+        rows.preprocessing,
+        Patience(spec.early_stopping) if spec.early_stopping is not None else None,
+        micro_batches or plan.micro_batches_per_step,
     )
+
+
+def _samples(spec: JobSpec, inputs: NDArray[Any], targets: Tensor, device: str) -> Samples:
+    """On the device. The windows of a text are looked at, not copied: inputs and targets lie in the same bytes."""
+    placed = torch.from_numpy(inputs).to(device)
+    if isinstance(spec.model, GptModel):
+        context = spec.model.context
+        windows = placed.unfold(0, context + 1, context) if len(placed) > context else placed.new_empty(0, context + 1)
+        return Samples(windows[:, :-1], windows[:, 1:])
+    return Samples(placed, targets.to(device))
 
 
 def summary(training: Training) -> list[str]:
     """What is trained, on what and how, in sentences for the log."""
     spec, plan, inputs = training.spec, training.plan, training.train.inputs
     parameters = sum(parameter.numel() for parameter in training.model.parameters())
+    size = " x ".join(map(str, inputs.shape[1:]))
+    parts = f" in {training.micro_batches} parts" if training.micro_batches > 1 else ""
     return [
         f"{spec.task} of {spec.dataset}: {plan.train_samples} training and {plan.validation_samples} validation "
-        f"samples of {inputs.shape[1]} columns",
+        f"samples of {size} {NOUNS[training.preprocessing['kind']]}",
         f"{spec.model.type} with {parameters} parameters, {spec.hyperparameters.optimizer}, "
-        f"{plan.total_steps} steps of {plan.batch_size} samples",
+        f"{plan.total_steps} steps of {plan.batch_size} samples{parts}",
         f"device {inputs.device}, threads {torch.get_num_threads()}, torch {torch.__version__}",
     ]
+
+
+NOUNS = {"table": "columns", "images": "values", "text": "bytes"}
 
 
 def train(training: Training, first_step: int = 1) -> Iterator[Step]:
     """Trains, and yields after every step. Whoever consumes the steps decides when to store and when to stop.
 
+    It ends with the last step of the plan, or when the patience for an improvement is used up.
     first_step: the one that comes next for this model and this optimizer, in the middle of an epoch or not.
     """
-    plan, task, model, optimizer = training.plan, training.task, training.model, training.optimizer
-    inputs, targets = training.train.inputs, training.train.targets
-    chosen = training.spec.hyperparameters
+    plan, model, optimizer, scaler = training.plan, training.model, training.optimizer, training.scaler
+    patience, chosen = training.patience, training.spec.hyperparameters
     validated_every = validation_interval(training.spec, plan)
     parameters = list(model.parameters())
     model.train()
     for number in range(first_step, plan.total_steps + 1):
+        if patience is not None and patience.over:
+            return
         began = perf_counter()
         epoch, position = divmod(number - 1, plan.steps_per_epoch)
         if position == 0 or number == first_step:
@@ -124,26 +189,57 @@ def train(training: Training, first_step: int = 1) -> Iterator[Step]:
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
 
-        loss = task.loss(model(inputs.index_select(0, batch)), targets.index_select(0, batch))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = backward(training, batch)
+        scaler.unscale_(optimizer)
         grad_norm = None
         if chosen.max_grad_norm is not None:
             grad_norm = clip_grad_norm_(parameters, chosen.max_grad_norm)
-        optimizer.step()
+        elif number % GRAD_NORM_EVERY == 1:
+            grad_norm = get_total_norm([each.grad for each in parameters if each.grad is not None])
+        scaler.step(optimizer)  # skips the update when float16 has overflowed
+        scaler.update()
         ended = perf_counter()
 
         validation = None
         if (number % validated_every == 0 or number == plan.total_steps) and len(training.validation):
             validation = validate(training)
-        yield Step(number, len(batch), loss.detach(), learning_rate, grad_norm, ended - began, ended, validation)
+            if patience is not None:
+                patience.look(number, validation)
+        yield Step(number, len(batch), loss, learning_rate, grad_norm, ended - began, ended, validation)
+
+
+def backward(training: Training, batch: Tensor) -> Tensor:
+    """Adds the gradient of the mean loss over a batch to the parameters, part by part; that loss, shape ().
+
+    batch: row numbers of the training split. With float16 the gradient is scaled, as the scaler expects it.
+    """
+    task, model, scaler, samples = training.task, training.model, training.scaler, training.train
+    parts = batch.tensor_split(plans.micro_batches(len(batch), training.micro_batches))
+    losses = []
+    for part in parts:
+        with _arithmetic(training):
+            loss = task.loss(model(samples.inputs.index_select(0, part)), samples.targets.index_select(0, part))
+        # Each part counts as much as it has samples, so that together they are the mean over the batch.
+        loss = loss if len(parts) == 1 else loss * (len(part) / len(batch))
+        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach())
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+
+
+def _arithmetic(training: Training) -> AbstractContextManager[Any]:
+    """In which matrix products are computed in the precision of the spec."""
+    precision = PRECISIONS[training.spec.hyperparameters.precision]
+    if precision is torch.float32:
+        return nullcontext()
+    return torch.autocast(training.device.type, precision)
 
 
 def epoch_order(training: Training, epoch: int) -> Tensor:
     """The row numbers of the training split in the order of an epoch, counted from 0."""
     samples, chosen = len(training.train), training.spec.hyperparameters
     order = data.order(chosen.seed, epoch, samples) if chosen.shuffle else torch.arange(samples)
-    return order.to(training.train.inputs.device)
+    return order.to(training.device)
 
 
 @torch.no_grad()
@@ -154,15 +250,23 @@ def validate(training: Training) -> dict[str, float]:
     model, task, samples = training.model, training.task, training.validation
     model.eval()
     sums = []
-    for inputs, targets in zip(
-        torch.split(samples.inputs, VALIDATION_BATCH), torch.split(samples.targets, VALIDATION_BATCH), strict=True
-    ):
-        outputs = model(inputs)
-        loss = task.loss(outputs, targets).double() * len(inputs)
+    size = _validation_batch(training)
+    for inputs, targets in zip(torch.split(samples.inputs, size), torch.split(samples.targets, size), strict=True):
+        with _arithmetic(training):
+            outputs = model(inputs)
+            loss = task.loss(outputs, targets).double() * len(inputs)
         sums.append(torch.cat([loss[None], task.tally(outputs, targets).double()]))
     model.train()
     loss_sum, *tally = torch.stack(sums).sum(dim=0).tolist()
     return {"val_loss": loss_sum / len(samples), **task.scores(tally, len(samples))}
+
+
+def _validation_batch(training: Training) -> int:
+    """Samples at a time: what a sample holds, or what comes of it, must not fill the memory."""
+    values = training.validation.inputs[0].numel()
+    if isinstance(training.task, tasks.LanguageModeling):
+        values *= training.task.outputs
+    return max(1, min(VALIDATION_BATCH, VALIDATION_VALUES // values))
 
 
 def optimizer(chosen: Hyperparameters, parameters: ParamsT) -> Optimizer:

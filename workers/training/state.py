@@ -7,15 +7,18 @@ from typing import Any
 import numpy as np
 import torch
 
-from workers.checkpoints import Digesting
+from service.checkpoints import WEIGHTS
+from workers.checkpoints import STATE, Digesting
+from workers.training import weights
 from workers.training.data import InputChanged
 from workers.training.loop import Training
 
 State = dict[str, Any]
 
 
-def capture(training: Training, step: int, dataset_sha256: str) -> State:
-    """The state as it is now. It shares its tensors with the training: it is written before the next step.
+def capture(training: Training, step: int, dataset_sha256: str, best: dict[str, Any] | None = None) -> State:
+    """The state as it is now, but for the weights. It shares its tensors with the training: it is written before the
+    next step. best: of the validations so far, for `keeper`.
 
     The learning rate and the order of the samples are functions of the step and the seed, and need no saving.
     """
@@ -23,8 +26,10 @@ def capture(training: Training, step: int, dataset_sha256: str) -> State:
         "step": step,
         "dataset_sha256": dataset_sha256,
         "surroundings": surroundings(training),
-        "model": training.model.state_dict(),
         "optimizer": training.optimizer.state_dict(),
+        "scaler": training.scaler.state_dict(),
+        "best": best,
+        "patience": training.patience.state() if training.patience is not None else None,
         "chance": _chance(training),
     }
 
@@ -34,9 +39,10 @@ def save(state: State, file: Digesting) -> None:
     torch.save(state, file)  # type: ignore[arg-type]
 
 
-def load(path: Path) -> State:
-    """Reads a state into main memory. Nothing in the file is executed."""
-    state: State = torch.load(path, map_location="cpu", weights_only=True)
+def load(folder: Path) -> State:
+    """Reads a checkpoint, its weights included, into main memory. Nothing in the files is executed."""
+    state: State = torch.load(folder / STATE, map_location="cpu", weights_only=True)
+    state["model"], _ = weights.read(folder / WEIGHTS)
     return state
 
 
@@ -49,6 +55,9 @@ def restore(training: Training, state: State, dataset_sha256: str) -> list[str]:
         raise InputChanged("the checkpoint is of another data set")
     training.model.load_state_dict(state["model"])
     training.optimizer.load_state_dict(state["optimizer"])
+    training.scaler.load_state_dict(state["scaler"])
+    if training.patience is not None:
+        training.patience.restore(state["patience"])
     _set_chance(training, state["chance"])
     now = surroundings(training)
     return [
@@ -58,9 +67,14 @@ def restore(training: Training, state: State, dataset_sha256: str) -> list[str]:
 
 def surroundings(training: Training) -> dict[str, str]:
     """What the bits of a loss depend on besides the state."""
-    device = training.train.inputs.device
+    device = training.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else torch.backends.cpu.get_cpu_capability()
-    return {"torch": str(torch.__version__), "device": f"{device.type} {name}", "threads": str(torch.get_num_threads())}
+    return {
+        "torch": str(torch.__version__),
+        "device": f"{device.type} {name}",
+        "threads": str(torch.get_num_threads()),
+        "micro_batches": str(training.micro_batches),
+    }
 
 
 def _chance(training: Training) -> State:
@@ -69,7 +83,7 @@ def _chance(training: Training) -> State:
     assert isinstance(numpy, dict)
     inner = {"key": numpy["state"]["key"].tolist(), "pos": int(numpy["state"]["pos"])}
     version, words, gauss = random.getstate()
-    device = training.train.inputs.device
+    device = training.device
     return {
         "torch": torch.get_rng_state(),
         "device": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
@@ -79,7 +93,7 @@ def _chance(training: Training) -> State:
 
 
 def _set_chance(training: Training, saved: State) -> None:
-    device = training.train.inputs.device
+    device = training.device
     torch.set_rng_state(saved["torch"])
     if device.type == "cuda" and saved["device"] is not None:
         torch.cuda.set_rng_state(saved["device"], device)

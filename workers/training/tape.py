@@ -1,6 +1,7 @@
 """The way of the steps to the spool: they wait here, and are fetched from the device and written together."""
 
 import os
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from workers.spool import RECORD, Records, Writer
 from workers.training.loop import Step, Training
+from workers.training.machine import Meter
 
 FLUSH_SECONDS = 0.1
 
@@ -20,10 +22,11 @@ Values = NDArray[np.float64]
 class NonFinite(Exception):
     """A loss that is NaN or infinite ended the training; it is the last one in the spool."""
 
-    def __init__(self, step: Step, loss: float, grad_norm: float | None) -> None:
-        norm = "" if grad_norm is None else f" and gradient norm {grad_norm:g}"
-        super().__init__(f"train_loss is {loss} at step {step.number}, with learning rate {step.learning_rate:g}{norm}")
-        self.step, self.loss, self.grad_norm = step, loss, grad_norm
+    def __init__(self, step: Step, loss: float, norm: tuple[int, float] | None) -> None:
+        """norm: the last gradient norm that was measured, and of which step it is."""
+        measured = f" of step {norm[0]}" if norm and norm[0] != step.number else ""
+        told = f" and gradient norm {norm[1]:g}{measured}" if norm else ""
+        super().__init__(f"train_loss is {loss} at step {step.number}, with learning rate {step.learning_rate:g}{told}")
 
 
 @dataclass
@@ -32,7 +35,7 @@ class Tape:
 
     writer: of a spool with the series of the training. bell: a pipe to write to when there is something to read.
     steps: the last one that is written, or that came before. active_seconds: of training, up to its end.
-    due: when to flush, on the clock `perf_counter`.
+    due: when to flush, on the clock `perf_counter`. norm: the last gradient norm that was written, and its step.
     """
 
     training: Training
@@ -41,8 +44,12 @@ class Tape:
     steps: int = 0
     active_seconds: float = 0.0
     due: float = 0.0
+    norm: tuple[int, float] | None = None
     _pending: list[Step] = field(default_factory=list)
     _began: float | None = None
+
+    def __post_init__(self) -> None:
+        self._meter = Meter(self.training.device)
 
     def add(self, step: Step) -> None:
         self._pending.append(step)
@@ -55,23 +62,25 @@ class Tape:
         steps, self._pending = self._pending, []
         if not steps:
             return None
-        losses, grad_norms = _fetched(steps)
+        losses, norms = _fetched(steps)
         seconds, times = self._clocked(steps)
         bad = np.flatnonzero(~np.isfinite(losses)) if self.training.spec.on_non_finite == "fail" else losses[:0]
         if len(bad):
             steps = steps[: int(bad[0]) + 1]
-        self.writer.append(self._points(steps, losses, grad_norms, seconds, times))
-        self.steps, self.active_seconds = steps[-1].number, float(times[len(steps) - 1])
+        last = len(steps) - 1
+        measured = [(step.number, norms[step.number]) for step in steps if step.number in norms]
+        self.norm = measured[-1] if measured else self.norm
+        self.writer.append(self._points(steps, losses, norms, seconds, times))
+        self.steps, self.active_seconds = steps[last].number, float(times[last])
         self._ring()
         self.due = perf_counter() + FLUSH_SECONDS
         if len(bad):
-            at = len(steps) - 1
-            raise NonFinite(steps[at], losses[at], grad_norms[at] if len(grad_norms) else None)
+            raise NonFinite(steps[last], losses[last], self.norm)
         return next((step for step in reversed(steps) if step.validation), None)
 
-    def mark(self, mark: int) -> None:
-        """Writes a mark behind the points that are written: see `spool`. Raises OSError."""
-        self.writer.append(np.array([(mark, self.steps, 0.0, self.active_seconds)], RECORD))
+    def mark(self, mark: int, step: int) -> None:
+        """Writes a mark of a step behind the points that are written: see `spool`. Raises OSError."""
+        self.writer.append(np.array([(mark, step, 0.0, self.active_seconds)], RECORD))
         self._ring()
 
     def _ring(self) -> None:
@@ -84,7 +93,7 @@ class Tape:
         seconds = np.array([step.seconds for step in steps])
         ends = np.array([step.ended for step in steps])
         first = ends[0] - seconds[0]
-        if self.training.train.inputs.is_cuda:
+        if self.training.device.type == "cuda":
             # A GPU has only been told to do the step when `ended` is read; what is known is when it had done them all.
             seconds[:] = (perf_counter() - first) / len(steps)
             ends = first + np.cumsum(seconds)
@@ -92,7 +101,9 @@ class Tape:
             self._began = first - self.active_seconds
         return seconds, ends - self._began
 
-    def _points(self, steps: list[Step], losses: Values, grad_norms: Values, seconds: Values, times: Values) -> Records:
+    def _points(
+        self, steps: list[Step], losses: Values, norms: dict[int, float], seconds: Values, times: Values
+    ) -> Records:
         """The records of the steps. The arrays begin with the same steps and may go on further."""
         count = len(steps)
         columns = {
@@ -100,25 +111,31 @@ class Tape:
             "learning_rate": np.array([step.learning_rate for step in steps]),
             "samples_per_second": np.array([step.samples for step in steps]) / seconds[:count],
         }
-        if len(grad_norms):
-            columns["grad_norm"] = grad_norms[:count]
         index = {name: number for number, name in enumerate(self.training.series)}
         points = np.empty((count, len(columns)), RECORD)
         points["series"] = [index[name] for name in columns]
         points["step"] = [[step.number] for step in steps]
         points["time"] = times[:count, None]
         points["value"] = np.column_stack(list(columns.values()))
-        validations = [
+        further = [
             (index[name], step.number, value, time)
             for step, time in zip(steps, times, strict=False)
-            for name, value in (step.validation or {}).items()
+            for name, value in _thinned(step, norms)
         ]
-        return np.concatenate([points.ravel(), np.array(validations, RECORD)])
+        used = [(index[name], steps[-1].number, value, times[count - 1]) for name, value in self._meter.look().items()]
+        return np.concatenate([points.ravel(), np.array(further + used, RECORD)])
 
 
-def _fetched(steps: list[Step]) -> tuple[Values, Values]:
-    """(losses, gradient norms): the latter are none, or as many."""
-    tensors = [step.loss for step in steps]
-    tensors += [step.grad_norm for step in steps if step.grad_norm is not None]
-    values = np.array(torch.stack(tensors).tolist())  # the one wait for the device
-    return values[: len(steps)], values[len(steps) :]
+def _thinned(step: Step, norms: dict[int, float]) -> Iterator[tuple[str, float]]:
+    """What only some steps have."""
+    if step.number in norms:
+        yield "grad_norm", norms[step.number]
+    yield from (step.validation or {}).items()
+
+
+def _fetched(steps: list[Step]) -> tuple[Values, dict[int, float]]:
+    """(losses, gradient norms of the steps that have one)."""
+    measured = {step.number: step.grad_norm for step in steps if step.grad_norm is not None}
+    tensors = [step.loss for step in steps] + list(measured.values())
+    values = torch.stack(tensors).tolist()  # the one wait for the device
+    return np.array(values[: len(steps)]), dict(zip(measured, values[len(steps) :], strict=True))

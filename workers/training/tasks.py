@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from service.spec import Hyperparameters, JobSpec
+from service.spec import GptModel, Hyperparameters, JobSpec
 from workers.training.data import Rows, standardise
+from workers.training.models import BYTES
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -52,12 +53,13 @@ class Classification:
 class Regression:
     """A number. Training sees targets in standard deviations from their mean, and so do the losses.
 
-    unit: the standard deviation of the training targets. spread: the sum of squares of the validation targets about
-    their own mean, in standardised units.
+    mean, unit: of the training targets, the unit being their standard deviation. spread: the sum of squares of the
+    validation targets about their own mean, in standardised units.
     """
 
     METRICS: ClassVar = ("val_mae", "val_r2")
 
+    mean: float
     unit: float
     spread: float
     loss: Loss
@@ -78,7 +80,33 @@ class Regression:
         return {"val_mae": absolute / samples * self.unit, "val_r2": explained}
 
 
-Task = Classification | Regression
+@dataclass(frozen=True)
+class LanguageModeling:
+    """The next byte of a text, at each place of a window. outputs: a logit for each byte that there is."""
+
+    METRICS: ClassVar = ("val_perplexity",)
+
+    context: int
+    label_smoothing: float
+    outputs: int = BYTES
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """outputs: shape (n, length, 256). targets: the bytes that follow, shape (n, length)."""
+        logits, following = outputs.flatten(0, 1), targets.flatten().long()
+        return functional.cross_entropy(logits, following, label_smoothing=self.label_smoothing)
+
+    def tally(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """The surprise over all bytes, which adds up over batches: shape (1,)."""
+        logits, following = outputs.flatten(0, 1).float(), targets.flatten().long()
+        return functional.cross_entropy(logits, following, reduction="none").double().sum()[None]
+
+    def scores(self, tally: Sequence[float], samples: int) -> dict[str, float]:
+        """The perplexity of a byte: 256 for a model that knows nothing, 1 for one that knows all."""
+        with np.errstate(over="ignore"):
+            return {"val_perplexity": float(np.exp(tally[0] / (samples * self.context)))}
+
+
+Task = Classification | Regression | LanguageModeling
 
 
 def make(spec: JobSpec, rows: Rows, classes: int | None) -> tuple[Task, Tensor, Tensor]:
@@ -91,6 +119,10 @@ def make(spec: JobSpec, rows: Rows, classes: int | None) -> tuple[Task, Tensor, 
             return _classification(spec.hyperparameters, rows, classes or 0)
         case "regression":
             return _regression(spec.hyperparameters, rows)
+        case "language_modeling":
+            assert isinstance(spec.model, GptModel)
+            task = LanguageModeling(spec.model.context, spec.hyperparameters.label_smoothing)
+            return task, torch.from_numpy(rows.targets), torch.from_numpy(rows.validation_targets)
 
 
 def _classification(chosen: Hyperparameters, rows: Rows, classes: int) -> tuple[Task, Tensor, Tensor]:
@@ -108,8 +140,8 @@ def _regression(chosen: Hyperparameters, rows: Rows) -> tuple[Task, Tensor, Tens
     losses: dict[str, Loss] = {"mse": functional.mse_loss, "l1": functional.l1_loss, "huber": functional.huber_loss}
     columns = [np.array(values[:, None], np.float32) for values in (rows.targets, rows.validation_targets)]
     targets, validation_targets = columns
-    unit = standardise(targets, validation_targets)
+    mean, unit = standardise(targets, validation_targets)
     varies = len(validation_targets) > 0 and validation_targets.min() < validation_targets.max()
     spread = float(np.var(validation_targets, dtype=np.float64)) * len(validation_targets) if varies else 0.0
-    task = Regression(float(unit[0]), spread, losses[chosen.loss or "mse"])
+    task = Regression(float(mean[0]), float(unit[0]), spread, losses[chosen.loss or "mse"])
     return task, torch.from_numpy(targets), torch.from_numpy(validation_targets)

@@ -1,0 +1,82 @@
+/** Elements, made without markup: whatever a user wrote becomes a text node. */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * @typedef {Node | string | number | null | undefined | false} Child
+ * @typedef {Record<string, any>} Attributes
+ */
+
+/**
+ * An HTML element. Attributes that are functions listen to the event of their name, those that are null or false are left out.
+ * @param {string} tag
+ * @param {Attributes} [attributes]
+ * @param {...(Child | Child[])} children
+ * @returns {any}
+ */
+export function h(tag, attributes = {}, ...children) {
+  return furnished(document.createElement(tag), attributes, children);
+}
+
+/** An element of a drawing. @param {string} tag @param {Attributes} [attributes] @param {...(Child | Child[])} children */
+export function svg(tag, attributes = {}, ...children) {
+  return furnished(document.createElementNS(SVG, tag), attributes, children);
+}
+
+/** @param {Element} element @param {Attributes} attributes @param {(Child | Child[])[]} children */
+function furnished(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name, value);
+    else if (name === "value" || name === "checked" || name === "selected" || name === "indeterminate") element[name] = value;
+    else if (value === true) element.setAttribute(name, "");
+    else if (value !== null && value !== undefined && value !== false) element.setAttribute(name, String(value));
+  }
+  fill(element, ...children);
+  return element;
+}
+
+/** Puts children behind those that are there. @param {Element} element @param {...(Child | Child[])} children */
+export function fill(element, ...children) {
+  for (const child of children.flat(2)) {
+    if (child !== null && child !== undefined && child !== false) element.append(child instanceof Node ? child : String(child));
+  }
+  return element;
+}
+
+/** Puts children in place of those that are there. @param {Element} element @param {...(Child | Child[])} children */
+export function refill(element, ...children) {
+  element.replaceChildren();
+  return fill(element, ...children);
+}
+
+/** A list of words and what they stand for. @param {[Child, Child | Child[]][]} pairs */
+export function definitions(pairs, kind = "facts") {
+  return h("dl", { class: kind }, pairs.map(([word, meaning]) => h("div", {}, h("dt", {}, word), h("dd", {}, meaning))));
+}
+
+/**
+ * A plain table with a head.
+ * @param {string} caption what it is, for those who cannot see it
+ * @param {Child[]} heads
+ * @param {Child[][]} rows
+ */
+export function table(caption, heads, rows) {
+  return h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption },
+    h("table", {},
+      h("caption", { class: "hidden" }, caption),
+      heading(heads),
+      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell)))))));
+}
+
+/** The head of a table. One that shows nothing still has a name. @param {Child[]} heads */
+export function heading(heads) {
+  return h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head || h("span", { class: "hidden" }, "more")))));
+}
+
+/** A select with the chosen value. @param {string} label @param {(string | [string, string])[]} options */
+export function choice(label, options, value, change, attributes = {}) {
+  const made = options.map((option) => (Array.isArray(option) ? option : [option, option]));
+  return h("label", { class: "field" }, h("span", {}, label),
+    h("select", { change: (event) => change(event.target.value), ...attributes },
+      made.map(([key, text]) => h("option", { value: key, selected: key === value }, text))));
+}

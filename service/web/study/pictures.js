@@ -1,0 +1,135 @@
+/** What a study shows: pictures of its report, and while it runs of what its runs have come to. */
+
+import { Chart } from "../charts/chart.js";
+import { numbers } from "../charts/line.js";
+import { look, swatch } from "../charts/palette.js";
+import { parallel } from "../charts/parallel.js";
+import { definitions, h, svg, table } from "../page/dom.js";
+import { number, short, value } from "../page/format.js";
+import { panel, runLink, warnings } from "../page/parts.js";
+import { keyed, verdict } from "../views/compare.js";
+
+const RATE = "hyperparameters.learning_rate";
+const BATCH = "hyperparameters.batch_size";
+const ROW = ["batch_size", "learning_rate", "samples_per_second", "peak_memory_mib", "steps_to_target", "epochs_to_target", "samples_to_target", "seconds_to_target", "best", "runs", "runs_to_target"];
+const MOST_ROWS = 200;
+
+/** @typedef {{ x: number, y: any, low?: any, high?: any }} Dot */
+
+/** The pictures and tables of a finished study. @param {any} study */
+export function ofReport(study) {
+  const { report } = study;
+  const kinds = { lr_range: rates, batch_size: sizes, grid: combinations, search };
+  return kinds[study.kind] ? kinds[study.kind](report, study) : [panel("Report", h("pre", { tabindex: "0" }, JSON.stringify(report, null, 2)))];
+}
+
+/** Where a study stands while it runs. @param {any} study @param {any[]} runs its runs, with their metrics */
+export function ofRuns(study, runs) {
+  const asked = study.spec?.target?.metric ?? study.spec?.metric ?? "val_loss";
+  if (study.kind === "lr_range") return [panel("So far", chart("Loss after the steps so far, by learning rate", "learning rate", [dots("train_loss", runs, RATE, "train_loss", "last")], { logX: true }))];
+  if (study.kind === "batch_size") return [panel("So far", chart(`Best ${asked} so far, by batch size`, "batch size", [dots(asked, runs, BATCH, asked, "best")], { logX: true }))];
+  const names = Object.keys(study.spec?.grid ?? study.spec?.space ?? {});
+  const measured = runs.filter(({ metrics }) => typeof metrics[asked]?.best === "number");
+  if (measured.length < 2 || !names.length) return [];
+  return [panel("So far", parallel(asked, measured[0].metrics[asked].direction, names, measured.map(({ id, name, parameters, metrics }) => ({ id, name, parameters, best: metrics[asked].best }))))];
+}
+
+function dots(label, runs, parameter, metric, which) {
+  const found = runs.filter(({ parameters, metrics }) => typeof parameters[parameter] === "number" && metrics[metric]).map(({ parameters, metrics }) => ({ x: parameters[parameter], y: metrics[metric][which] }));
+  return { label, dots: found };
+}
+
+/**
+ * A chart of values against a parameter.
+ * @param {string} label @param {string} xLabel @param {{ label: string, dots: Dot[], dash?: number[] }[]} series
+ * @param {Partial<import("../charts/chart.js").Options>} [options] @param {import("../charts/chart.js").Mark[]} [marks]
+ */
+function chart(label, xLabel, series, options = {}, marks = []) {
+  const host = h("div");
+  const lines = series.map(({ label: name, dots: given, dash }, place) => {
+    const sorted = [...given].sort((a, b) => a.x - b.x);
+    const column = (key) => numbers(sorted.map((each) => each[key]));
+    const banded = sorted.some(({ low }) => low !== undefined && low !== null);
+    return { ...look(place), ...(dash && { dash }), label: name, x: column("x"), y: column("y"), ...(banded && { low: column("low"), high: column("high") }) };
+  });
+  // The size of a host is known once it stands in the page.
+  requestAnimationFrame(() => host.isConnected && new Chart(host, { label, xLabel, height: 280, ...options }).show(lines, marks));
+  const legend = series.length > 1 || marks.length ? h("figcaption", {}, series.map(({ label: name }, place) => h("span", { class: "legend" }, swatch(place, svg), " ", name)), marks.map((mark) => h("span", { class: "legend muted" }, `| ${mark.label}`))) : null;
+  return h("figure", { class: "parallel" }, h("p", { class: "muted" }, label), host, legend);
+}
+
+/** Of a learning-rate range. */
+function rates(report) {
+  const at = (key, rest = () => ({})) => report.rates.filter((each) => each[key] !== null).map((each) => ({ x: each.learning_rate, y: each[key], ...rest(each) }));
+  const series = [{ label: "training loss", dots: at("loss", ({ low, high }) => ({ low, high })) }];
+  if (report.rates.some(({ held_out_loss: held }) => held !== null && held !== undefined)) series.push({ label: "validation loss", dots: at("held_out_loss") });
+  const marks = [["suggested", "suggested", "attempt"], ["stability_edge", "stability edge", "mark"], ["best_after_steps", "best after the steps", "checkpoint"]]
+    .filter(([key]) => report[key]).map(([key, label, kind]) => ({ x: report[key], label: `${label} ${number(report[key])}`, kind }));
+  if (report.interval) marks.push({ x: report.interval[0], to: report.interval[1], label: `between ${number(report.interval[0])} and ${number(report.interval[1])}`, kind: "attempt" });
+  return [panel("Learning rate",
+    h("p", { class: "big" }, report.suggested ? `Suggested: ${number(report.suggested)}` : `No clear answer: ${report.no_clear_answer?.message ?? ""}`),
+    report.rule ? h("p", { class: "muted" }, report.rule) : null,
+    chart("Loss after the first steps, by learning rate", "learning rate", series, { logX: true, logY: true }, marks)),
+  panel("Rates", table("Rates", ["learning rate", "training loss", "validation loss", "runs", "unstable"], report.rates.map((each) => [number(each.learning_rate), number(each.loss), number(each.held_out_loss), each.runs, each.unstable ?? ""])))];
+}
+
+/** Of batch sizes: time, steps and quality against the size. */
+function sizes(report) {
+  const { metric } = report.target;
+  const against = (key) => report.rows.filter((row) => row.samples_per_step && row[key] !== null).map((row) => ({ x: row.samples_per_step, y: row[key] }));
+  const perfect = (report.perfect_scaling ?? []).map((each) => ({ x: report.rows.find((row) => row.batch_size === each.batch_size)?.samples_per_step, y: each.steps })).filter(({ x }) => x);
+  const options = { logX: true, logY: true };
+  return [
+    panel("Answer", h("ul", {}, (report.conclusions ?? []).map((each) => h("li", {}, each))), report.confounded ? warnings([{ message: "The learning rate was not found anew for each size: it confounds the answer." }]) : null),
+    h("div", { class: "charts" },
+      panel("Time", chart(`Seconds to ${metric} ${number(report.target.value)}`, "batch size", [{ label: "seconds", dots: against("seconds_to_target") }], options)),
+      panel("Steps", chart(`Steps to ${metric} ${number(report.target.value)}`, "batch size", [{ label: "steps", dots: against("steps_to_target") }, { label: "half the steps for twice the batch", dots: perfect, dash: [5, 4] }], options)),
+      panel("Quality", chart(`Best ${metric}`, "batch size", [{ label: metric, dots: against("best") }], { logX: true })),
+      panel("Speed", chart("Samples per second", "batch size", [{ label: "samples per second", dots: against("samples_per_second") }], options))),
+    panel("Batch sizes", table("Batch sizes", ROW.map((name) => name.replaceAll("_", " ")), report.rows.map((row) => ROW.map((name) => value(row[name]))))),
+  ];
+}
+
+/** Of a grid. */
+function combinations(report) {
+  return [
+    report.best ? panel("Best", h("p", { class: "big" }, keyed(report.best.parameters)), h("p", {}, `mean ${report.metric} ${number(report.best.mean)} over ${report.best.runs} runs`), warnings(report.warnings)) : warnings(report.warnings),
+    coordinates(report),
+    effects(report),
+    report.verdicts?.length ? panel("Verdicts", h("ul", { class: "verdicts" }, report.verdicts.map((each) => h("li", {}, verdict(each, report.metric))))) : null,
+    panel("Groups", table("Groups", ["setting", "runs", `mean ${report.metric}`, "95 % interval"], report.groups.map((each) => [keyed(each.parameters), each.runs, number(each.mean), each.interval ? `${number(each.interval[0])} to ${number(each.interval[1])}` : "–"]))),
+    panel("Ranking", table("Ranking", ["#", "run", "setting", "seed", report.metric], report.ranking.slice(0, MOST_ROWS).map((each) => [each.rank ?? "–", each.job_id ? runLink(each.job_id, each.job_id) : "–", keyed(each.parameters), each.seed, number(each.value)]))),
+  ];
+}
+
+/** Of a search. */
+function search(report) {
+  const line = (key) => report.history.filter((each) => each[key] !== null).map((each) => ({ x: each.trial + 1, y: each[key] }));
+  return [
+    panel("Best trial", report.best ? [h("p", { class: "big" }, `${report.metric} ${number(report.best.value)}`), h("p", {}, keyed(report.best.parameters), " ", report.best.job_id ? runLink(report.best.job_id, "its run") : null)] : h("p", {}, "No trial was trained to its end.")),
+    coordinates(report),
+    panel("History", chart(`${report.metric} of each trial`, "trial", [{ label: "best so far", dots: line("best_so_far") }, { label: "trial", dots: line("value"), dash: [2, 3] }])),
+    report.importances ? panel("Importance", bars(Object.entries(report.importances).map(([name, share]) => [short(name), typeof share === "number" ? share : share?.importance ?? null]))) : null,
+    panel("Trials", table("Trials", ["#", "run", "setting", "state", report.metric], report.history.slice(0, MOST_ROWS).map((each) => [each.trial + 1, each.job_id ? runLink(each.job_id, each.job_id) : "–", keyed(each.parameters), each.state, number(each.value)]))),
+  ];
+}
+
+function coordinates({ metric, direction, parallel_coordinates: found }) {
+  if (!found?.rows.length) return null;
+  const names = found.axes.slice(0, -1);
+  const entries = found.rows.map((row, place) => ({ id: found.job_ids[place], name: found.job_ids[place] ?? "a run", parameters: Object.fromEntries(names.map((name, at) => [name, row[at]])), best: row.at(-1) }));
+  return entries.filter(({ best }) => typeof best === "number").length > 1 ? panel("Parallel coordinates", parallel(metric, direction, names, entries)) : null;
+}
+
+function effects({ main_effects: effects, metric }) {
+  const found = Object.entries(effects ?? {});
+  if (!found.length) return null;
+  return panel("Main effects", bars(found.map(([name, each]) => [short(name), each.share_of_variance])),
+    definitions(found.flatMap(([name, each]) => each.levels.map((level) => [`${short(name)} ${value(level.value)}`, `mean ${metric} ${number(level.mean)}`]))));
+}
+
+/** Shares of one as bars. @param {[string, number | null][]} rows */
+function bars(rows) {
+  return h("div", { class: "bars" }, rows.filter(([, share]) => share !== null).map(([name, share]) =>
+    h("div", { class: "bar" }, h("span", {}, name), h("meter", { value: share, max: 1, "aria-label": `${name}: ${Math.round(share * 100)} %` }), h("span", {}, `${Math.round(share * 100)} %`))));
+}

@@ -1,0 +1,226 @@
+/** Runs side by side: their curves in one chart, what differs, and which did best. */
+
+import { below, download, find, get } from "../api/client.js";
+import { button as curlButton } from "../api/curl.js";
+import { Chart } from "../charts/chart.js";
+import * as line from "../charts/line.js";
+import { look, swatch } from "../charts/palette.js";
+import { parallel } from "../charts/parallel.js";
+import { choice, h, heading, refill, svg } from "../page/dom.js";
+import { grouped, number, short, value } from "../page/format.js";
+import { notice, tell } from "../page/notices.js";
+import { panel, runLink, warnings } from "../page/parts.js";
+import { settled } from "../page/polling.js";
+import { remember } from "../page/route.js";
+import { AXES, AXIS_LABELS } from "../run/curves.js";
+
+const POINTS = 1000;
+const SETTLED = 180; // milliseconds after which a zoomed stretch is fetched
+const WEIGHTS = ["", "0.5", "0.9", "0.97"];
+const STATE = ["metric", "x", "smooth", "target", "group_by", "logx", "logy"];
+const OUTCOMES = ["best", "best_at", "last", "tail_mean", "to_target"];
+
+/** @type {import("../main.js").View} */
+export async function show(root, route, signal) {
+  await new Comparison(root, route.query, signal).start();
+}
+
+class Comparison {
+  /** @param {HTMLElement} root @param {URLSearchParams} query `runs`, or the filters of the list of runs @param {AbortSignal} signal */
+  constructor(root, query, signal) {
+    Object.assign(this, { root, signal });
+    this.state = Object.fromEntries(STATE.map((name) => [name, query.get(name) ?? ""]));
+    this.state.x ||= "step";
+    this.filters = Object.fromEntries([...query].filter(([name]) => !STATE.includes(name)));
+    this.host = h("div");
+    this.outcome = h("div", { class: "stack" });
+    this.controls = h("div", { class: "row controls" });
+    this.detail = settled(SETTLED, () => this.fetchDetail().catch(() => {}));
+    this.reload = settled(50, () => this.fetch().catch(tell));
+  }
+
+  async start() {
+    const [first] = (this.filters.runs ?? "").split(",").filter(Boolean);
+    const run = first ? await get(below("/v1/runs", first), {}, this.signal) : (await get("/v1/runs", { ...this.filters, limit: 1 }, this.signal)).data[0];
+    this.metrics = Object.keys(run?.metrics ?? {});
+    this.state.metric ||= this.metrics.includes("val_loss") ? "val_loss" : this.metrics[0] ?? "train_loss";
+    refill(this.root,
+      h("div", { class: "row" }, h("h1", {}, "Compare"), h("span", { class: "space" }), h("button", { class: "quiet", click: () => this.picture() }, "PNG"), curlButton(() => [{ path: "/v1/compare", query: this.query() }])),
+      this.controls, h("figure", { class: "panel first" }, this.host), this.outcome);
+    this.chart = new Chart(this.host, { ...this.options(), height: 420, onZoom: () => this.detail() });
+    await this.fetch();
+  }
+
+  options() {
+    const { metric, x, logx, logy } = this.state;
+    return { label: `${metric} of the runs over ${AXIS_LABELS[x]}`, xLabel: AXIS_LABELS[x], logX: Boolean(logx), logY: Boolean(logy) };
+  }
+
+  query() {
+    const { metric, x, smooth, target, group_by: group } = this.state;
+    return { ...this.filters, metric, x, smooth, target, group_by: group, points: POINTS };
+  }
+
+  async fetch() {
+    const found = await this.compared();
+    if (this.signal.aborted) return;
+    this.found = found;
+    Object.assign(this.chart, { view: null, bounds: null });
+    this.drawControls();
+    this.drawChart();
+    this.chart.bounds = this.chart.whole();
+    this.drawOutcome();
+  }
+
+  /** A service that knows no groups yet is asked without. */
+  async compared() {
+    try {
+      return await get("/v1/compare", this.query(), this.signal);
+    } catch (error) {
+      if (!this.state.group_by || !error.errors?.some(({ param, code }) => param === "group_by" && code.startsWith("unknown"))) throw error;
+      this.state.group_by = "";
+      return get("/v1/compare", this.query(), this.signal);
+    }
+  }
+
+  set(name, chosen) {
+    this.state[name] = chosen;
+    remember({ [name]: chosen });
+    if (name.startsWith("log") || name === "x" || name === "metric") this.chart.change(this.options());
+    if (!name.startsWith("log")) this.reload();
+  }
+
+  drawControls() {
+    const { state } = this;
+    const box = (text, name) => h("label", { class: "check" }, h("input", { type: "checkbox", checked: Boolean(state[name]), change: (event) => this.set(name, event.target.checked ? "1" : "") }), ` ${text}`);
+    const metrics = [...new Set([state.metric, ...this.metrics])];
+    refill(this.controls,
+      choice("metric", metrics, state.metric, (chosen) => this.set("metric", chosen)),
+      choice("x", AXES.map((each) => [each, AXIS_LABELS[each]]), state.x, (chosen) => this.set("x", chosen)),
+      box("log x", "logx"), box("log y", "logy"),
+      choice("smoothing", WEIGHTS.map((each) => [each, each || "none"]), state.smooth, (chosen) => this.set("smooth", chosen)),
+      h("label", { class: "field" }, h("span", {}, "target"), h("input", { type: "number", step: "any", class: "narrow", value: state.target, change: (event) => this.set("target", event.target.value) })),
+      choice("group by", [["", "nothing"], ...this.groupable()], state.group_by, (chosen) => this.set("group_by", chosen)),
+      h("button", { class: "quiet", click: () => this.chart.zoom(null, null) }, "All of it"));
+  }
+
+  /** @returns {[string, string][]} */
+  groupable() {
+    const names = this.found.differing_parameters.filter((name) => short(name) !== "seed");
+    return [...new Set([...names, this.state.group_by].filter(Boolean))].map((name) => [name, short(name)]);
+  }
+
+  drawChart() {
+    const { found } = this;
+    const groups = this.state.group_by ? (found.groups ?? []) : [];
+    this.looks = new Map(ranked(found.runs).map(({ run_id: id }, place) => [id, place]));
+    this.groupLines = groups.filter(({ curve }) => curve?.x.length).map((group) => this.groupLine(group, groups.indexOf(group)));
+    this.runLines = new Map(found.runs.filter(({ curve }) => curve).map((run) => [run.run_id, this.runLine(run, run.curve)]));
+    this.refresh();
+  }
+
+  refresh() {
+    const single = [...this.runLines.values()];
+    const target = this.state.target === "" ? null : Number(this.state.target);
+    this.chart.show(this.groupLines.length ? [...single.map((each) => ({ ...each, alpha: 0.22, width: 1, quiet: true, low: undefined, high: undefined })), ...this.groupLines] : single, [], Number.isFinite(target) ? target : null);
+  }
+
+  /** Bands of many runs would hide each other. */
+  runLine(run, curve) {
+    const style = look(this.looks.get(run.run_id));
+    const made = line.of(curve, { ...style, label: label(run, this.found.differing_parameters), width: this.found.runs.length > 12 ? 1 : 1.5 });
+    return this.found.runs.length > 4 ? { ...made, low: undefined, high: undefined } : made;
+  }
+
+  groupLine({ key, curve }, place) {
+    const style = look(place);
+    return { ...style, label: keyed(key), x: line.numbers(curve.x), y: line.numbers(curve.mean), low: line.numbers(curve.lower), high: line.numbers(curve.upper), width: 2 };
+  }
+
+  /** What is zoomed into is shown with points of its own; so is all of it again. */
+  async fetchDetail() {
+    const { view } = this.chart;
+    const { metric, x, smooth } = this.state;
+    const whole = new Map(this.found.runs.filter(({ curve }) => curve).map((run) => [run.run_id, run.curve]));
+    const fresh = await Promise.all([...this.runLines].map(async ([id]) => {
+      const curve = whole.get(id);
+      if (!view || !curve.downsampled) return [id, curve];
+      const all = line.of(curve);
+      const at = (value) => all.step[line.nearest(all.x, value)];
+      return [id, await find(below("/v1/runs", id, "curves"), { metric, x, smooth, points: POINTS, from: at(view[0]), to: at(view[1]) }, this.signal)];
+    }));
+    if (this.signal.aborted || String(view) !== String(this.chart.view)) return;
+    const runs = new Map(this.found.runs.map((run) => [run.run_id, run]));
+    this.runLines = new Map(fresh.filter(([, curve]) => curve).map(([id, curve]) => [id, this.runLine(runs.get(id), curve)]));
+    this.refresh();
+  }
+
+  drawOutcome() {
+    const { found } = this;
+    refill(this.outcome, warnings(found.warnings), this.verdicts(), panel("Ranking", this.ranking()), this.groupTable(), this.coordinates());
+  }
+
+  ranking() {
+    const { found, state } = this;
+    const outcomes = OUTCOMES.filter((name) => name !== "to_target" || state.target !== "");
+    const heads = ["#", "", "run", ...found.differing_parameters.map((name) => h("span", { title: name }, short(name))), ...outcomes.map((name) => (name.endsWith("at") || name === "to_target" ? `${name} (${AXIS_LABELS[state.x]})` : name))];
+    const rows = ranked(found.runs).map((run) => {
+      const row = h("tr", { pointerenter: () => this.chart.focus(this.runLines.get(run.run_id) ?? null), pointerleave: () => this.chart.focus(null), focusin: () => this.chart.focus(this.runLines.get(run.run_id) ?? null), focusout: () => this.chart.focus(null) },
+        [run.rank ?? "–", swatch(this.looks.get(run.run_id), svg), runLink(run.run_id, run.name), ...found.differing_parameters.map((name) => value(run.parameters[name])), ...outcomes.map((name) => number(run.summary?.[name]))].map((cell) => h("td", {}, cell)));
+      return row;
+    });
+    return h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Ranking" },
+      h("table", { class: "ranking" }, h("caption", { class: "hidden" }, `Runs by ${found.metric}, best first`), heading(heads), h("tbody", {}, rows)));
+  }
+
+  verdicts() {
+    const told = this.found.verdicts ?? [];
+    if (!told.length) return null;
+    return panel("Verdicts", h("ul", { class: "verdicts" }, told.slice(0, 30).map((each) => h("li", {}, verdict(each, this.found.metric)))));
+  }
+
+  groupTable() {
+    const groups = this.state.group_by ? (this.found.groups ?? []) : [];
+    if (!groups.length) return null;
+    const names = Object.keys(groups[0].summary ?? {});
+    return panel("Groups", h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Groups" }, h("table", {},
+      heading(["", "group", "runs", ...names]),
+      h("tbody", {}, groups.map((group, place) => h("tr", {}, [swatch(place, svg), keyed(group.key), group.run_ids.length, ...names.map((name) => value(group.summary[name]))].map((cell) => h("td", {}, cell))))))));
+  }
+
+  coordinates() {
+    const { found } = this;
+    const measured = found.runs.filter(({ summary }) => typeof summary?.best === "number");
+    if (measured.length < 3 || !found.differing_parameters.length) return null;
+    const entries = measured.map((run) => ({ id: run.run_id, name: run.name, parameters: run.parameters, best: run.summary.best }));
+    return panel("Parallel coordinates", parallel(found.metric, found.direction, found.differing_parameters.slice(0, 8), entries));
+  }
+
+  async picture() {
+    await download("/v1/compare", "compare.png", { ...this.query(), format: "png" }).catch(() => notice("The service draws no pictures of comparisons.", "bad"));
+  }
+}
+
+/** Best first. @param {any[]} runs */
+function ranked(runs) {
+  return [...runs].sort((a, b) => (a.rank ?? Infinity) - (b.rank ?? Infinity));
+}
+
+/** What tells a run from the others: what differs, else its name. */
+function label(run, differing) {
+  return differing.slice(0, 4).map((name) => `${short(name)} ${value(run.parameters[name])}`).join(", ") || run.name;
+}
+
+/** @param {any} key of a group: a value, or names with values */
+export function keyed(key) {
+  if (key === null || typeof key !== "object" || Array.isArray(key)) return value(key);
+  return Object.entries(key).map(([name, each]) => `${short(name)} ${value(each)}`).join(", ");
+}
+
+/** A verdict as a sentence. */
+export function verdict({ a, b, difference, interval, verdict, basis, more_seeds_needed: more }, metric) {
+  const words = { better: "is better than", worse: "is worse than", cannot_tell: "cannot be told from" };
+  const range = interval?.every((each) => each !== null) ? `, between ${number(interval[0])} and ${number(interval[1])}` : "";
+  return [h("b", {}, keyed(a)), ` ${words[verdict] ?? verdict} `, h("b", {}, keyed(b)),
+    difference === null || difference === undefined ? "" : `: ${metric} differs by ${number(difference)}${range}`, h("span", { class: "muted" }, ` (by ${basis}${more ? `; ${grouped(more)} more seeds would tell` : ""})`)];
+}

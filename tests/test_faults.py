@@ -1,0 +1,246 @@
+"""Trainers that misbehave in every way that a program can: its job ends as it should, and nobody else notices."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from conftest import Until
+from test_worker import ENDLESS, Place, Process, descendants, is_alive, small
+
+from service import home, job_logs
+from service.settings import Settings
+from service.states import EndReason, JobStatus
+from service.tables import Job
+
+FAULTY = Path(__file__).parent / "faulty"
+STALL_SECONDS = 6
+LOG_MIB = 2
+SWEPT_SECONDS = 10
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, until: Until) -> Iterator[Place]:
+    settings = Settings(home=tmp_path_factory.mktemp("faulty") / "home")
+    home.prepare(settings)
+    made = Place(settings, until)
+    yield made
+    made.database.close()
+
+
+@pytest.fixture(scope="module")
+def shared(place: Place) -> Iterator[Process]:
+    settings = {
+        "PYTHONPATH": str(FAULTY),
+        "TRAINBOX_SLOTS": "4",
+        "TRAINBOX_STALL_SECONDS": str(STALL_SECONDS),
+        "TRAINBOX_MAX_LOG_MIB": str(LOG_MIB),
+        "TRAINBOX_STOP_SECONDS": "1",
+    }
+    with place.worker(**settings) as process:
+        yield process
+
+
+@pytest.fixture(autouse=True)
+def _worker(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "place" not in request.fixturenames:
+        yield
+        return
+    process = request.getfixturevalue("shared")
+    yield
+    assert process.poll() is None, "a job may do anything, its worker lives on"
+
+
+def faulty(fault: str, steps: int = 200, **more: Any) -> dict[str, Any]:
+    return small(steps, tags={"fault": fault}, **more)
+
+
+def ended(place: Place, fault: str, **more: Any) -> Job:
+    return place.ended(place.submit(faulty(fault, **more)))
+
+
+def test_a_trainer_without_progress_is_killed_and_its_job_started_again_once(place: Place) -> None:
+    faults = ("sleep_in_a_step", "sleep_before_the_first_step", "talk_without_a_step", "stop_itself")
+    began = time.monotonic()
+    jobs = [place.submit(faulty(fault)) for fault in faults]
+    for job_id in jobs:
+        job = place.ended(job_id)
+        assert (job.status, job.error_code) == (JobStatus.FAILED, EndReason.STALLED)
+        assert job.signal == signal.SIGKILL
+        assert job.error_message is not None
+        assert job.error_message.startswith("its trainer took no step for ")
+        assert place.attempts(job_id) == [(1, "stalled"), (2, "stalled")]
+        assert place.events(job_id) == ["submitted", "started", "stalled", "started", "failed"]
+    assert time.monotonic() - began < 2 * STALL_SECONDS + 15
+    assert place.ended(place.submit(small(5))).status is JobStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize(
+    ("fault", "exit_code", "number"),
+    [
+        ("exit_with_0", 0, None),
+        ("exit_with_1", 1, None),
+        ("exit_with_137", 137, None),
+        ("read_nowhere", None, signal.SIGSEGV),
+    ],
+)
+def test_a_trainer_that_ends_without_all_its_steps_has_failed(
+    place: Place, fault: str, exit_code: int | None, number: int | None
+) -> None:
+    job = ended(place, fault)
+    assert (job.status, job.error_code) == (JobStatus.FAILED, EndReason.ERROR)
+    assert (job.exit_code, job.signal) == (exit_code, number)
+    assert place.attempts(job.id) == [(1, "error")]
+
+
+def test_a_job_that_kills_what_started_it_every_time_fails_and_others_go_on(place: Place, shared: Process) -> None:
+    other = place.submit(small(ENDLESS))
+    running = place.trainer(other)
+    job = ended(place, "kill_parent_and_itself", limits={"max_attempts": 2})
+    assert (job.status, job.error_code) == (JobStatus.FAILED, EndReason.WORKER_LOST)
+    assert [end for _, end in place.attempts(job.id)] == ["worker_lost"] * 2
+    assert is_alive(running)
+    assert place.attempts(other) == [(1, None)]
+    jobs = [place.submit(small(5)) for _ in range(4)]
+    assert {place.ended(job_id).status for job_id in jobs} == {JobStatus.SUCCEEDED}
+    place.cancel(other)
+    assert place.ended(other).status is JobStatus.CANCELLED
+
+
+def offspring(job_id: str) -> list[psutil.Process]:
+    """The processes that a job's trainer has left: what they were started with names it, or where they work."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            marked = process.environ().get("TRAINBOX_ATTEMPT", "").startswith(f"{job_id}/")
+            inside = job_id in Path(process.cwd()).parts
+        except psutil.Error:
+            continue
+        if (marked or inside) and is_alive(process):
+            found.append(process)
+    return found
+
+
+def test_a_trainer_that_hears_no_sigterm_is_killed_with_all_that_it_left(place: Place, until: Until) -> None:
+    job_id = place.submit(faulty("hear_no_sigterm", ENDLESS))
+    trainer = place.trainer(job_id)
+    until(lambda: len(offspring(job_id)) >= 2)
+    asked = time.monotonic()
+    place.cancel(job_id)
+    assert place.ended(job_id).status is JobStatus.CANCELLED
+    until(lambda: not offspring(job_id))
+    assert time.monotonic() - asked < 1 + SWEPT_SECONDS
+    assert not is_alive(trainer)
+
+
+def test_a_hundred_children_are_gone_soon_after_their_trainer(place: Place, until: Until) -> None:
+    job = ended(place, "leave_children")
+    finished = time.monotonic()
+    assert job.status is JobStatus.SUCCEEDED
+    until(lambda: not offspring(job.id))
+    assert time.monotonic() - finished < SWEPT_SECONDS
+
+
+def test_what_a_dead_workers_trainer_left_keeps_no_other_from_its_job(place: Place, until: Until) -> None:
+    with place.slots_taken(4) as free, place.worker(PYTHONPATH=str(FAULTY)) as other:
+        job_id = place.submit(faulty("hear_no_sigterm", ENDLESS))
+        trainer = place.trainer(job_id)
+        family = [*descendants(other), *offspring(job_id)]
+        free()
+        trainer.suspend()
+        other.kill()
+        place.trainer(job_id, attempt=2)
+        assert not [process for process in family if is_alive(process)]
+        place.cancel(job_id)
+        assert place.ended(job_id).status is JobStatus.CANCELLED
+
+
+def test_a_trainer_that_takes_too_much_memory_fails_with_a_reason_that_names_it(place: Place) -> None:
+    other = place.submit(small(ENDLESS))
+    running = place.trainer(other)
+    job = ended(place, "take_all_memory", resources={"memory_mib": 1500})
+    assert (job.status, job.error_code) == (JobStatus.FAILED, EndReason.OOM_HOST)
+    assert job.error_message is not None
+    assert "1500 MiB of memory" in job.error_message
+    assert place.attempts(job.id) == [(1, "oom_host")]
+    assert is_alive(running)
+    place.cancel(other)
+    place.ended(other)
+
+
+# Logs
+
+
+def whole(log: Path, most: int = 1 << 20) -> bytes:
+    """All that a reader is shown."""
+    shown, offset, more = b"", 0, True
+    while more:
+        part = job_logs.read(log, offset, most)
+        shown, offset, more = shown + part.content, part.next_offset, part.more
+    return shown
+
+
+@pytest.mark.parametrize("fault", ["print_much", pytest.param("print_a_gigabyte", marks=pytest.mark.chaos)])
+def test_a_trainer_that_prints_without_end_is_not_held_up_and_its_log_keeps_both_ends(place: Place, fault: str) -> None:
+    job = ended(place, fault)
+    assert job.status is JobStatus.SUCCEEDED
+    log = place.folder(job.id, 1) / "log"
+    assert log.stat().st_size > 4 * LOG_MIB << 20
+    assert log.stat().st_blocks * 512 <= (LOG_MIB << 20) + (1 << 16)
+    began = time.monotonic()
+    shown = whole(log)
+    assert time.monotonic() - began < 1
+    assert len(shown) <= (LOG_MIB << 20) + 1000
+    assert shown.count(b" bytes are left out here ---\n") == 1
+    assert max(map(len, shown.splitlines())) <= job_logs.LINE_BYTES + len(job_logs.LONG_LINE)
+    assert b"\nthe last line\n" in shown
+    assert shown.splitlines()[-1].endswith(b"trained 200 steps")
+
+
+def test_a_trainer_that_closes_its_log_trains_on(place: Place) -> None:
+    assert ended(place, "close_the_log").status is JobStatus.SUCCEEDED
+
+
+def test_a_log_is_read_from_any_offset_whatever_was_taken_out(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    lines = b"".join(b"line %05d\n" % number for number in range(10_000))
+    log.write_bytes(lines)
+    job_logs.trim(log, len(lines))
+    assert whole(log) == lines
+    job_logs.trim(log, 20_000)
+    first, end = lines[:10_000], lines[-10_000:]
+    gap = len(lines) - 20_000
+    assert whole(log, 999) == first + b"\n--- %d bytes are left out here ---\n" % gap + end
+    assert job_logs.read(log, 9_990, 100).content == lines[9_990:10_000]
+    assert job_logs.read(log, 20_000, 5).content.startswith(b"\n--- %d bytes" % (gap - 10_000))
+    assert job_logs.read(log, len(lines) - 11, 100) == job_logs.Part(lines[-11:], len(lines), more=False)
+    with log.open("ab") as file:
+        file.write(lines)
+    job_logs.trim(log, 20_000)
+    assert whole(log) == first + b"\n--- %d bytes are left out here ---\n" % (gap + len(lines)) + end
+    assert log.stat().st_size == 2 * len(lines), "offsets stay what they were"
+
+
+@pytest.mark.parametrize("most", [1 << 20, 70_000, 4096])
+def test_a_long_line_is_cut_wherever_reading_begins(tmp_path: Path, most: int) -> None:
+    log = tmp_path / "log"
+    log.write_bytes(b"short\n" + b"x" * 200_000 + b"\nafter\n")
+    cut = b"x" * job_logs.LINE_BYTES + job_logs.LONG_LINE
+    assert whole(log, most) == b"short\n" + cut + b"\nafter\n"
+
+
+def test_a_link_in_the_place_of_a_log_is_neither_read_nor_trimmed(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_bytes(b"x" * 1000)
+    (tmp_path / "a1").mkdir()
+    for make in (os.symlink, os.link):
+        log = tmp_path / "a1" / "log"
+        make(secret, log)
+        job_logs.trim(log, 10)
+        assert job_logs.read(log, 0, 100).content == b""
+        log.unlink()
+    assert secret.read_bytes() == b"x" * 1000

@@ -1,0 +1,418 @@
+"""The page in a real browser: what it shows, what it keeps to itself, and that everyone can use it."""
+
+import os
+import re
+import shutil
+import tomllib
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from boxes import digits, submit, train
+from conftest import Box
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, expect, sync_playwright
+
+from service import datasets, queue, users
+from service.api.server import Server
+from service.api.web import FILES, FOLDER
+from service.database import Database
+from service.queue import QueueLimits
+from service.settings import Settings
+from service.states import Scope
+from service.users import Principal
+
+ROOT = Path(__file__).parent.parent
+HOSTILE = '<img src=x onerror="window.taken = true">'
+NOT_YET = "/diagnosis|/v1/studies"
+NEEDLE = {"found": "needle"}
+FIRST_LOAD_BYTES = 150_000
+PATIENCE_MILLISECONDS = 30_000
+WIDE, PHONE = (1280, 900), (390, 844)
+OWN = [path for path in sorted(FOLDER.rglob("*")) if path.is_file() and "vendor" not in path.parts]
+
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's Chromium; `make test` installs it where it can."""
+    program = shutil.which("chromium")
+    if program is None:
+        warnings.warn("THE PAGE IS NOT TESTED: Chromium is missing (apt-get install chromium)", stacklevel=1)
+        pytest.skip("Chromium is missing")
+    # Chromium's own sandbox does not start for root.
+    with sync_playwright() as driver:
+        opened = driver.chromium.launch(executable_path=program, args=["--no-sandbox"] if os.geteuid() == 0 else [])
+        yield opened
+        opened.close()
+
+
+@dataclass
+class Visit:
+    """A tab that was looked over: what it said, and where it reached out to."""
+
+    page: Page
+    url: str
+    said: list[str] = field(default_factory=list)
+    strangers: list[str] = field(default_factory=list)
+
+    def watch(self) -> None:
+        self.page.set_default_timeout(PATIENCE_MILLISECONDS)
+        self.page.on("console", self._hear)
+        self.page.on("pageerror", lambda error: self.said.append(str(error)))
+        self.page.on("dialog", self._meet)
+        self.page.on("request", self._look)
+
+    def show(self, state: str = "") -> Page:
+        self.page.goto(f"{self.url}/#/{state}")
+        return self.page
+
+    def _hear(self, message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning") and not re.search(NOT_YET, str(message.location.get("url"))):
+            self.said.append(f"{message.text} {message.location.get('url')}")
+
+    def _meet(self, dialog: Dialog) -> None:
+        self.said.append(f"dialog: {dialog.message}")
+        dialog.dismiss()
+
+    def _look(self, request: Request) -> None:
+        if not request.url.startswith((f"{self.url}/", "blob:")):
+            self.strangers.append(request.url)
+
+
+@contextmanager
+def visiting(
+    browser: Browser, url: str, token: str | None, size: tuple[int, int] = WIDE, **options: Any
+) -> Iterator[Visit]:
+    """A tab in a profile of its own. Whatever is done in it: no error, and no request to anywhere else."""
+    context: BrowserContext = browser.new_context(viewport={"width": size[0], "height": size[1]}, **options)
+    if token is not None:
+        context.add_init_script(f"sessionStorage.setItem('trainbox.token', {token!r})")
+    visit = Visit(context.new_page(), url)
+    visit.watch()
+    try:
+        yield visit
+        assert visit.said == []
+        assert visit.strangers == []
+    finally:
+        context.close()
+
+
+def secret(client: httpx.Client) -> str:
+    return client.headers["Authorization"].removeprefix("Bearer ")
+
+
+@pytest.fixture
+def visit(browser: Browser, box: Box) -> Iterator[Visit]:
+    """Signed in as the admin of the shared service."""
+    with visiting(browser, box.server.url, secret(box.admin)) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def pair(box: Box) -> list[str]:
+    """Two short runs that differ in their learning rate, with hostile names and tags."""
+    made = []
+    for rate in (0.001, 0.01):
+        spec = digits(learning_rate=rate, epochs=3) | {"name": HOSTILE, "tags": {HOSTILE: "javascript:alert(1)"}}
+        made.append(str(train(box.admin, spec)["id"]))
+    return made
+
+
+def counted(page: Page) -> int:
+    """How many points of train_loss the first chart says it shows."""
+    label = page.locator(".chart").first.get_attribute("aria-label") or ""
+    found = re.search(r"train_loss, (\d+) points", label)
+    return int(found[1]) if found else 0
+
+
+def test_one_signs_in_with_a_token_that_stays_in_the_tab(browser: Browser, box: Box) -> None:
+    token = secret(box.admin)
+    with visiting(browser, box.server.url, None) as visit:
+        page = visit.show()
+        page.get_by_label("Token").fill("tbx_nobody")
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("alert")).to_contain_text("not valid")
+        assert all("401" in line for line in visit.said)
+        visit.said.clear()
+        page.get_by_label("Token").fill(token)
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="Box", exact=True)).to_be_visible()
+        assert token not in page.url
+        assert page.evaluate("[sessionStorage.length, localStorage.length]") == [1, 0]
+        page.reload()
+        expect(page.get_by_role("heading", name="Box", exact=True)).to_be_visible()
+        page.get_by_role("button", name="Sign out").click()
+        expect(page.get_by_label("Token")).to_be_visible()
+        assert page.evaluate("[sessionStorage.length, localStorage.length]") == [0, 0]
+        page.get_by_label("Token").fill(token)
+        page.get_by_label("stay signed in").check()
+        page.get_by_role("button", name="Sign in").click()
+        expect(page.get_by_role("heading", name="Box", exact=True)).to_be_visible()
+        assert page.evaluate("[sessionStorage.length, localStorage.length]") == [0, 1]
+
+
+def test_a_job_from_the_form_is_planned_trained_and_watched(visit: Visit) -> None:
+    page = visit.show("submit")
+    page.get_by_label("dataset").fill("digits")
+    page.get_by_label("epochs").fill("150")
+    plan = page.locator("aside")
+    expect(plan).to_contain_text("3\u2009450")  # steps: 23 an epoch
+    expect(page.get_by_label("task")).to_have_value("classification")
+    page.get_by_label("learning rate").fill("0.5")
+    expect(plan).to_contain_text("the usual start lies between")
+    page.get_by_role("button", name="Submit", exact=True).click()
+    expect(page.locator(".badge").first).to_contain_text("running")
+    expect(page.locator(".chart").first).to_have_attribute("aria-label", re.compile(r"train_loss, [1-9]"))
+    first = counted(page)
+    page.wait_for_function(
+        "first => Number(/train_loss, (\\d+)/.exec(document.querySelector('.chart').ariaLabel)?.[1]) > first", arg=first
+    )
+    expect(page.locator(".badge").first).to_contain_text(re.compile("succeeded|failed"))
+    page.get_by_role("tab", name="Logs").click()
+    expect(page.locator(".log")).not_to_be_empty()
+    page.get_by_role("tab", name="Events").click()
+    expect(page.get_by_role("table", name="Events")).to_contain_text("started")
+
+
+def test_what_is_wrong_stands_beside_its_field(visit: Visit) -> None:
+    page = visit.show("submit")
+    page.get_by_label("dataset").fill("digits")
+    page.get_by_label("learning rate").fill("-1")
+    expect(page.locator("#field-hyperparameters-learning_rate-told")).to_contain_text("greater than 0")
+    expect(page.get_by_label("learning rate")).to_have_attribute("aria-invalid", "true")
+    assert all("422" in line for line in visit.said)
+    visit.said.clear()
+
+
+def test_a_copy_tells_what_its_changes_mean_before_it_is_made(visit: Visit, box: Box, pair: list[str]) -> None:
+    before = len(box.admin.get("/v1/jobs", params={"limit": 200}).json()["data"])
+    page = visit.show(f"submit?clone={pair[0]}")
+    page.get_by_label("batch size").fill("32")
+    expect(page.locator(".changes")).to_contain_text("64 → 32")
+    assert len(box.admin.get("/v1/jobs", params={"limit": 200}).json()["data"]) == before
+    page.get_by_role("button", name="Submit the copy").click()
+    page.wait_for_url(re.compile("#/run/"))
+    copy = box.admin.get(f"/v1/jobs/{page.url.rpartition('/')[2]}").json()
+    assert copy["spec"]["hyperparameters"]["batch_size"] == 32
+
+
+def test_two_runs_are_selected_and_compared_by_key(visit: Visit, pair: list[str]) -> None:
+    page = visit.show("runs")
+    boxes = page.get_by_role("checkbox", name=f"Select {HOSTILE}")
+    boxes.nth(0).check()
+    boxes.nth(1).check()
+    assert "selected=" in page.url
+    page.keyboard.press("Escape")
+    page.locator("h1").click()
+    page.keyboard.press("c")
+    expect(page.get_by_role("heading", name="Compare")).to_be_visible()
+    ranking = page.locator(".ranking")
+    expect(ranking.locator("tbody tr")).to_have_count(2)
+    expect(ranking).to_contain_text("learning_rate")
+    page.get_by_label("target").fill("1.5")
+    page.get_by_label("target").press("Enter")
+    expect(ranking).to_contain_text("to_target")
+    page.reload()
+    expect(page.get_by_label("target")).to_have_value("1.5")
+
+
+def test_a_running_job_is_cancelled_with_a_question_first(visit: Visit, box: Box) -> None:
+    job = submit(box.admin, digits(epochs=100_000) | {"name": "to be cancelled"})
+    page = visit.show("box")
+    cancel = page.get_by_role("button", name="Cancel to be cancelled")
+    cancel.click()
+    page.get_by_role("button", name="Leave it").click()
+    assert box.admin.get(f"/v1/jobs/{job['id']}").json()["status"] != "cancelled"
+    cancel.click()
+    page.get_by_role("button", name="Cancel the job").click()
+    page.goto(f"{visit.url}/#/run/{job['id']}")
+    expect(page.locator(".badge").first).to_contain_text("cancelled")
+
+
+def test_zooming_fetches_the_points_of_the_stretch(visit: Visit, pair: list[str]) -> None:
+    page = visit.show(f"run/{pair[0]}")
+    expect(page.locator(".chart").first).to_have_attribute("aria-label", re.compile(r"train_loss, \d+ points"))
+    plot = page.locator(".chart .u-over").first.bounding_box()
+    assert plot is not None
+    with page.expect_request(re.compile(r"/curves\?.*from=\d+&to=\d+")):
+        page.mouse.move(plot["x"] + plot["width"] * 0.3, plot["y"] + 50)
+        page.mouse.down()
+        page.mouse.move(plot["x"] + plot["width"] * 0.6, plot["y"] + 60, steps=4)
+        page.mouse.up()
+    assert "from=" in page.url
+    with page.expect_request(re.compile(r"/curves\?(?!.*from=)")):
+        page.get_by_role("button", name="All of it").click()
+
+
+VIEWS = {
+    "box": "box",
+    "runs": "runs?sort=val_loss.best&status=succeeded",
+    "run": "run/{0}?smooth=0.6&logy=1",
+    "spec": "run/{0}?tab=spec",
+    "compare": "compare?runs={0},{1}&metric=train_loss",
+    "studies": "studies",
+    "data": "datasets?name=iris",
+    "submit": "submit?dataset=iris",
+}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_every_view_is_accessible_and_runs_no_script_of_a_name(
+    browser: Browser, box: Box, pair: list[str], scheme: str
+) -> None:
+    size = WIDE if scheme == "light" else PHONE
+    with visiting(browser, box.server.url, secret(box.admin), size, color_scheme=scheme) as visit:
+        for name, state in VIEWS.items():
+            page = visit.show(state.format(*pair))
+            expect(page.locator("h1")).to_be_visible()
+            page.wait_for_load_state("networkidle" if name not in ("box",) else "load")
+            found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+            assert [(name, each["id"], each["nodes"][0]["html"]) for each in found] == []
+            assert page.evaluate("window.taken") is None
+            assert page.locator("main img").count() == 0
+            assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+
+
+def test_hostile_names_are_shown_as_they_are(visit: Visit, pair: list[str]) -> None:
+    page = visit.show(f"run/{pair[0]}")
+    expect(page.get_by_role("heading", level=1)).to_have_text(HOSTILE)
+    page = visit.show(f"runs?search={quote('onerror javascript:alert')}")
+    expect(page.get_by_role("link", name=HOSTILE).first).to_be_visible()
+    assert page.evaluate("window.taken") is None
+
+
+def test_the_first_load_is_small(browser: Browser, box: Box) -> None:
+    with visiting(browser, box.server.url, secret(box.admin)) as visit:
+        sizes: list[float] = []
+        network = visit.page.context.new_cdp_session(visit.page)
+        network.send("Network.enable")
+        network.on("Network.loadingFinished", lambda event: sizes.append(event["encodedDataLength"]))
+        page = visit.show("box")
+        expect(page.get_by_role("heading", name="Running", exact=True)).to_be_visible()
+        assert 20_000 < sum(sizes) < FIRST_LOAD_BYTES
+
+
+def test_the_keys_search_and_help(visit: Visit) -> None:
+    page = visit.show("box")
+    expect(page.get_by_role("heading", name="Running", exact=True)).to_be_visible()
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_contain_text("compare the runs")
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    expect(page.get_by_label("Search runs")).to_be_focused()
+    page.keyboard.type("c")  # is a letter here, and no command
+    expect(page.get_by_label("Search runs")).to_have_value("c")
+
+
+def test_a_view_can_be_copied_as_curl(browser: Browser, box: Box) -> None:
+    allowed = ["clipboard-read", "clipboard-write"]
+    with visiting(browser, box.server.url, secret(box.admin), permissions=allowed) as visit:
+        page = visit.show("runs?sort=val_loss.best&user=admin")
+        page.get_by_role("button", name="Copy as curl").click()
+        expect(page.get_by_role("status").last).to_contain_text("Copied")
+        copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith('curl -H "Authorization: Bearer $TRAINBOX_TOKEN"')
+    assert f"'{box.server.url}/v1/runs?sort=val_loss.best&limit=200&user=admin'" in copied
+
+
+def test_of_many_runs_only_those_in_sight_are_in_the_document(
+    browser: Browser, server: Server, database: Database, token: str, settings: Settings
+) -> None:
+    """With 600 runs, more than three pages of the list, all of which the search looks through."""
+    datasets.furnish(database, settings.datasets_path)
+    principal = Principal(users.FIRST_ADMIN, Scope.ADMIN, "a test")
+    with database.write() as session:
+        for number in range(600):
+            draft = queue.draft(
+                session,
+                principal,
+                {**digits(), "name": f"number {number}", "tags": NEEDLE if number % 100 == 0 else {}},
+            )
+            queue.submit(session, principal, draft, QueueLimits(10_000, 10_000))
+    with visiting(browser, server.url, token) as visit:
+        page = visit.show("runs")
+        table = page.get_by_role("table", name="Runs")
+        expect(table).to_contain_text("number 599")
+        page.locator(".scroll").evaluate("each => { each.scrollTop = 150 * 30; }")
+        expect(table).to_contain_text("number 445")
+        assert table.locator("tbody tr").count() < 80
+        page.get_by_label("Search runs").fill("number NEEDLE")
+        expect(page.locator("h1 + .muted")).to_have_text("6")
+        expect(table).to_contain_text("number 0")
+        page.wait_for_url(re.compile("search=number"))
+
+
+def test_whoever_may_only_read_is_offered_nothing_else(browser: Browser, box: Box, pair: list[str]) -> None:
+    with box.speaking_as("reader", Scope.READ) as reader, visiting(browser, box.server.url, secret(reader)) as visit:
+        page = visit.show(f"run/{pair[0]}")
+        expect(page.get_by_role("heading", level=1)).to_be_visible()
+        for name in ("Delete", "Clone with changes", "Submit"):
+            assert page.get_by_role("link", name=name).count() + page.get_by_role("button", name=name).count() == 0
+
+
+def test_the_files_are_open_compressed_and_kept_by_the_browser(anonymous: httpx.Client) -> None:
+    for path in FILES:
+        answer = anonymous.get(path, headers={"Accept-Encoding": "gzip"})
+        assert answer.status_code == 200
+        assert answer.headers["Content-Encoding"] == "gzip"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert answer.content == FILES[path].read_bytes()
+        tag = answer.headers["ETag"]
+        assert anonymous.get(path, headers={"If-None-Match": tag}).status_code == 304
+        plain = anonymous.get(path, headers={"Accept-Encoding": "identity"})
+        assert "Content-Encoding" not in plain.headers
+        assert plain.content == answer.content
+        assert anonymous.head(path).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/web/", "/web/index.html", "/web/../gate.py", "/web/%2e%2e/%2e%2e/settings.py", "/web//main.js", "/web/MAIN.js"],
+)
+def test_nothing_but_the_files_is_open(anonymous: httpx.Client, client: httpx.Client, path: str) -> None:
+    assert anonymous.get(path).status_code == 401
+    assert client.get(path).status_code == 404
+
+
+def test_a_link_from_elsewhere_may_lead_to_the_page_and_to_nothing_else(anonymous: httpx.Client) -> None:
+    elsewhere = {"Sec-Fetch-Site": "cross-site"}
+    assert anonymous.get("/", headers=elsewhere).status_code == 200
+    assert anonymous.get("/web/main.js", headers=elsewhere).status_code == 403
+    assert anonymous.get("/", headers={"Origin": "http://elsewhere.example"}).status_code == 403
+    assert anonymous.post("/").status_code == 401
+
+
+def test_the_page_makes_no_markup_of_text_and_names_no_other_place() -> None:
+    for path in OWN:
+        text = path.read_text(encoding="utf-8")
+        for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function"):
+            assert word not in text, (path, word)
+        assert set(re.findall(r"https?://[^\s\"'`]+", text)) <= {"http://www.w3.org/2000/svg"}, path
+
+
+def test_every_module_opens_with_a_sentence_and_stays_small() -> None:
+    for path in OWN:
+        if path.suffix == ".js":
+            text = path.read_text(encoding="utf-8")
+            assert re.match(r"/\*\* [A-Z].*[.:?] ?.*\*/\n", text), path
+            assert text.count("\n") <= 320, path
+
+
+def test_an_installed_package_has_the_page() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    patterns = project["tool"]["setuptools"]["package-data"]["service"]
+    for path in FILES.values():
+        inside = path.relative_to(ROOT / "service").as_posix()
+        assert any(fnmatch(inside, pattern) and inside.count("/") == pattern.count("/") for pattern in patterns), path

@@ -1,0 +1,152 @@
+"""Tables as a model sees them: numbers standardised, categories one-hot, all from what the training split says.
+
+Fitted once for a run and kept with its weights, so that what comes later is seen in the same way.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from resource import RLIM_INFINITY, RLIMIT_DATA, getrlimit
+from tempfile import TemporaryFile
+from typing import Any, Self
+
+import numpy as np
+import psutil
+from numpy.typing import NDArray
+
+Table = NDArray[np.float32]
+Indices = NDArray[np.int64]
+
+# Statistics are added up in blocks of so many rows: what fits into one has the bits of NumPy's own.
+BLOCK_ROWS = 65_536
+
+
+class MissingValues(ValueError):
+    """A cell is empty, and the job did not say what stands in for it."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What the training split says of each column, in the order of the data set's.
+
+    names: of the columns. values: of a category in ascending order, None for a number. mean, deviation: of a number,
+    the deviation of a constant being 1; 0 and 1 for a category. missing: `refuse`, or `mean`: then an empty cell
+    becomes the mean of a number, and none of the values of a category.
+    """
+
+    names: list[str]
+    values: list[list[str] | None]
+    mean: list[float]
+    deviation: list[float]
+    missing: str
+
+    @classmethod
+    def fit(cls, x: Table, rows: Indices, columns: Sequence[dict[str, Any]] | None, missing: str) -> Self:
+        """x: shape (n, columns), NaN where empty. rows: of the training split. columns: as the data set describes them;
+        None for numbers alone.
+
+        Raises MissingValues.
+        """
+        described: Sequence[dict[str, Any]] = columns or [{"name": f"x{at}"} for at in range(x.shape[1])]
+        values = [column.get("values") for column in described]
+        mean, deviation = _statistics(x, rows, missing)
+        numbers = np.array([each is None for each in values], bool)
+        mean, deviation = np.where(numbers, mean, 0.0), np.where(numbers, deviation, 1.0)
+        names = [column["name"] for column in described]
+        return cls(names, values, mean.tolist(), deviation.tolist(), missing)
+
+    @property
+    def width(self) -> int:
+        """Inputs of the model."""
+        return sum(1 if values is None else len(values) for values in self.values)
+
+    def transform(self, x: Table) -> Table:
+        """x: shape (n, columns), the codes of categories and NaN where empty; it may be changed. Shape (n, width).
+
+        Raises MissingValues.
+        """
+        x -= np.array(self.mean)
+        x /= np.array(self.deviation)
+        if self.missing == "refuse":
+            if np.isnan(x).any():
+                raise MissingValues("the table has empty cells, and data.missing is refuse")
+            if self.width == x.shape[1] and not any(self.values):
+                return x
+        out = np.zeros((len(x), self.width), np.float32)
+        at = 0
+        for column, values in zip(x.T, self.values, strict=True):
+            if values is None:
+                np.nan_to_num(column, copy=False, nan=0.0)
+                out[:, at] = column
+            else:
+                known = np.flatnonzero(~np.isnan(column))
+                out[known, at + column[known].astype(np.int64)] = 1
+            at += 1 if values is None else len(values)
+        return out
+
+    def table(self, x: Table, rows: Indices, scratch: Path) -> Table:
+        """Some rows of a data set, transformed: shape (len(rows), width).
+
+        In main memory, or, when it is too large for half of what is free, in a file without a name in the folder
+        `scratch`, mapped: the system then reads what a step needs. Raises OSError when the disk is full too.
+        """
+        out = _room(len(rows), self.width, scratch)
+        done = 0
+        for block in _blocks(x, rows):
+            out[done : done + len(block)] = self.transform(block)
+            done += len(block)
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        return {"kind": "table", **asdict(self)}
+
+    @classmethod
+    def from_json(cls, kept: dict[str, Any]) -> Self:
+        return cls(**{name: value for name, value in kept.items() if name != "kind"})
+
+
+def _blocks(x: Table, rows: Indices) -> Iterator[Table]:
+    """Copies of these rows in their order, some at a time."""
+    for first in range(0, len(rows), BLOCK_ROWS):
+        yield np.array(x[rows[first : first + BLOCK_ROWS]], dtype=np.float32)
+
+
+def _statistics(x: Table, rows: Indices, missing: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each column over these rows, empty cells left out: shape (columns,) each."""
+    columns = x.shape[1]
+    sums, counts = np.zeros(columns), np.zeros(columns, np.int64)
+    least, most = np.full(columns, np.inf, np.float32), np.full(columns, -np.inf, np.float32)
+    for block in _blocks(x, rows):
+        empty = np.isnan(block)
+        if missing == "refuse" and empty.any():
+            raise MissingValues("the table has empty cells, and data.missing is refuse")
+        least, most = np.fmin(least, np.fmin.reduce(block)), np.fmax(most, np.fmax.reduce(block))
+        block[empty] = 0
+        sums += np.sum(block, axis=0, dtype=np.float64)
+        counts += len(block) - empty.sum(axis=0)
+    counts = np.maximum(counts, 1)
+    mean = sums / counts
+    squares = np.zeros(columns)
+    for block in _blocks(x, rows):
+        block -= mean
+        block[np.isnan(block)] = 0
+        squares += np.einsum("ij,ij->j", block, block, dtype=np.float64)
+    # A constant's mean is not always exactly the constant, and the tiny rest must not be blown up to one.
+    return mean, np.where(least >= most, 1.0, np.sqrt(squares / counts))
+
+
+def _room(rows: int, width: int, scratch: Path) -> Table:
+    size = 4 * rows * width
+    if size <= _free_bytes() // 2:
+        return np.empty((rows, width), np.float32)
+    with TemporaryFile(dir=scratch) as file:
+        # Without its blocks, a page that finds no room on the disk would end the process.
+        os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, np.float32, "r+", shape=(rows, width))
+
+
+def _free_bytes() -> int:
+    limit = getrlimit(RLIMIT_DATA)[0]
+    free = int(psutil.virtual_memory().available)
+    return free if limit == RLIM_INFINITY else min(limit, free)
