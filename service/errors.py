@@ -41,9 +41,18 @@ class NotFound(ServiceError):
 
 
 class IllegalMove(ServiceError):
-    def __init__(self, job_id: str, status: JobStatus, target: JobStatus) -> None:
-        super().__init__(f"job {job_id} is {status.value} and cannot become {target.value}")
+    def __init__(self, job_id: str, status: JobStatus, target: JobStatus, kind: str = "job") -> None:
+        super().__init__(f"{kind} {job_id} is {status.value} and cannot become {target.value}")
         self.job_id, self.status, self.target = job_id, status, target
+
+
+class RunOver(ServiceError):
+    """A run that takes no more points: a script has ended it, or a job's trainer alone writes to it."""
+
+    def __init__(self, run_id: str, status: JobStatus | None) -> None:
+        why = "belongs to a job, whose trainer alone writes to it" if status is None else f"is {status.value}"
+        super().__init__(f"run {run_id} {why}")
+        self.run_id, self.status = run_id, status
 
 
 class NotNow(ServiceError):
@@ -60,6 +69,14 @@ class NoResult(ServiceError):
     def __init__(self, job_id: str, status: JobStatus) -> None:
         super().__init__(f"job {job_id} is {status.value} and has no result")
         self.job_id, self.status = job_id, status
+
+
+class NoReport(ServiceError):
+    """A study is not over, and there is nothing to draw yet."""
+
+    def __init__(self, study_id: str, status: JobStatus) -> None:
+        super().__init__(f"study {study_id} is {status.value} and has no report yet")
+        self.study_id, self.status = study_id, status
 
 
 class LeaseLost(ServiceError):

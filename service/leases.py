@@ -213,7 +213,11 @@ def succeed(session: Session, lease: Lease, early: str | None = None) -> None:
 
 
 def stop(session: Session, lease: Lease) -> None:
-    _end(session, lease, JobStatus.CANCELLED, "cancelled", "stopped as asked", "cancelled")
+    job = _row(session, lease)
+    code, message = (
+        ("pruned", job.reason_message) if job.reason_code == "pruning" else ("cancelled", "stopped as asked")
+    )
+    _end(session, lease, JobStatus.CANCELLED, code, message, "cancelled")
 
 
 def fail(

@@ -31,6 +31,14 @@ class Draft:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Which of a study's jobs a job is, counted from 0."""
+
+    study: str
+    number: int
+
+
+@dataclass(frozen=True)
 class QueueLimits:
     jobs: int
     jobs_per_user: int
@@ -126,9 +134,17 @@ def _largest_worker(session: Session) -> dict[str, int]:
 
 
 def submit(
-    session: Session, principal: Principal, made: Draft, limits: QueueLimits, retry_of: str | None = None
+    session: Session,
+    principal: Principal,
+    made: Draft,
+    limits: QueueLimits,
+    retry_of: str | None = None,
+    place: Place | None = None,
 ) -> str:
-    """Queues the job and returns its id. Raises QueueFull, or NotFound for a project of others."""
+    """Queues the job and returns its id. place: in the study that it is a part of.
+
+    Raises QueueFull, or NotFound for a project of others.
+    """
     _require_room(session, principal, limits)
     projects.use(session, principal, made.spec.project)
     now = clock.now()
@@ -162,6 +178,8 @@ def submit(
         reason_message="waiting for the jobs it depends on" if made.needs else "waiting for a free slot",
         reason_since=now,
         retry_of=retry_of,
+        study_id=place and place.study,
+        study_place=place and place.number,
     )
     session.add(job)
     session.flush()

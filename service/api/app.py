@@ -21,10 +21,13 @@ from service.api import (
     housekeeping,
     jobs,
     operations,
+    outside,
     predictions,
     problems,
     projects,
     runs,
+    studies,
+    study_keeper,
     users,
     web,
 )
@@ -61,7 +64,9 @@ ROUTERS = (
     events.router,
     runs.router,
     diagnosis.router,
+    outside.router,
     compare.router,
+    studies.router,
     datasets.router,
     box.router,
     users.router,
@@ -92,9 +97,11 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        keeping = asyncio.create_task(housekeeping.keep(place))
+        keeping = [asyncio.create_task(each.keep(place)) for each in (housekeeping, study_keeper)]
         yield
-        keeping.cancel()
+        for task in keeping:
+            task.cancel()
+        place.studio.close()
         connection.close()
         watcher.close()
 
@@ -126,6 +133,6 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
         allowed_hosts=gate.hosts(settings, port),
         limits=allowed,
         measures=measures,
-        uploads=[datasets.upload(settings)],
+        uploads=[datasets.upload(settings), outside.POINTS_BODY],
     )
     return application

@@ -22,6 +22,7 @@ from service.api.views import DryRun, Explanation, JobList, JobView, RunView
 from service.errors import FieldProblem, InvalidInput
 from service.spec import JobSpec
 from service.states import TERMINAL, JobStatus
+from service.studies import references
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
@@ -49,7 +50,7 @@ def submit_job(
         raise InvalidInput([FieldProblem("probe", "dry_run_only", "a probe is a part of a dry run: add dry_run=true")])
     if dry_run:
         with here.database.read() as session:
-            draft = queue.draft(session, principal, body.tree, body.problems)
+            draft = references.draft(session, principal, body.tree, body.problems)
             found = {"spec": draft.spec.model_dump(), "warnings": draft.warnings}
             data = {
                 "data_path": str(here.settings.datasets_path / draft.dataset.id),
@@ -66,7 +67,7 @@ def submit_job(
         job_id, again = once.earlier(session), True
         if job_id is None:
             here.require_room()
-            draft = queue.draft(session, principal, body.tree, body.problems)
+            draft = references.draft(session, principal, body.tree, body.problems)
             job_id, again = queue.submit(session, principal, draft, here.queue_limits), False
             once.remember(session, job_id)
         job = jobs.get(session, principal, job_id)

@@ -90,7 +90,8 @@ class Cnn(nn.Sequential):
             layers.append(Residual(before, width, stride=1 if stage == 0 else 2))
             layers += [Residual(width, width, stride=1) for _ in range(model.depth - 1)]
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], outputs))
-        self.to(memory_format=torch.channels_last)  # a fifth faster on a CPU
+        # A fifth faster on a CPU.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class Residual(nn.Module):
