@@ -24,7 +24,7 @@ from workers.training.stopping import Patience
 
 VALIDATION_BATCH = 4096
 VALIDATION_VALUES = 1 << 20  # of inputs or outputs, at a time
-GRAD_NORM_EVERY = 16  # steps, where nothing else needs the norm: each one costs as much as a part of a small update
+GRAD_NORM_EVERY = 50  # steps, where nothing else needs the norm: one costs as much as half of a small step
 
 PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 

@@ -1,7 +1,6 @@
 """The way of the steps to the spool: they wait here, and are fetched from the device and written together."""
 
 import os
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from time import perf_counter
@@ -68,7 +67,7 @@ class Tape:
         if len(bad):
             steps = steps[: int(bad[0]) + 1]
         last = len(steps) - 1
-        measured = [(step.number, norms[step.number]) for step in steps if step.number in norms]
+        measured = [each for each in norms.items() if each[0] <= steps[last].number]
         self.norm = measured[-1] if measured else self.norm
         self.writer.append(self._points(steps, losses, norms, seconds, times))
         self.steps, self.active_seconds = steps[last].number, float(times[last])
@@ -117,20 +116,19 @@ class Tape:
         points["step"] = [[step.number] for step in steps]
         points["time"] = times[:count, None]
         points["value"] = np.column_stack(list(columns.values()))
-        further = [
+        first = steps[0].number
+        measured = [
+            (index["grad_norm"], number, norm, times[number - first])
+            for number, norm in norms.items()
+            if number - first < count
+        ]
+        validations = [
             (index[name], step.number, value, time)
             for step, time in zip(steps, times, strict=False)
-            for name, value in _thinned(step, norms)
+            for name, value in (step.validation or {}).items()
         ]
         used = [(index[name], steps[-1].number, value, times[count - 1]) for name, value in self._meter.look().items()]
-        return np.concatenate([points.ravel(), np.array(further + used, RECORD)])
-
-
-def _thinned(step: Step, norms: dict[int, float]) -> Iterator[tuple[str, float]]:
-    """What only some steps have."""
-    if step.number in norms:
-        yield "grad_norm", norms[step.number]
-    yield from (step.validation or {}).items()
+        return np.concatenate([points.ravel(), np.array(measured + validations + used, RECORD)])
 
 
 def _fetched(steps: list[Step]) -> tuple[Values, dict[int, float]]:
