@@ -473,6 +473,40 @@ def test_of_two_services_started_at_once_on_one_home_one_names_the_other_and_goe
         schema.require_current(database)
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_a_search_that_is_killed_three_times_has_exactly_its_trials(make_service: Callable[..., Service]) -> None:
+    """The short form, without kills, is in test_studies: three threads that take the study's steps at once."""
+    service, chance = make_service(), random.Random(11)
+    service.start()
+    space = {"hyperparameters.learning_rate": {"low": 1e-4, "high": 1.0, "log": True}}
+    asked = {"kind": "search", "base": spec("classification", "digits", 150), "space": space, "trials": 30}
+    with service.client() as client:
+        headers = {"Idempotency-Key": "search"}
+        study = answered(lambda: client.post("/v1/studies", json=asked, headers=headers)).json()
+
+        def finished() -> int:
+            seen = answered(lambda: client.get(f"/v1/studies/{study['id']}")).json()
+            return int(seen["progress"]["finished"])
+
+        for kill_after in (4, 12, 20):
+            while finished() < kill_after:
+                time.sleep(0.02)
+            service.kill_everything(chance)
+            service.start()
+        while (ended := answered(lambda: client.get(f"/v1/studies/{study['id']}?wait=10")).json())["report"] is None:
+            pass
+    assert ended["status"] == "succeeded"
+    assert [row["trial"] for row in ended["report"]["history"]] == list(range(30))
+    assert {row["state"] for row in ended["report"]["history"]} == {"complete"}
+    assert len({row["parameters"]["hyperparameters.learning_rate"] for row in ended["report"]["history"]}) == 30
+    database = Database(service.settings.database_path)
+    with database.read() as session:
+        places = session.scalars(select(Job.study_place).order_by(Job.study_place)).all()
+    database.close()
+    assert places == list(range(30))
+
+
 @contextmanager
 def opened(settings: Settings) -> Iterator[Database]:
     database = Database(settings.database_path)
