@@ -14,7 +14,7 @@ from service.states import Direction
 
 TAIL = 0.1  # share of the points whose mean is the tail mean
 INTERESTING = ("hyperparameters.", "model.")  # parameters that come first, in this order
-DATA = {"dataset", "validation.fraction"}
+DATA = {"dataset", "data.missing", "validation.fraction"}
 LOSS = {"hyperparameters.loss", "hyperparameters.label_smoothing"}
 MISSING = object()
 

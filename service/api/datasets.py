@@ -21,7 +21,7 @@ from service.api.place import Here, Place
 from service.api.problems import Refusal
 from service.api.strict_route import StrictRoute
 from service.api.views import DatasetList, DatasetView
-from service.datasets import arrivals, catalogue
+from service.datasets import arrays, arrivals, catalogue
 from service.datasets.arrivals import SUFFIXES, Draft, Said
 from service.datasets.catalogue import Arrival
 from service.errors import FieldProblem, InvalidInput, QuotaExceeded, Stopping
@@ -100,12 +100,12 @@ async def put_dataset(
     task: Annotated[Task | None, Query(description="where the target leaves it open")] = None,
 ) -> Response:
     """Takes in a file as a new version. 200 when the same bytes are there already, to be read in the same way."""
-    said = Said(name, _format(request), target, task)
+    said = Said(name, _format(request), target or None, task)
     room = await run_in_threadpool(_admit, here, principal, name, int(request.headers.get("content-length", 0)))
     with arrivals.draft(here.settings) as draft:
         await _receive(here, request, draft, room)
         async with here.inspections:
-            arrival = await run_in_threadpool(arrivals.received, draft, said, room, here.stopping.is_set)
+            arrival = await run_in_threadpool(arrivals.received, draft, said, here.stopping.is_set)
         return await run_in_threadpool(_shelve, here, principal, arrival, None)
 
 
@@ -120,11 +120,11 @@ async def register_dataset(here: Here, principal: Submitter, asked: Registration
     if form is None:
         message = "the ending of its name tells no format: say csv, parquet, npz or text"
         raise InvalidInput([FieldProblem("format", "missing", message)])
-    room = await run_in_threadpool(_admit, here, principal, asked.name, 0)
-    said = Said(asked.name, form, asked.target, asked.task)
+    await run_in_threadpool(_admit, here, principal, asked.name, 0)
+    said = Said(asked.name, form, asked.target or None, asked.task)
     with arrivals.draft(here.settings) as draft:
         async with here.inspections:
-            arrival = await run_in_threadpool(arrivals.registered, draft, said, path, room, here.stopping.is_set)
+            arrival = await run_in_threadpool(arrivals.registered, draft, said, path, here.stopping.is_set)
         return await run_in_threadpool(_shelve, here, principal, arrival, once)
 
 
@@ -190,7 +190,9 @@ def _shelve(here: Place, principal: Principal, arrival: Arrival, once: Once | No
         made = dataset_id is None
         if dataset_id is None:
             datasets.require_owner(session, principal, arrival.name)
-            catalogue.room_left(session, principal.user, here.settings.max_datasets_mib_per_user)
+            room = catalogue.room_left(session, principal.user, here.settings.max_datasets_mib_per_user)
+            if arrays.size(arrival.folder) > room:
+                raise QuotaExceeded(here.settings.max_datasets_mib_per_user)
             dataset, made = catalogue.add(session, principal.user, arrival, here.settings.datasets_path)
             dataset_id = dataset.id
             if once is not None:
