@@ -97,9 +97,10 @@ class Client:
                 return
             after = answer["next_after"]
 
-    def submit(self, spec: Any, *, dry_run: bool = False) -> dict[str, Any]:
-        """The new job; with dry_run its `spec, plan, warnings` and no job."""
-        answer: dict[str, Any] = self.post("/v1/jobs", spec, dry_run="true" if dry_run else None)
+    def submit(self, spec: Any, *, dry_run: bool = False, probe: bool = False) -> dict[str, Any]:
+        """The new job; with dry_run its `spec, plan, warnings` and no job, and with probe what a few steps cost."""
+        asked = {name: "true" for name, wanted in (("dry_run", dry_run), ("probe", probe)) if wanted}
+        answer: dict[str, Any] = self.post("/v1/jobs", spec, **asked)
         return answer
 
     def job(self, job_id: str) -> dict[str, Any]:

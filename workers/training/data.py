@@ -52,6 +52,7 @@ class Rows:
     inputs and validation_inputs: of a table shape (n, width), float32: see `Preprocessing`; of images shape
     (n, channels, height, width) as stored; of a text shape (bytes,): n windows and one byte more.
     targets and validation_targets: shape (n,), as they are in the file; of a text the bytes again.
+    preprocessing: what was taken from the training split, as JSON.
     channels: (mean, deviation) of the channels of images, float32, shape (channels,) each.
     """
 

@@ -15,7 +15,7 @@ from service.spec import JobSpec
 from workers import checkpoints, spool
 from workers.checkpoints import STATE, Dump
 from workers.training import loop, state, weights
-from workers.training.data import InputChanged
+from workers.training.data import Columns, InputChanged
 from workers.training.loop import Step, Training
 from workers.training.stopping import improves
 from workers.training.tape import Tape
@@ -38,7 +38,7 @@ class Source:
     folder: Path
     kept: Sequence[Kept]
     micro_batches: int | None = None
-    columns: list[dict[str, Any]] | None = None
+    columns: Columns = None
 
     def prepare(self, spec: JobSpec, plan: Plan) -> Training:
         return loop.prepare(

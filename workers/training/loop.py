@@ -214,7 +214,8 @@ def backward(training: Training, batch: Tensor) -> Tensor:
     batch: row numbers of the training split. With float16 the gradient is scaled, as the scaler expects it.
     """
     task, model, scaler, samples = training.task, training.model, training.scaler, training.train
-    parts = batch.tensor_split(plans.micro_batches(len(batch), training.micro_batches))
+    count = plans.micro_batches(len(batch), training.micro_batches)
+    parts = (batch,) if count == 1 else batch.tensor_split(count)
     losses = []
     for part in parts:
         with _arithmetic(training):
