@@ -22,9 +22,10 @@ from service.api.problems import Refusal
 from service.api.strict_route import StrictRoute
 from service.api.views import DatasetList, DatasetView
 from service.datasets import arrays, arrivals, catalogue
-from service.datasets.arrivals import SUFFIXES, Draft, Said
+from service.datasets.arrivals import Draft, Said
 from service.datasets.catalogue import Arrival
 from service.errors import FieldProblem, InvalidInput, QuotaExceeded, Stopping
+from service.inspection.found import MEDIA_TYPES, SUFFIXES
 from service.settings import Settings
 from service.spec import DATASET_PATTERN, NAME_PATTERN, Name, Part
 from service.tables import Dataset
@@ -37,12 +38,6 @@ Reference = Annotated[str, Path(pattern=DATASET_PATTERN, description="NAME, or N
 Task = Literal["classification", "regression"]
 TABLE = ["name", "version", "kind", "task", "rows", "features", "classes", "bytes", "owner", "description"]
 
-MEDIA_TYPES = {
-    "text/csv": "csv",
-    "application/vnd.apache.parquet": "parquet",
-    "application/x-npz": "npz",
-    "text/plain": "text",
-}
 BYTES = {"schema": {"type": "string", "format": "binary"}}
 PUT_BODY = {"requestBody": {"required": True, "content": dict.fromkeys(MEDIA_TYPES, BYTES)}}
 WRITE_BYTES = 1 << 20  # received before they are written, so that the others are not made to wait for each piece

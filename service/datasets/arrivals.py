@@ -22,8 +22,6 @@ from service.settings import Settings
 MOST_DECODED_BYTES = 8 << 30
 LOOK_BYTES = 64 << 20  # received between two looks at the disk
 
-SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".npz": "npz", ".txt": "text"}
-
 
 @dataclass(frozen=True)
 class Said:

@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
-from service.inspection.tables import Column, Kind, days, refused
+from service.inspection.refusals import refused
+from service.inspection.tables import Column, Kind, days
 from service.inspection.writing import BLOCK_BYTES
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from service.errors import FieldProblem, InvalidInput
+from service.errors import InvalidInput
 from service.inspection import targets
 from service.inspection.found import Asked, Found
+from service.inspection.refusals import MOST_COLUMNS, refused
 from service.inspection.writing import Writer, save
 
 USUAL_TARGETS = ("target", "label", "class", "y")
-MOST_COLUMNS = 10_000
 MOST_CATEGORIES = 1000
 LONGEST_VALUE = 256
 LONGEST_COLUMN_NAME = 128
@@ -112,10 +112,6 @@ def inspect(path: str, asked: Asked) -> Found:
         classes=learned.classes,
         target=target.name,
     )
-
-
-def refused(param: str, code: str, message: str, hint: str | None = None) -> InvalidInput:
-    return InvalidInput([FieldProblem(param, code, message, hint)])
 
 
 def days(moments: Any) -> Any:
