@@ -20,7 +20,7 @@ from service.api.once import Once, Repeatable
 from service.api.place import Here, Place
 from service.api.problems import Refusal
 from service.api.strict_route import StrictRoute
-from service.api.views import DatasetList, DatasetView
+from service.api.views import DatasetList, DatasetVersion, DatasetView
 from service.datasets import arrays, arrivals, catalogue
 from service.datasets.arrivals import Draft, Said
 from service.datasets.catalogue import Arrival
@@ -40,6 +40,7 @@ TABLE = ["name", "version", "kind", "task", "rows", "features", "classes", "byte
 
 BYTES = {"schema": {"type": "string", "format": "binary"}}
 PUT_BODY = {"requestBody": {"required": True, "content": dict.fromkeys(MEDIA_TYPES, BYTES)}}
+COLUMNS_IN_LISTS = 100
 WRITE_BYTES = 1 << 20  # received before they are written, so that the others are not made to wait for each piece
 
 
@@ -200,7 +201,8 @@ def _shelve(here: Place, principal: Principal, arrival: Arrival, once: Once | No
 def _view(here: Place, reference: str) -> dict[str, Any]:
     with here.database.read() as session:
         shown = datasets.find(session, reference)
-        return {**_named(shown), "versions": [_version(each) for each in datasets.versions(session, shown.name)]}
+        every = [_version(each) for each in datasets.versions(session, shown.name)]
+    return {**_named(shown), "columns": shown.columns, "versions": every}
 
 
 def _named(dataset: Dataset) -> dict[str, Any]:
@@ -208,11 +210,16 @@ def _named(dataset: Dataset) -> dict[str, Any]:
     return about | _version(dataset)
 
 
-SHOWN = tuple(name for name in DatasetView.model_fields if name not in ("name", "description", "versions"))
+SHOWN = tuple(name for name in DatasetVersion.model_fields if name not in ("features", "columns"))
 
 
 def _version(dataset: Dataset) -> dict[str, Any]:
-    return {name: getattr(dataset, name) for name in SHOWN}
+    """For a list: ten thousand columns of a thousand values each would be too much of it."""
+    few = [
+        {name: column[name] for name in ("name", "type", "missing")} for column in dataset.columns[:COLUMNS_IN_LISTS]
+    ]
+    about = {name: getattr(dataset, name) for name in SHOWN}
+    return about | {"features": len(dataset.columns), "columns": few}
 
 
 def _row(dataset: Dataset) -> list[formats.Cell]:

@@ -43,7 +43,7 @@ def datasets(context: typer.Context, as_json: screen.AsJson = False) -> None:
             each["name"],
             each["task"],
             each["rows"],
-            len(each["columns"]) or "",
+            each["features"] or "",
             each["target"] or "",
             each["version"],
             each["owner"] or "",

@@ -20,7 +20,8 @@ from service.inspection.refusals import MOST_COLUMNS, refused
 from service.inspection.writing import Writer, save
 
 USUAL_TARGETS = ("target", "label", "class", "y")
-MOST_CATEGORIES = 1000
+MOST_CATEGORIES = 1000  # of a column
+MOST_INPUTS = 100_000  # that the categories of all columns become
 LONGEST_VALUE = 256
 LONGEST_COLUMN_NAME = 128
 SHOWN = 20
@@ -203,6 +204,9 @@ def _collect(source: Source, columns: Sequence[Column]) -> None:
         row += batch.num_rows
     for column in columns:
         column.values = sorted(values[column.name])
+    if sum(map(len, values.values())) > MOST_INPUTS:
+        message = f"the texts of all columns would be more than {MOST_INPUTS:,} inputs"
+        raise refused("body", "too_many_categories", message, "leave some of the columns out")
 
 
 def _check_lengths(source: Source, column: Column, texts: Any, row: int) -> None:
