@@ -1,6 +1,8 @@
 """Runs of scripts: begun, filled exactly once whatever is sent again, ended, and seen like any other run."""
 
 import importlib.util
+import re
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -283,3 +285,17 @@ def test_the_helper_for_scripts_survives_a_restart_of_the_service(
         found = curve(client, log.run_id)
     assert found["step"] == list(range(1, 601))
     assert found["y"][-1] == "NaN"
+
+
+def test_the_queries_for_a_person_with_sqlite_run(client: httpx.Client, settings: Settings) -> None:
+    queries = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/operations.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(queries) == 3
+    run_id = begin(client, parameters={"hyperparameters": {"learning_rate": 0.1}})
+    losses = [point(step, 1.0 if step < 100 else 3.0, "train_loss") for step in range(200)]
+    assert send(client, run_id, *losses, point(199, 0.5, "val_loss")).status_code == 200
+    database = sqlite3.connect(f"file:{settings.database_path}?mode=ro", uri=True)
+    last, best, averaged = (database.execute(query).fetchall() for query in queries)
+    database.close()
+    assert last == [("train_loss", 200, 3.0, 1.0, 3.0), ("val_loss", 1, 0.5, 0.5, 0.5)]
+    assert best == [(run_id, "a script", 0.5, 199, 0.1)]
+    assert averaged == [(0, 100, 1.0, 1.0, 1.0), (100, 100, 3.0, 3.0, 3.0)]
