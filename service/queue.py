@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from service import clock, datasets, plan, projects, spec
+from service import clock, datasets, estimate, plan, projects, spec
 from service.errors import FieldProblem, InvalidInput, NotFound, QueueFull
 from service.ids import is_id, new_id
 from service.plan import Plan
@@ -54,6 +54,8 @@ def draft(session: Session, principal: Principal, raw: Mapping[str, Any], found:
     if impossible := plan.problems(asked, dataset.rows, dataset.validation_rows):
         raise InvalidInput(impossible)
     counted = plan.make(asked, dataset.rows, dataset.validation_rows)
+    if (known := estimate.of(session, asked, counted, dataset.id)) is not None:
+        counted = counted.model_copy(update={"estimated_seconds": known.seconds, "estimate_basis": known.basis})
     given = asked.hyperparameters.model_fields_set
     needs = _jobs(session, principal, asked.depends_on)
     return Draft(asked, counted, plan.warnings(asked, counted, given), dataset, [job.seq for job in needs.values()])

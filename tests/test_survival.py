@@ -339,6 +339,36 @@ def is_whole(path: Path) -> bool:
         connection.close()
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("rounds", [100])
+def test_a_job_whose_whole_service_is_killed_at_random_times_has_no_hole_and_no_double(
+    make_service: Callable[..., Service], until: Until, rounds: int
+) -> None:
+    chance = random.Random(19)
+    service = make_service(TRAINBOX_SLOTS="2")
+    wanted = spec("classification", "iris", 400 * rounds, every_steps=10, seed=3)
+    service.start()
+    with service.client() as client:
+        until(lambda: is_ready(client))
+        jobs = [client.post("/v1/jobs", json=wanted).json()["id"] for _ in range(2)]
+        for _ in range(rounds):
+            until(lambda: service.find("trainer"))
+            time.sleep(chance.uniform(0.0, 1.0))  # a moment of the dice's choice
+            service.kill_everything(chance)
+            service.start()
+        curves = [curve(client, job_id) for job_id in jobs]
+    assert curves[0] == curves[1], "hit at other steps, and yet the same"
+    assert service.stop() == 0
+    assert not service.left_over()
+    with opened(service.settings) as database, database.read() as session:
+        for job in session.scalars(select(Job)):
+            attempts = select(Attempt).where(Attempt.job == job.seq).order_by(Attempt.number)
+            check_attempts(session.scalars(attempts).all())
+            for series in all_series(session, job):
+                points(session, series)
+
+
 def test_after_everything_was_killed_the_queue_goes_on_where_it_was(
     make_service: Callable[..., Service], until: Until
 ) -> None:

@@ -21,6 +21,8 @@ from service.api import (
     housekeeping,
     jobs,
     operations,
+    outside,
+    predictions,
     problems,
     projects,
     runs,
@@ -58,9 +60,11 @@ ROUTERS = (
     jobs.router,
     control.router,
     checkpoints.router,
+    predictions.router,
     events.router,
     runs.router,
     diagnosis.router,
+    outside.router,
     compare.router,
     studies.router,
     datasets.router,
@@ -97,6 +101,7 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
         yield
         for task in keeping:
             task.cancel()
+        place.studio.close()
         connection.close()
         watcher.close()
 
@@ -128,6 +133,6 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
         allowed_hosts=gate.hosts(settings, port),
         limits=allowed,
         measures=measures,
-        uploads=[datasets.upload(settings)],
+        uploads=[datasets.upload(settings), outside.POINTS_BODY],
     )
     return application

@@ -5,6 +5,7 @@ import { h } from "../page/dom.js";
 import { number } from "../page/format.js";
 import { draw, extent, nearest } from "./line.js";
 import { color } from "./palette.js";
+import { logTicks } from "./ticks.js";
 
 /**
  * @typedef {import("./line.js").Line} Line
@@ -116,6 +117,8 @@ export class Chart {
     const [grid, text] = [color("grid"), color("muted")];
     const axis = { stroke: text, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 }, font: "11px system-ui, sans-serif" };
     const [from, to] = this.range();
+    const values = (_plot, splits) => splits.map((each) => (each === null ? "" : number(each)));
+    const marks = (on) => ({ values, ...(on && { splits: (_plot, _axis, low, high) => logTicks(low, high), filter: (_plot, splits) => splits }) });
     const log = (on) => (on ? { distr: 3, log: 10 } : {});
     this.plot = new uPlot({
       width: Math.max(120, this.host.clientWidth),
@@ -128,8 +131,8 @@ export class Chart {
       },
       series: [{}, { scale: "y", paths: () => null, points: { show: false } }],
       axes: [
-        { ...axis, size: 24, values: (_plot, splits) => splits.map((each) => (each === null ? "" : number(each))), label: this.options.xLabel, labelSize: 16, labelFont: axis.font, labelGap: 0 },
-        { ...axis, size: 58, values: (_plot, splits) => splits.map((each) => (each === null ? "" : number(each))) },
+        { ...axis, ...marks(this.options.logX), size: 24, label: this.options.xLabel, labelSize: 16, labelFont: axis.font, labelGap: 0 },
+        { ...axis, ...marks(this.options.logY), size: 58 },
       ],
       cursor: {
         drag: { x: true, y: false, setScale: false },

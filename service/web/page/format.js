@@ -7,7 +7,7 @@ export function number(value) {
   if (Number.isInteger(value) && Math.abs(value) < 1e9) return grouped(value);
   const size = Math.abs(value);
   if (size !== 0 && (size < 1e-4 || size >= 1e6)) return value.toExponential(3).replace(/\.?0+e/, "e").replace("e+", "e");
-  return String(Number(value.toPrecision(4)));
+  return size >= 1e4 ? grouped(Math.round(value)) : String(Number(value.toPrecision(4)));
 }
 
 /** 1 234 567: with thin spaces, which no country takes for a point. @param {number} value */

@@ -15,7 +15,7 @@ const BASE = { task: "classification", dataset: "digits", hyperparameters: { epo
 const EXAMPLES = {
   lr_range: { kind: "lr_range", name: "digits: which learning rate", base: BASE, learning_rates: { low: 1e-5, high: 10, count: 12 }, steps: 100, seeds: 2 },
   batch_size: { kind: "batch_size", name: "digits: which batch size", base: BASE, batch_sizes: [16, 64, 256], target: { metric: "val_loss", value: 0.3 }, learning_rate: "sqrt" },
-  grid: { kind: "grid", name: "digits: rate and width", base: BASE, grid: { "hyperparameters.learning_rate": [0.001, 0.003, 0.01], "model.hidden_sizes": [[64], [128, 64]] }, seeds: 2 },
+  grid: { kind: "grid", name: "digits: rate and batch", base: BASE, grid: { "hyperparameters.learning_rate": [0.001, 0.003, 0.01], "hyperparameters.batch_size": [32, 128] }, seeds: 2 },
   search: { kind: "search", name: "digits: search", base: BASE, space: { "hyperparameters.learning_rate": { type: "float", low: 1e-4, high: 0.1, log: true }, "hyperparameters.batch_size": { choices: [32, 64, 128] } }, trials: 12, metric: "val_loss", sampler: "tpe", pruner: "median" },
 };
 
