@@ -193,7 +193,7 @@ export class Chart {
     for (const mark of this.marks) {
       const [from, to] = [frame.x(mark.x), frame.x(mark.to ?? mark.x)];
       context.fillStyle = color(mark.kind ?? "mark");
-      context.globalAlpha = mark.to === undefined ? 0.9 : 0.14;
+      context.globalAlpha = mark.to === undefined ? 0.9 : 0.1;
       context.fillRect(from, bbox.top, Math.max(frame.ratio, to - from), bbox.height);
     }
     context.restore();
