@@ -22,15 +22,15 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"bell", "clock", "ids", "job_logs", "logs", "settings", "states"},
     {"errors", "tables"},
-    {"disk", "inspection"},
+    {"disk", "errands", "inspection"},
     {"database", "locks", "spec"},
     {"idempotency", "plan", "retention", "schema", "usage", "users"},
-    {"curves", "datasets", "meaning", "order", "projects"},
+    {"curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
     {"compare", "diagnosis", "events", "queue", "runs", "tasks"},
     {"checkpoints", "examination"},
     {"control", "home", "jobs", "leases"},
     {"box", "charts", "forecast", "gates"},
-    {"backup", "explain"},
+    {"backup", "explain", "studies"},
 )
 # What stands on the trunk: nothing of the trunk imports it.
 FACES = {"api", "cli", "client"}

@@ -268,7 +268,7 @@ def test_a_service_that_is_killed_leaves_nothing_after_its_next_start(settings: 
 
     def url() -> str:
         until(lambda: b"http://" in log.read_bytes())
-        found = "http://" + re.findall(r"http://([\d.:]+)", log.read_text())[0]
+        found = f"http://{re.findall(r'http://([0-9.:]+)', log.read_text())[0]}"
         until(lambda: answers(found))
         return found
 

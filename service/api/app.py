@@ -21,9 +21,12 @@ from service.api import (
     housekeeping,
     jobs,
     operations,
+    predictions,
     problems,
     projects,
     runs,
+    studies,
+    study_keeper,
     users,
     web,
 )
@@ -56,10 +59,12 @@ ROUTERS = (
     jobs.router,
     control.router,
     checkpoints.router,
+    predictions.router,
     events.router,
     runs.router,
     diagnosis.router,
     compare.router,
+    studies.router,
     datasets.router,
     box.router,
     users.router,
@@ -90,9 +95,10 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        keeping = asyncio.create_task(housekeeping.keep(place))
+        keeping = [asyncio.create_task(each.keep(place)) for each in (housekeeping, study_keeper)]
         yield
-        keeping.cancel()
+        for task in keeping:
+            task.cancel()
         connection.close()
         watcher.close()
 

@@ -37,11 +37,13 @@ class Source:
     device: str
     folder: Path
     kept: Sequence[Kept]
-    columns: Columns = None
     micro_batches: int | None = None
+    columns: Columns = None
 
     def prepare(self, spec: JobSpec, plan: Plan) -> Training:
-        return loop.prepare(spec, plan, self.data_path, self.classes, self.device, self.columns, self.micro_batches)
+        return loop.prepare(
+            spec, plan, self.data_path, self.classes, self.device, self.micro_batches, columns=self.columns
+        )
 
 
 @dataclass(frozen=True)
