@@ -31,7 +31,6 @@ from service.users import Principal
 
 ROOT = Path(__file__).parent.parent
 HOSTILE = '<img src=x onerror="window.taken = true">'
-NOT_YET = "/v1/studies"
 NEEDLE = {"found": "needle"}
 FIRST_LOAD_BYTES = 150_000
 PATIENCE_MILLISECONDS = 30_000
@@ -76,7 +75,7 @@ class Visit:
         return self.page
 
     def _hear(self, message: ConsoleMessage) -> None:
-        if message.type in ("error", "warning") and not re.search(NOT_YET, str(message.location.get("url"))):
+        if message.type in ("error", "warning"):
             self.said.append(f"{message.text} {message.location.get('url')}")
 
     def _meet(self, dialog: Dialog) -> None:
@@ -125,6 +124,18 @@ def pair(box: Box) -> list[str]:
         spec = digits(learning_rate=rate, epochs=3) | {"name": HOSTILE, "tags": {HOSTILE: "javascript:alert(1)"}}
         made.append(str(train(box.admin, spec)["id"]))
     return made
+
+
+@pytest.fixture(scope="module")
+def study(box: Box) -> str:
+    """A small one that is over."""
+    asked = {"kind": "lr_range", "name": HOSTILE, "base": digits(), "steps": 10, "seeds": 1}
+    rates = {"low": 1e-4, "high": 1e-1, "count": 4}
+    answer = box.admin.post("/v1/studies", json=asked | {"learning_rates": rates})
+    assert answer.status_code == 201, answer.text
+    found = box.admin.get(f"/v1/studies/{answer.json()['id']}", params={"wait": 60}, timeout=70).json()
+    assert found["status"] == "succeeded"
+    return str(found["id"])
 
 
 def counted(page: Page) -> int:
@@ -274,6 +285,7 @@ VIEWS = {
     "spec": "run/{0}?tab=spec",
     "compare": "compare?runs={0},{1}&metric=train_loss",
     "studies": "studies",
+    "study": "study/{2}",
     "data": "datasets?name=iris",
     "submit": "submit?dataset=iris",
 }
@@ -281,12 +293,12 @@ VIEWS = {
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_view_is_accessible_and_runs_no_script_of_a_name(
-    browser: Browser, box: Box, pair: list[str], scheme: str
+    browser: Browser, box: Box, pair: list[str], study: str, scheme: str
 ) -> None:
     size = WIDE if scheme == "light" else PHONE
     with visiting(browser, box.server.url, secret(box.admin), size, color_scheme=scheme) as visit:
         for name, state in VIEWS.items():
-            page = visit.show(state.format(*pair))
+            page = visit.show(state.format(*pair, study))
             expect(page.locator("h1")).to_be_visible()
             page.wait_for_load_state("networkidle" if name not in ("box",) else "load")
             found = Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
@@ -294,6 +306,29 @@ def test_every_view_is_accessible_and_runs_no_script_of_a_name(
             assert page.evaluate("window.taken") is None
             assert page.locator("main img").count() == 0
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
+
+
+def test_a_study_is_asked_for_and_shown_with_its_picture(visit: Visit, study: str) -> None:
+    page = visit.show(f"study/{study}")
+    expect(page.get_by_role("img", name="Loss after the first steps, by learning rate")).to_be_visible()
+    expect(page.get_by_role("table", name="Jobs").locator("tbody tr")).to_have_count(4)
+    page = visit.show("studies")
+    page.get_by_role("heading", name="New study").click()
+    expect(page.get_by_text("24 jobs")).to_be_visible()  # 12 rates with two seeds, and nothing is created
+
+
+def test_groups_over_seeds_are_drawn_with_what_is_said_of_them(visit: Visit, box: Box) -> None:
+    runs = [
+        train(box.admin, digits(learning_rate=rate, seed=seed, epochs=1))["id"]
+        for rate in (0.001, 0.02)
+        for seed in (0, 1)
+    ]
+    page = visit.show(f"compare?runs={','.join(runs)}&metric=val_loss")
+    page.get_by_label("group by").select_option(label="learning_rate")
+    groups = page.get_by_role("table", name="Groups")
+    expect(groups.locator("tbody tr")).to_have_count(2)
+    expect(page.locator(".verdicts").first).to_contain_text("learning_rate 0.02")
+    assert "group_by=hyperparameters.learning_rate" in page.url
 
 
 def test_hostile_names_are_shown_as_they_are(visit: Visit, pair: list[str]) -> None:

@@ -8,7 +8,7 @@ import { look, swatch } from "../charts/palette.js";
 import { parallel } from "../charts/parallel.js";
 import { choice, h, heading, refill, svg, table } from "../page/dom.js";
 import { grouped, number, short, value } from "../page/format.js";
-import { notice, tell } from "../page/notices.js";
+import { tell } from "../page/notices.js";
 import { panel, runLink, warnings } from "../page/parts.js";
 import { settled } from "../page/polling.js";
 import { remember } from "../page/route.js";
@@ -63,7 +63,7 @@ class Comparison {
   }
 
   async fetch() {
-    const found = await this.compared();
+    const found = await get("/v1/compare", this.query(), this.signal);
     if (this.signal.aborted) return;
     this.found = found;
     Object.assign(this.chart, { view: null, bounds: null });
@@ -71,17 +71,6 @@ class Comparison {
     this.drawChart();
     this.chart.bounds = this.chart.whole();
     this.drawOutcome();
-  }
-
-  /** A service that knows no groups yet is asked without. */
-  async compared() {
-    try {
-      return await get("/v1/compare", this.query(), this.signal);
-    } catch (error) {
-      if (!this.state.group_by || !error.errors?.some(({ param, code }) => param === "group_by" && code.startsWith("unknown"))) throw error;
-      this.state.group_by = "";
-      return get("/v1/compare", this.query(), this.signal);
-    }
   }
 
   set(name, chosen) {
@@ -113,7 +102,7 @@ class Comparison {
 
   drawChart() {
     const { found } = this;
-    this.groups = this.state.group_by ? ranked(found.groups ?? []) : [];
+    this.groups = ranked(found.groups);
     this.looks = new Map(ranked(found.runs).map(({ run_id: id }, place) => [id, place]));
     this.groups.forEach(({ run_ids: ids }, place) => ids.forEach((id) => this.looks.set(id, place)));
     this.groupLines = this.groups.filter(({ curve }) => curve?.x.length).map((group) => this.groupLine(group, this.groups.indexOf(group)));
@@ -177,7 +166,7 @@ class Comparison {
 
   /** What is said of the best one; of the others on demand. */
   verdicts() {
-    const told = this.found.verdicts ?? [];
+    const told = this.found.verdicts;
     if (!told.length) return null;
     const best = JSON.stringify(this.groups.length ? this.groups[0].key : ranked(this.found.runs)[0].run_id);
     const first = told.filter(({ a, b }) => [JSON.stringify(a), JSON.stringify(b)].includes(best)).slice(0, FIRST_VERDICTS);
@@ -210,7 +199,7 @@ class Comparison {
   }
 
   async picture() {
-    await download("/v1/compare", "compare.png", { ...this.query(), format: "png" }).catch(() => notice("The service draws no pictures of comparisons.", "bad"));
+    await download("/v1/compare", "compare.png", { ...this.query(), format: "png" }).catch(tell);
   }
 }
 
