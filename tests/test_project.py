@@ -26,11 +26,12 @@ LAYERS = (
     {"database", "locks", "spec"},
     {"idempotency", "plan", "retention", "schema", "usage", "users"},
     {"curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
-    {"compare", "diagnosis", "events", "queue", "runs", "tasks"},
-    {"checkpoints", "examination"},
+    {"diagnosis", "events", "queue", "runs", "statistics", "tasks"},
+    {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},
     {"box", "charts", "forecast", "gates"},
-    {"backup", "explain", "studies"},
+    {"backup", "explain", "pictures"},
+    {"studies"},
 )
 # What stands on the trunk: nothing of the trunk imports it.
 FACES = {"api", "cli", "client"}
