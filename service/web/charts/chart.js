@@ -47,8 +47,7 @@ export class Chart {
     listen(this);
     this.build();
     new ResizeObserver(() => this.resize()).observe(host);
-    this.onTheme = () => (host.isConnected ? this.build() : removeEventListener("theme", this.onTheme));
-    addEventListener("theme", this.onTheme);
+    redrawWithTheme(this);
   }
 
   /** @param {Line[]} lines @param {Mark[]} [marks] @param {number | null} [target] a height that is aimed at */
@@ -230,4 +229,15 @@ function drawTarget(context, bbox, y, ratio) {
   context.lineTo(bbox.left + bbox.width, y);
   context.stroke();
   context.setLineDash([]);
+}
+
+/** Weakly: a chart that was left would otherwise be kept, with its points, for as long as the tab. @param {Chart} chart */
+function redrawWithTheme(chart) {
+  const held = new WeakRef(chart);
+  const redraw = () => {
+    const there = held.deref();
+    if (there?.host.isConnected) there.build();
+    else removeEventListener("theme", redraw);
+  };
+  addEventListener("theme", redraw);
 }
