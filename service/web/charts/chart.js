@@ -160,7 +160,7 @@ export class Chart {
     return {
       x: scale("x", this.options.logX, width, false),
       y: scale("y", this.options.logY, height, true),
-      left: plot.scales.x.min, right: plot.scales.x.max, top, ratio: uPlot.pxRatio,
+      left: plot.scales.x.min, right: plot.scales.x.max, top, bottom: top + height, ratio: uPlot.pxRatio,
     };
   }
 

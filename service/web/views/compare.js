@@ -125,7 +125,7 @@ class Comparison {
 
   groupLine({ key, curve }, place) {
     const style = look(place);
-    return { ...style, label: this.named(key), x: line.numbers(curve.x), y: line.numbers(curve.mean), low: line.numbers(curve.lower), high: line.numbers(curve.upper), width: 2 };
+    return { ...style, label: this.named(key), x: line.numbers(curve.x), y: line.numbers(curve.mean), low: line.numbers(curve.lower), high: line.numbers(curve.upper), soft: true, width: 2 };
   }
 
   /** What is zoomed into is shown with points of its own; so is all of it again. */
