@@ -67,7 +67,7 @@ function upload(done) {
       refill(told, `Version ${made.version} is there.`);
       await done(name.value);
     } catch (error) {
-      refill(told, error.status === 405 || error.status === 404 ? "This service takes no uploads." : h("p", { class: "bad" }, error.message), warnings(error.errors));
+      refill(told, h("p", { class: "bad" }, error.message), warnings(error.errors));
     } finally {
       button.disabled = false;
     }
