@@ -46,9 +46,9 @@ def main() -> None:
             runs = {job: client.run(job) for job in jobs}
         print()
         print(meaning(comparison, runs))
+        print(f"\nThe same as a picture: {PICTURE}")
         print()
         trainbox(box, "study", "lr-range", SPEC, *RANGE, "--wait")
-        print(f"\nThe same as a picture: {PICTURE}")
     print()
     print(how_to_go_on())
 
