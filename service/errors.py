@@ -46,6 +46,15 @@ class IllegalMove(ServiceError):
         self.job_id, self.status, self.target = job_id, status, target
 
 
+class RunOver(ServiceError):
+    """A run that takes no more points: a script has ended it, or a job's trainer alone writes to it."""
+
+    def __init__(self, run_id: str, status: JobStatus | None) -> None:
+        why = "belongs to a job, whose trainer alone writes to it" if status is None else f"is {status.value}"
+        super().__init__(f"run {run_id} {why}")
+        self.run_id, self.status = run_id, status
+
+
 class NotNow(ServiceError):
     """The job's status forbids what is asked. act: as in `be deleted`; condition: as in `when it is over`."""
 

@@ -87,7 +87,9 @@ def page(
     session: Session, principal: Principal, wanted: Filter, *, after: str | None, limit: int
 ) -> list[dict[str, Any]]:
     """Views of the jobs behind the job `after`, newest first."""
-    query = select(*COLUMNS).join(Job, Job.seq == Run.seq).where(runs.matching(principal, wanted)).limit(limit)
+    query = (
+        select(*COLUMNS).join(Job, Job.seq == Run.seq).where(runs.matching(principal, wanted, Job.status)).limit(limit)
+    )
     return [view(row) for row in _stored(session, runs.behind(query, principal, after))]
 
 

@@ -4,8 +4,9 @@ Pure: the plan shown before the run, the trainer and the axes of the curves all 
 """
 
 from collections.abc import Set
+from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
-from typing import TypeVar, overload
+from typing import Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,7 +155,22 @@ def validation_interval(spec: JobSpec, plan: Plan) -> int:
     return spec.validation.every_steps or plan.steps_per_epoch
 
 
-def samples_at(steps: Steps, plan: Plan) -> Steps:
+@dataclass(frozen=True)
+class Epoch:
+    """What is known of the epochs of a script's run, which has no plan."""
+
+    batch_size: int
+    steps_per_epoch: int
+    last_batch_samples: int
+
+    @classmethod
+    def of(cls, train_samples: int, batch_size: int) -> Self:
+        """The last batch of an epoch is smaller where the samples do not fill it."""
+        steps = -(-train_samples // batch_size)
+        return cls(batch_size, steps, train_samples - (steps - 1) * batch_size)
+
+
+def samples_at(steps: Steps, plan: Plan | Epoch) -> Steps:
     """Samples seen after a step, or after each of an array of them, of any shape."""
     epochs, within = divmod(steps, plan.steps_per_epoch)
     per_epoch = (plan.steps_per_epoch - 1) * plan.batch_size + plan.last_batch_samples
@@ -163,10 +179,10 @@ def samples_at(steps: Steps, plan: Plan) -> Steps:
 
 
 @overload
-def epochs_at(steps: int, plan: Plan) -> float: ...
+def epochs_at(steps: int, plan: Plan | Epoch) -> float: ...
 @overload
-def epochs_at(steps: NDArray[np.int64], plan: Plan) -> NDArray[np.float64]: ...
-def epochs_at(steps: int | NDArray[np.int64], plan: Plan) -> float | NDArray[np.float64]:
+def epochs_at(steps: NDArray[np.int64], plan: Plan | Epoch) -> NDArray[np.float64]: ...
+def epochs_at(steps: int | NDArray[np.int64], plan: Plan | Epoch) -> float | NDArray[np.float64]:
     """Passes over the training split after a step, or after each of an array of them, of any shape."""
     return steps / plan.steps_per_epoch
 

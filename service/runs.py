@@ -7,14 +7,15 @@ from typing import Any
 
 import orjson
 from sqlalchemy import ColumnElement, Row, Select, String, and_, case, func, literal, or_, select, tuple_, type_coerce
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service import curves
+from service.curves import Counting
 from service.errors import FieldProblem, InvalidInput, NotFound
-from service.plan import Plan
+from service.plan import Epoch, Plan
 from service.projects import visible
 from service.states import Direction, JobStatus
-from service.tables import Dataset, Job, Run, Series
+from service.tables import Dataset, Job, OutsideRun, Run, Series
 from service.users import Principal
 
 Query = Select[*tuple[Any, ...]]
@@ -35,11 +36,25 @@ class Filter:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
-def matching(principal: Principal, wanted: Filter) -> ColumnElement[bool]:
-    """The condition on runs joined with their jobs; what the principal may not see matches nothing."""
+# A run's place is in the queue, or outside of it: of each pair of columns one is NULL.
+STATUS: ColumnElement[JobStatus] = func.coalesce(Job.status, OutsideRun.status, type_=Job.status.type)
+
+
+def placed(query: Query) -> Query:
+    """A query of runs, joined with the job of each, or with what a script has said of it."""
+    return query.outerjoin(Job, Job.seq == Run.seq).outerjoin(OutsideRun, OutsideRun.seq == Run.seq)
+
+
+def matching(
+    principal: Principal, wanted: Filter, status: ColumnElement[JobStatus] | InstrumentedAttribute[JobStatus] = STATUS
+) -> ColumnElement[bool]:
+    """The condition on runs that are `placed`, or joined with their jobs alone if `status` is the jobs'.
+
+    What the principal may not see matches nothing.
+    """
     conditions = [visible(principal)]
     if wanted.status is not None:
-        conditions.append(Job.status == wanted.status)
+        conditions.append(status == wanted.status)
     if wanted.project is not None:
         conditions.append(Run.project == wanted.project)
     if wanted.user is not None:
@@ -92,10 +107,11 @@ COLUMNS: tuple[Any, ...] = (
     as_text(Run.tags).label("tags"),
     as_text(Run.parameters).label("parameters"),
     Run.created_at,
-    Job.status,
-    Job.started_at,
-    Job.finished_at,
-    Job.active_seconds,
+    STATUS.label("status"),
+    Job.id.label("job_id"),
+    func.coalesce(Job.started_at, case((OutsideRun.seq.is_not(None), Run.created_at))).label("started_at"),
+    func.coalesce(Job.finished_at, OutsideRun.finished_at).label("finished_at"),
+    func.coalesce(Job.active_seconds, OutsideRun.active_seconds).label("active_seconds"),
 )
 
 
@@ -108,7 +124,7 @@ def page(
     own direction; a leading minus turns that around. Runs without the metric are left out.
     Raises InvalidInput for an unknown order.
     """
-    query = select(*COLUMNS).join(Job, Job.seq == Run.seq).where(matching(principal, wanted)).limit(limit)
+    query = placed(select(*COLUMNS)).where(matching(principal, wanted)).limit(limit)
     if sort in ("created_at", "-created_at"):
         query = behind(query, principal, after, newest_first=sort == "-created_at")
     else:
@@ -146,7 +162,7 @@ def _by_metric(session: Session, query: Query, principal: Principal, sort: str, 
 
 def get(session: Session, principal: Principal, run_id: str) -> dict[str, Any]:
     """The view of one run. Raises NotFound."""
-    query = select(*COLUMNS).join(Job, Job.seq == Run.seq).where(Run.id == run_id, visible(principal))
+    query = placed(select(*COLUMNS)).where(Run.id == run_id, visible(principal))
     found = views(session, session.execute(query).all())
     if not found:
         raise NotFound("run")
@@ -160,7 +176,7 @@ def views(session: Session, rows: Sequence[Found]) -> list[dict[str, Any]]:
         {
             "id": row.id,
             "object": "run",
-            "job_id": row.id,
+            "job_id": row.job_id,
             "name": row.name,
             "project": row.project,
             "user": row.user,
@@ -179,7 +195,7 @@ def views(session: Session, rows: Sequence[Found]) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Subject:
-    """A run as comparisons and curves need it."""
+    """A run as comparisons and curves need it. counting: what its axes follow from."""
 
     seq: int
     id: str
@@ -187,7 +203,7 @@ class Subject:
     project: str
     status: JobStatus
     parameters: dict[str, Any]
-    plan: Plan
+    counting: Counting
 
 
 # Built once: putting a statement together takes longer than this one runs.
@@ -196,11 +212,14 @@ SUBJECT_COLUMNS: tuple[Any, ...] = (
     Run.id,
     Run.name,
     Run.project,
-    Job.status,
+    STATUS.label("status"),
     Run.parameters,
     as_text(Job.plan).label("plan"),
+    Job.gpus,
+    OutsideRun.batch_size,
+    OutsideRun.train_samples,
 )
-SUBJECTS: Query = select(*SUBJECT_COLUMNS).join(Job, Job.seq == Run.seq)
+SUBJECTS: Query = placed(select(*SUBJECT_COLUMNS))
 
 
 def subjects(session: Session, principal: Principal, run_ids: Sequence[str]) -> list[Subject]:
@@ -219,6 +238,14 @@ def newest_subjects(session: Session, principal: Principal, wanted: Filter, limi
 
 
 def _subject(row: Found) -> Subject:
-    return Subject(
-        row.seq, row.id, row.name, row.project, row.status, row.parameters, Plan.model_validate_json(row.plan)
-    )
+    return Subject(row.seq, row.id, row.name, row.project, row.status, row.parameters, _counting(row))
+
+
+def _counting(row: Found) -> Counting:
+    if row.plan is not None:
+        return Counting(Plan.model_validate_json(row.plan), gpus=row.gpus)
+    gpus = row.parameters.get("resources.gpus", 0)
+    held = float(gpus) if isinstance(gpus, int | float) else 0.0
+    if row.batch_size is None or row.train_samples is None:
+        return Counting(None, row.batch_size, held)
+    return Counting(Epoch.of(row.train_samples, row.batch_size), gpus=held)

@@ -271,6 +271,22 @@ class Job(Table):
     active_seconds: Mapped[float] = mapped_column(Double, default=0.0)
 
 
+class OutsideRun(Table):
+    """A run without a job: a script somewhere trains, and says how it goes. It shares `seq` with its run."""
+
+    __tablename__ = "outside_runs"
+    __table_args__ = (CheckConstraint("(finished_at IS NULL) = (status = 'running')", name="finished"),)
+
+    seq: Mapped[int] = mapped_column(ForeignKey("runs.seq", ondelete="CASCADE"), primary_key=True, autoincrement=False)
+    status: Mapped[JobStatus] = mapped_column(words(JobStatus))
+    batch_size: Mapped[int | None] = mapped_column(BigInteger)
+    train_samples: Mapped[int | None] = mapped_column(BigInteger)
+    # Unix time that the times of its points count from: the earliest that it told, or when it began.
+    zero: Mapped[float] = mapped_column(Double)
+    active_seconds: Mapped[float] = mapped_column(Double, default=0.0)
+    finished_at: Mapped[str | None] = mapped_column(String(24))
+
+
 class JobDependency(Table):
     """A job that waits until another one has succeeded."""
 

@@ -10,6 +10,7 @@ from service.compare import Comparison, Entry, compare, differing_parameters, me
 from service.curves import Curve, Summary, direction
 from service.curves.axes import Axis
 from service.curves.rollups import Floats
+from service.errors import InvalidInput
 from service.states import Direction
 
 
@@ -191,6 +192,81 @@ def test_what_makes_runs_hard_to_compare_is_said() -> None:
         "code": "different_lengths",
         "message": "the curves end between 2 and 5 steps; x=epoch or x=samples sets them side by side",
     }
+
+
+def seeded(rate: float, seed: int, values: list[float]) -> Entry:
+    parameters = {"hyperparameters.learning_rate": rate, "hyperparameters.seed": seed}
+    return entry_of(f"{rate}-{seed}", values, parameters=parameters)
+
+
+def test_seeds_of_one_setting_become_one_curve_with_a_band() -> None:
+    entries = [
+        seeded(0.1, 0, [3, 2, 1]), seeded(0.01, 0, [4, 3, 2]), seeded(0.1, 1, [3.2, 2.2, 1.4]),
+        seeded(0.01, 1, [4, 3.1, 2.2]), seeded(0.1, 2, [2.9, 2.1, 1.2]),
+    ]  # fmt: skip
+    found = compare("val_loss", Axis.STEP, entries, group_by="learning_rate", target=1.3)
+    assert found.grouped_by == "hyperparameters.learning_rate"
+    assert [each.group.key for each in found.groups] == [0.01, 0.1]
+    slow, fast = (each.group for each in found.groups)
+    assert [entry.run_id for entry in fast.entries] == ["0.1-0", "0.1-1", "0.1-2"]
+    assert [each.rank for each in found.groups] == [2, 1]
+    assert fast.curve is not None
+    assert fast.curve.x.tolist() == [1, 2, 3]
+    assert fast.curve.band.mean == pytest.approx([9.1 / 3, 2.1, 1.2])
+    assert fast.summary.best == pytest.approx(1.2)
+    assert (fast.summary.runs, fast.summary.reached, fast.summary.to_target) == (3, 2, None)
+    assert slow.summary.reached == 0
+    [verdict] = found.verdicts
+    assert (verdict.a, verdict.b, verdict.basis) == (0.01, 0.1, "seeds")
+    assert verdict.difference == pytest.approx(2.1 - 1.2)
+    assert codes(found) == []
+
+
+def test_curves_logged_at_other_steps_are_averaged_where_all_of_them_are() -> None:
+    first, second = seeded(0.1, 0, [4.0, 3.0, 2.0, 1.0]), seeded(0.1, 1, [4.0, 2.0])
+    assert second.curve is not None
+    second = Entry(
+        "b", "b", second.parameters, second.metrics, second.summary, second.curve, np.array([2.0, 3.0])
+    )  # fmt: skip
+    [ranked] = compare("val_loss", Axis.EPOCH, [first, second], group_by="learning_rate").groups
+    curve = ranked.group.curve
+    assert curve is not None
+    assert curve.x.tolist() == [2, 3]
+    assert curve.band.mean.tolist() == [3.5, 2]
+    apart = Entry("b", "b", second.parameters, second.metrics, second.summary, second.curve, np.array([8.0, 9.0]))
+    [ranked] = compare("val_loss", Axis.EPOCH, [first, apart], group_by="learning_rate").groups
+    assert ranked.group.curve is None
+
+
+def test_a_group_of_runs_that_differ_in_more_than_chance_is_warned_of() -> None:
+    entries = [seeded(0.1, 0, [1.0]), seeded(0.1, 1, [1.0])]
+    mixed = Entry("c", "c", {**entries[0].parameters, "hyperparameters.batch_size": 8}, {"val_loss"})
+    found = compare("val_loss", Axis.STEP, [*entries, mixed], group_by="learning_rate")
+    assert "different_within_groups" in codes(found)
+
+
+def test_grouping_by_what_no_run_has_or_by_half_a_name_is_refused() -> None:
+    entries = [entry_of("a", [1.0], parameters={"model.type": "mlp", "other.type": "x"})]
+    for name, message in (("nothing", "no run here"), ("type", "model.type or other.type")):
+        with pytest.raises(InvalidInput) as caught:
+            compare("val_loss", Axis.STEP, entries, group_by=name)
+        [problem] = caught.value.problems
+        assert (problem.param, problem.code) == ("group_by", "unknown_parameter")
+        assert message in problem.message
+
+
+def test_a_target_is_told_along_every_axis() -> None:
+    entry = entry_of("a", [4.0, 3.0, 1.0])
+    assert entry.curve is not None
+    axes: dict[Axis, Any] = {
+        Axis.STEP: entry.curve.step,
+        Axis.SAMPLES: entry.curve.step * 64,
+        Axis.TIME: entry.curve.time / 2,
+    }
+    entry = Entry("a", "a", {}, {"val_loss"}, entry.summary, entry.curve, entry.curve.step, axes=axes)
+    [run] = compare("val_loss", Axis.STEP, [entry], target=3.0).runs
+    assert run.summary is not None
+    assert run.summary.reached == {"step": 2, "samples": 128, "time": 1.0}
 
 
 def test_nothing_compares_to_nothing() -> None:

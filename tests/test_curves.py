@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from service import curves, plan
 from service.curves import Batch, Curve, PositionMismatch, Summary, rollups
-from service.curves.axes import Axis, along, available
+from service.curves.axes import Axis, Counting
 from service.curves.rollups import Floats, Integers
 from service.curves.smoothing import smooth
 from service.database import Database
@@ -451,18 +451,31 @@ def test_epochs_and_samples_follow_from_the_plan(session: Session) -> None:
     steps, times = np.array([0, 1, 13, 26]), np.array([0.0, 0.5, 1.0, 2.0])
     counted = make_plan()
     assert (counted.train_samples, counted.steps_per_epoch) == (800, 13)
-    assert along(Axis.STEP, steps, times, None) is steps
-    assert along(Axis.TIME, steps, times, None) is times
-    assert along(Axis.EPOCH, steps, times, counted).tolist() == [0, 1 / 13, 1, 2]
-    assert along(Axis.SAMPLES, steps, times, counted).tolist() == [0, 64, 800, 1600]
+    counting = Counting(counted, gpus=0.5)
+    assert counting.along(Axis.STEP, steps, times) is steps
+    assert counting.along(Axis.TIME, steps, times) is times
+    assert counting.along(Axis.EPOCH, steps, times).tolist() == [0, 1 / 13, 1, 2]
+    assert counting.along(Axis.SAMPLES, steps, times).tolist() == [0, 64, 800, 1600]
+    assert counting.along(Axis.GPU_SECONDS, steps, times).tolist() == [0, 0.25, 0.5, 1]
 
 
 def test_a_run_without_a_plan_has_steps_and_time_alone() -> None:
-    assert available(None) == [Axis.STEP, Axis.TIME]
-    assert available(make_plan()) == list(Axis)
+    assert Counting(None).available == [Axis.STEP, Axis.TIME, Axis.GPU_SECONDS]
+    assert Counting(None, batch_size=8).available == [axis for axis in Axis if axis is not Axis.EPOCH]
+    assert Counting(make_plan()).available == list(Axis)
     with pytest.raises(InvalidInput) as caught:
-        along(Axis.EPOCH, np.array([1]), np.array([1.0]), None)
+        Counting(None).along(Axis.EPOCH, np.array([1]), np.array([1.0]))
     assert [(problem.param, problem.code) for problem in caught.value.problems] == [("x", "no_plan")]
+
+
+def test_a_script_that_says_how_much_it_trains_on_has_epochs() -> None:
+    steps, times = np.array([1, 4, 8]), np.zeros(3)
+    counting = Counting(plan.Epoch.of(train_samples=100, batch_size=32))
+    assert counting.along(Axis.EPOCH, steps, times).tolist() == [0.25, 1, 2]
+    assert counting.along(Axis.SAMPLES, steps, times).tolist() == [32, 100, 200]
+    assert Counting(None, batch_size=32).along(Axis.SAMPLES, steps, times).tolist() == [32, 128, 256]
+    far = Counting(None, batch_size=1000).along(Axis.SAMPLES, np.array([2**63 - 1]), times[:1])
+    assert far.tolist() == pytest.approx([1000 * 2.0**63])
 
 
 @given(

@@ -144,6 +144,34 @@ def upgrade() -> None:
         batch_op.create_index("ix_runs_user", ["user", "seq"], unique=False)
 
     op.create_table(
+        "outside_runs",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column(
+            "status",
+            sa.Enum(
+                "queued",
+                "running",
+                "paused",
+                "succeeded",
+                "failed",
+                "cancelled",
+                name="jobstatus",
+                native_enum=False,
+                create_constraint=True,
+                length=16,
+            ),
+            nullable=False,
+        ),
+        sa.Column("batch_size", sa.BigInteger(), nullable=True),
+        sa.Column("train_samples", sa.BigInteger(), nullable=True),
+        sa.Column("zero", sa.Double(), nullable=False),
+        sa.Column("active_seconds", sa.Double(), nullable=False),
+        sa.Column("finished_at", sa.String(length=24), nullable=True),
+        sa.CheckConstraint("(finished_at IS NULL) = (status = 'running')", name=op.f("ck_outside_runs_finished")),
+        sa.ForeignKeyConstraint(["seq"], ["runs.seq"], name=op.f("fk_outside_runs_seq"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_outside_runs")),
+    )
+    op.create_table(
         "studies",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.Column("id", sa.String(length=36), nullable=False),

@@ -21,6 +21,7 @@ from service.api import (
     housekeeping,
     jobs,
     operations,
+    outside,
     predictions,
     problems,
     projects,
@@ -63,6 +64,7 @@ ROUTERS = (
     events.router,
     runs.router,
     diagnosis.router,
+    outside.router,
     compare.router,
     studies.router,
     datasets.router,
@@ -99,6 +101,7 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
         yield
         for task in keeping:
             task.cancel()
+        place.studio.close()
         connection.close()
         watcher.close()
 
@@ -130,6 +133,6 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
         allowed_hosts=gate.hosts(settings, port),
         limits=allowed,
         measures=measures,
-        uploads=[datasets.upload(settings)],
+        uploads=[datasets.upload(settings), outside.POINTS_BODY],
     )
     return application

@@ -2,21 +2,23 @@
 
 from typing import Annotated, Any
 
+import numpy as np
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from service import charts, compare, curves, runs
-from service.api import formats
+from service import compare, curves, runs
+from service.api import compared, formats
 from service.api.access import Reader
 from service.api.answers import Json
-from service.api.formats import Format, Wanted, Width
+from service.api.delivery import Delivered, Delivery
+from service.api.formats import Format, WantedDrawing, Width
 from service.api.listings import Filtered
 from service.api.place import Here
-from service.api.runs import MetricName, PointCount, Smoothing, columns
+from service.api.runs import Logarithmic, MetricName, PointCount, Smoothing, along, columns
 from service.api.strict_route import StrictRoute
 from service.api.views import ComparisonView
-from service.compare import Compared, Comparison, Entry
-from service.curves import Axis
+from service.compare import Compared, Comparison, Entry, Ranked
+from service.curves import Axis, Summary
 from service.errors import FieldProblem, InvalidInput
 from service.ids import is_id
 from service.runs import Filter, Subject
@@ -26,15 +28,15 @@ from service.users import Principal
 router = APIRouter(prefix="/v1", tags=["runs"], route_class=StrictRoute)
 
 MOST_RUNS = 50
-LONGEST_NAME = 40
 
 
-@router.get("/compare", responses={200: {"model": ComparisonView}})
+@router.get("/compare", responses={200: {"model": ComparisonView}, 304: {"description": "the client has it"}})
 def compare_runs(
     here: Here,
     principal: Reader,
     filtered: Filtered,
-    form: Wanted,
+    form: WantedDrawing,
+    delivery: Delivered,
     metric: MetricName,
     run_ids: Annotated[
         str | None, Query(alias="runs", max_length=4000, description="ids, separated by commas; or use the filters")
@@ -43,33 +45,32 @@ def compare_runs(
     points: PointCount = 1000,
     smooth: Smoothing = 0,
     target: Annotated[float | None, Query(allow_inf_nan=False, description="a value of the metric to reach")] = None,
+    group_by: Annotated[
+        str | None, Query(max_length=256, description="a parameter: the runs with one value of it become one curve")
+    ] = None,
+    log: Logarithmic = None,
     width: Width = 100,
 ) -> Response:
     """Runs side by side by one metric: what differs between them, their curves, and which did best.
 
-    At most 50 runs: those named, or the newest that match the filters.
+    At most 50 runs: those named, or the newest that match the filters. With `group_by` the runs that differ in their
+    seed alone become one curve with a band, and `verdicts` say which differences are more than chance.
     """
     with here.database.read() as session:
         subjects = _subjects(session, principal, run_ids, filtered)
-        entries = _entries(session, subjects, metric, x, points)
-    found = compare.compare(metric, x, entries, target=target, smoothing=smooth)
-    if form is Format.TEXT:
-        return formats.text(_text(found, width))
-    if form is Format.CSV:
-        return formats.table(*_table(found), form, width)
-    views = [_view(run, found) for run in found.runs]
-    if form is Format.NDJSON:
-        return formats.lines(views)
-    return Json(
-        {
-            "metric": found.metric,
-            "direction": found.direction.value,
-            "x": found.x.value,
-            "differing_parameters": found.differing_parameters,
-            "runs": views,
-            "warnings": found.warnings,
-        }
-    )
+        recorded = curves.find(session, [subject.seq for subject in subjects])
+        tag = _tag(delivery, subjects, recorded)
+        if (unchanged := delivery.unchanged(tag)) is not None:
+            return unchanged
+        entries = [_entry(session, each, recorded.get(each.seq, {}), metric, x, points) for each in subjects]
+    with np.errstate(all="ignore"):  # what overflows becomes an infinity, which answers can say
+        found = compare.compare(
+            metric, x, entries, target=target, smoothing=smooth, group_by=group_by, points=points
+        )  # fmt: skip
+    if form in formats.TABULAR:
+        return delivery.send(_tabular(found, form, width), tag)
+    drawn = compared.columns_of(found) if form is Format.PARQUET else compared.picture(found, form, target, log)
+    return delivery.send(formats.drawn(here.studio.make(drawn), form), tag)
 
 
 def _subjects(session: Session, principal: Principal, run_ids: str | None, filtered: Filter) -> list[Subject]:
@@ -85,26 +86,56 @@ def _subjects(session: Session, principal: Principal, run_ids: str | None, filte
     return runs.subjects(session, principal, ids)
 
 
-def _entries(session: Session, subjects: list[Subject], metric: str, axis: Axis, points: int) -> list[Entry]:
-    recorded = curves.find(session, [subject.seq for subject in subjects])
-    entries = []
-    for subject in subjects:
-        metrics = recorded.get(subject.seq, {})
-        summary = metrics.get(metric)
-        curve = curves.read(session, summary, points) if summary is not None else None
-        entries.append(
-            Entry(
-                run_id=subject.id,
-                name=subject.name,
-                parameters=subject.parameters,
-                metrics=metrics.keys(),
-                summary=summary,
-                curve=curve,
-                x=None if curve is None else curves.along(axis, curve.step, curve.time, subject.plan),
-                running=subject.status not in TERMINAL,
-            )
-        )
-    return entries
+def _tag(delivery: Delivery, subjects: list[Subject], recorded: dict[int, dict[str, Summary]]) -> str | None:
+    """None while any of the runs goes on: then the answer is another each time."""
+    if any(subject.status not in TERMINAL for subject in subjects):
+        return None
+    counts = [[(each.metric, each.count) for each in recorded.get(subject.seq, {}).values()] for subject in subjects]
+    return delivery.tag([(subject.id, subject.name) for subject in subjects], counts)
+
+
+def _entry(
+    session: Session, subject: Subject, recorded: dict[str, Summary], metric: str, axis: Axis, points: int
+) -> Entry:
+    summary = recorded.get(metric)
+    curve = None if summary is None else curves.read(session, summary, points)
+    axes = {}
+    if curve is not None:
+        axes = {each: along(subject, each, curve) for each in {*subject.counting.available, axis}}
+    return Entry(
+        run_id=subject.id,
+        name=subject.name,
+        parameters=subject.parameters,
+        metrics=recorded.keys(),
+        summary=summary,
+        curve=curve,
+        x=axes.get(axis),
+        running=subject.status not in TERMINAL,
+        axes=axes,
+    )
+
+
+def _tabular(found: Comparison, form: Format, width: int) -> Response:
+    if form is Format.TEXT:
+        return formats.text(compared.text(found, width))
+    if form is Format.CSV:
+        return formats.table(*compared.table(found), form, width)
+    views = [_view(run, found) for run in found.runs]
+    if form is Format.NDJSON:
+        return formats.lines(views)
+    return Json(
+        {
+            "metric": found.metric,
+            "direction": found.direction.value,
+            "x": found.x.value,
+            "group_by": found.grouped_by,
+            "differing_parameters": found.differing_parameters,
+            "runs": views,
+            "groups": [_group(each) for each in found.groups],
+            "verdicts": found.verdicts,
+            "warnings": found.warnings,
+        }
+    )
 
 
 def _view(run: Compared, found: Comparison) -> dict[str, Any]:
@@ -126,45 +157,19 @@ def _view(run: Compared, found: Comparison) -> dict[str, Any]:
     }
 
 
-def _table(found: Comparison) -> tuple[list[str], formats.Rows]:
-    short = [name.rpartition(".")[2] for name in found.differing_parameters]
-    names = [
-        full if short.count(last) > 1 else last for full, last in zip(found.differing_parameters, short, strict=True)
-    ]
-    headers = ["rank", "run_id", "name", *names, "best", f"best_at_{found.x.value}", "last", "tail_mean", "to_target"]
-    return headers, [_row(run, found.differing_parameters) for run in _by_rank(found)]
-
-
-def _row(run: Compared, differing: list[str]) -> list[formats.Cell]:
-    chosen = [_cell(run.parameters.get(name)) for name in differing]
-    outcome = run.summary
-    numbers: list[formats.Cell] = [None] * 5
-    if outcome is not None:
-        numbers = [outcome.best, outcome.best_at, outcome.last, outcome.tail_mean, outcome.to_target]
-    return [run.rank, run.run_id, run.name, *chosen, *numbers]
-
-
-def _cell(value: Any) -> formats.Cell:
-    return value if value is None or isinstance(value, str | int | float) else str(value)
-
-
-def _by_rank(found: Comparison) -> list[Compared]:
-    return sorted(found.runs, key=lambda run: (run.rank is None, run.rank))
-
-
-def _text(found: Comparison, width: int) -> str:
-    headers, rows = _table(found)
-    lines = [
-        charts.Line(_label(run, found.differing_parameters), run.x, run.y)
-        for run in _by_rank(found)
-        if run.x is not None and run.y is not None
-    ]
-    drawn = charts.line_chart(lines, width, x_label=found.x.value, y_label=found.metric)
-    notes = "".join(f"{note['code']}: {note['message']}\n" for note in found.warnings)
-    return f"{charts.table(headers, rows, width)}\n{drawn}" + (f"\n{notes}" if notes else "")
-
-
-def _label(run: Compared, differing: list[str]) -> str:
-    """What tells a curve from the others: what differs, else the name."""
-    told = ", ".join(f"{name.rpartition('.')[2]}={run.parameters.get(name)}" for name in differing[:2])
-    return told or run.name[:LONGEST_NAME]
+def _group(ranked: Ranked) -> dict[str, Any]:
+    group, curve = ranked.group, ranked.group.curve
+    return {
+        "key": group.key,
+        "run_ids": [entry.run_id for entry in group.entries],
+        "curve": curve
+        and {
+            "x": curve.x,
+            "mean": curve.band.mean,
+            "lower": curve.band.lower,
+            "upper": curve.band.upper,
+            "method": curve.band.method,
+        },
+        "summary": group.summary,
+        "rank": ranked.rank,
+    }

@@ -12,6 +12,7 @@ from fastapi import Depends, Query, Request, Response
 
 from service import charts
 from service.api.answers import Json, encode
+from service.errors import FieldProblem, InvalidInput
 
 Cell = str | int | float | bool | None
 Rows = Sequence[Sequence[Cell]]
@@ -24,7 +25,13 @@ class Format(Enum):
     CSV = "csv"
     NDJSON = "ndjson"
     TEXT = "text"
+    PNG = "png"
+    SVG = "svg"
+    PARQUET = "parquet"
 
+
+# What a list, which is no curve, has too.
+TABULAR = (Format.JSON, Format.CSV, Format.NDJSON, Format.TEXT)
 
 MEDIA_TYPES = {
     "application/json": Format.JSON,
@@ -33,23 +40,46 @@ MEDIA_TYPES = {
     "application/ndjson": Format.NDJSON,
     "text/plain": Format.TEXT,
 }
+DRAWN_TYPES = {
+    "image/png": Format.PNG,
+    "image/svg+xml": Format.SVG,
+    "application/vnd.apache.parquet": Format.PARQUET,
+}
+# A picture opened by itself may use the styles within it, and nothing else.
+PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'"
 
 
 async def wanted_format(
     request: Request,
     given: Annotated[Format | None, Query(alias="format", description="instead of the header Accept")] = None,
 ) -> Format:
-    """`?format=` first, then the first media type of Accept that is known, else JSON."""
-    if given is not None:
-        return given
+    """`?format=` first, then the first media type of Accept that is known, else JSON. Raises InvalidInput."""
+    if given is None:
+        return _accepted(request, MEDIA_TYPES)
+    if given not in TABULAR:
+        message = f"only curves and comparisons are drawn; here it is {', '.join(each.value for each in TABULAR)}"
+        raise InvalidInput([FieldProblem("format", "no_curves", message)])
+    return given
+
+
+async def wanted_drawing(
+    request: Request,
+    given: Annotated[Format | None, Query(alias="format", description="instead of the header Accept")] = None,
+) -> Format:
+    """The same for curves, which also come as pictures and as Parquet."""
+    return given or _accepted(request, MEDIA_TYPES | DRAWN_TYPES)
+
+
+def _accepted(request: Request, known: dict[str, Format]) -> Format:
     for part in request.headers.get("accept", "").split(","):
-        known = MEDIA_TYPES.get(part.partition(";")[0].strip().lower())
-        if known is not None:
-            return known
+        found = known.get(part.partition(";")[0].strip().lower())
+        if found is not None:
+            return found
     return Format.JSON
 
 
 Wanted = Annotated[Format, Depends(wanted_format)]
+WantedDrawing = Annotated[Format, Depends(wanted_drawing)]
 Width = Annotated[int, Query(ge=20, le=400, description="characters a line of a text answer may have")]
 
 
@@ -81,6 +111,12 @@ def table(headers: Sequence[str], rows: Rows, form: Format, width: int) -> Respo
     if form is Format.CSV:
         return Response(to_csv(headers, rows), media_type="text/csv; charset=utf-8; header=present")
     return text(charts.table(headers, rows, width))
+
+
+def drawn(content: bytes, form: Format) -> Response:
+    """A picture, or a Parquet file."""
+    [media_type] = [name for name, known in DRAWN_TYPES.items() if known is form]
+    return Response(content, headers={"Content-Security-Policy": PICTURE_POLICY}, media_type=media_type)
 
 
 def text(content: str) -> Response:

@@ -15,6 +15,7 @@ from service import disk
 from service.api.measures import Measures
 from service.api.waiting import Commits
 from service.database import Database
+from service.pictures import Studio
 from service.queue import QueueLimits
 from service.settings import Settings
 
@@ -33,6 +34,8 @@ class Place:
     measures: Measures
     # What lasts longer than a moment looks here now and then, and ends its answer.
     stopping: Event = field(default_factory=Event)
+    # Makes pictures; its process is begun with the first one.
+    studio: Studio = field(default_factory=Studio)
     # Each file that is read takes a process, its memory and a CPU.
     inspections: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(INSPECTIONS))
     # How many streams each token has open. Only the event loop's own thread touches it.

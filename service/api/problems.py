@@ -24,6 +24,7 @@ from service.api.listener import CannotListen
 from service.api.strict_json import MalformedJson
 from service.curves.appending import PositionMismatch
 from service.errors import ErrandsBusy, FieldProblem, InsufficientScope, InvalidInput, QueueFull, ServiceError
+from service.pictures.studio import StudioFailed
 from service.spec import field_problems
 from service.users import LastAdmin
 
@@ -36,6 +37,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.InvalidInput: 422,
     errors.NotFound: 404,
     errors.IllegalMove: 409,
+    errors.RunOver: 409,
     errors.NotNow: 409,
     errors.NoResult: 409,
     errors.NoReport: 409,
@@ -60,6 +62,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.ErrandsBusy: 503,
     errors.ErrandFailed: 503,
     LastAdmin: 409,
+    StudioFailed: 503,
     PositionMismatch: 409,
     CannotListen: 503,
     MalformedJson: 400,

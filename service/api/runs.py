@@ -1,34 +1,48 @@
 """Routes for runs and their curves."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import orjson
 from fastapi import APIRouter, Query, Response
 
 from service import charts, curves, runs
-from service.api import formats
+from service.api import formats, whole_curves
 from service.api.access import Reader
 from service.api.answers import Json, encode
-from service.api.formats import Format, Wanted, Width
+from service.api.delivery import Delivered
+from service.api.formats import Format, Wanted, WantedDrawing, Width
 from service.api.listings import Page
 from service.api.paths import RunId
 from service.api.place import Here
 from service.api.strict_route import StrictRoute
 from service.api.views import CurveList, RunList, RunView
-from service.curves import Axis, Curve
+from service.api.whole_curves import Whole
+from service.curves import Axis, Curve, Summary
 from service.errors import NotFound
+from service.outside import METRIC_PATTERN
+from service.pictures import CurveFile, Line, Panel, Picture
 from service.runs import Subject
 from service.states import TERMINAL
 from service.tasks import BUILT_IN_METRICS
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
 
-MetricName = Annotated[str, Query(pattern=r"^[A-Za-z0-9_./:-]{1,128}$")]
+MetricName = Annotated[str, Query(pattern=METRIC_PATTERN)]
 PointCount = Annotated[int, Query(ge=1, le=10_000, description="the most points of a curve; from 10 on it is kept")]
 Smoothing = Annotated[float, Query(ge=0, le=0.999, description="weight of the moving average; 0 shows y as it is")]
 StepBound = Annotated[int | None, Query(ge=-(2**63), lt=2**63)]
+Logarithmic = Annotated[bool | None, Query(description="of pictures: a logarithmic y axis; by default where it helps")]
 FIXED = ["id", "name", "status", "user", "project", "created_at", "duration_seconds"]
 CURVE_TABLE = ["metric", "step", "x", "y", "min", "max"]
+X_LABELS = {
+    Axis.STEP: "step",
+    Axis.EPOCH: "epoch",
+    Axis.SAMPLES: "training samples seen",
+    Axis.TIME: "training time (s)",
+    Axis.GPU_SECONDS: "GPU time (s)",
+}
+MOST_PANELS = 6
 
 
 @router.get("", responses={200: {"model": RunList}})
@@ -72,49 +86,79 @@ def get_run(here: Here, principal: Reader, run_id: RunId) -> Response:
         return Json(runs.get(session, principal, run_id))
 
 
-@router.get("/{run_id}/curves", responses={200: {"model": CurveList}})
+@router.get("/{run_id}/curves", responses={200: {"model": CurveList}, 304: {"description": "the client has it"}})
 def get_curves(
     here: Here,
     principal: Reader,
     run_id: RunId,
-    form: Wanted,
+    form: WantedDrawing,
+    delivery: Delivered,
     metric: Annotated[list[MetricName], Query(min_length=1, max_length=50)],
     x: Axis = Axis.STEP,
-    points: PointCount = 1000,
+    points: PointCount | Literal["all"] = 1000,
     smooth: Smoothing = 0,
     from_step: Annotated[StepBound, Query(alias="from", description="first step, included")] = None,
     to_step: Annotated[StepBound, Query(alias="to", description="last step, included")] = None,
+    log: Logarithmic = None,
     width: Width = 100,
 ) -> Response:
-    """Curves of a run, of any length, as at most so many points.
+    """Curves of a run, of any length, as at most so many points, or `all` of them.
 
     With fewer points than the curve has, each stands for a bucket: `y` is its mean, `min` and `max` are its extremes.
     The first and the last point, the global extremes and every non-finite value are always among them. With one
     metric the answer is that curve; `data` lists the curves in every case. A curve that has not begun has no points.
     """
     names = list(dict.fromkeys(metric))
+    if points == "all":
+        whole_curves.require_plain(form, smooth)
     with here.database.read() as session:
         [subject] = runs.subjects(session, principal, [run_id])
         summaries = curves.find(session, [subject.seq], names).get(subject.seq, {})
         if not summaries.keys() | BUILT_IN_METRICS >= set(names) and subject.status in TERMINAL:
             raise NotFound("metric")
-        read = {
-            name: curves.read(session, summaries[name], points, from_step, to_step)
-            if name in summaries
-            else Curve.empty()
-            for name in names
-        }
+        tag = _tag(delivery, subject, summaries)
+        if (unchanged := delivery.unchanged(tag)) is not None:
+            return unchanged
+        if points != "all":
+            read = {
+                name: curves.read(session, summaries[name], points, from_step, to_step)
+                if name in summaries
+                else Curve.empty()
+                for name in names
+            }
+    if points == "all":
+        bounds = [
+            bound if given is None else given
+            for bound, given in zip(whole_curves.EVERYTHING, (from_step, to_step), strict=True)
+        ]
+        whole = Whole(here.database, subject, whole_curves.summaries(summaries, names), x, bounds[0], bounds[1])
+        return delivery.stream(whole_curves.stream(whole, form), whole_curves.STREAMED[form], tag)
+    if form in formats.TABULAR:
+        return delivery.send(_tabular(subject, read, form, x, smooth, width), tag)
+    return delivery.send(formats.drawn(here.studio.make(_drawing(subject, read, form, x, smooth, log)), form), tag)
+
+
+def _tag(delivery: Delivered, subject: Subject, summaries: dict[str, Summary]) -> str | None:
+    """Curves of a run that is over never change; its name, which a picture shows, may."""
+    if subject.status not in TERMINAL:
+        return None
+    return delivery.tag(subject.id, subject.name, [(each.metric, each.count) for each in summaries.values()])
+
+
+def _tabular(
+    subject: Subject, read: dict[str, Curve], form: Format, axis: Axis, smoothing: float, width: int
+) -> Response:
     if form is Format.TEXT:
-        return formats.text(_chart(subject, read, x, smooth, width))
+        return formats.text(_chart(subject, read, axis, smoothing, width))
     if form is Format.CSV:
-        return formats.table(CURVE_TABLE, _rows(subject, read, x, smooth), form, width)
-    views = [view(name, curve, subject, x, smooth) for name, curve in read.items()]
+        return formats.table(CURVE_TABLE, _rows(subject, read, axis, smoothing), form, width)
+    views = [view(name, curve, subject, axis, smoothing) for name, curve in read.items()]
     if form is Format.NDJSON:
         return formats.lines(views)
     # Written once, though the points of a lone curve stand in the answer twice.
     written = [each | {"points": orjson.Fragment(encode(each["points"]))} for each in views]
     alone = written[0] if len(written) == 1 else {}
-    return Json({"run_id": run_id, **alone, "data": written})
+    return Json({"run_id": subject.id, **alone, "data": written})
 
 
 def view(metric: str, curve: Curve, subject: Subject, axis: Axis, smoothing: float) -> dict[str, Any]:
@@ -124,8 +168,12 @@ def view(metric: str, curve: Curve, subject: Subject, axis: Axis, smoothing: flo
         "x": axis.value,
         "count": curve.count,
         "downsampled": curve.downsampled,
-        "points": columns(curve, curves.along(axis, curve.step, curve.time, subject.plan), smoothed(curve, smoothing)),
+        "points": columns(curve, along(subject, axis, curve), smoothed(curve, smoothing)),
     }
+
+
+def along(subject: Subject, axis: Axis, curve: Curve) -> Any:
+    return subject.counting.along(axis, curve.step, curve.time)
 
 
 def columns(curve: Curve, x: Any, y: Any) -> dict[str, Any]:
@@ -139,17 +187,59 @@ def smoothed(curve: Curve, weight: float) -> Any:
 def _rows(subject: Subject, read: dict[str, Curve], axis: Axis, smoothing: float) -> formats.Rows:
     rows: list[tuple[formats.Cell, ...]] = []
     for name, curve in read.items():
-        x, y = curves.along(axis, curve.step, curve.time, subject.plan), smoothed(curve, smoothing)
+        x, y = along(subject, axis, curve), smoothed(curve, smoothing)
         table = (column.tolist() for column in (curve.step, x, y, curve.min, curve.max))
         rows += [(name, *row) for row in zip(*table, strict=True)]
     return rows
 
 
+def _drawing(
+    subject: Subject, read: dict[str, Curve], form: Format, axis: Axis, smoothing: float, log: bool | None
+) -> Picture | CurveFile:
+    if form is Format.PARQUET:
+        parts = [columns(curve, along(subject, axis, curve), smoothed(curve, smoothing)) for curve in read.values()]
+        metrics = [name for name, curve in read.items() for _ in curve.step]
+        return CurveFile({"metric": metrics, **joined(parts)})
+    panels: dict[str, list[Line]] = {}
+    for name, curve in read.items():
+        panels.setdefault(_unit(name), []).append(line(name, curve, along(subject, axis, curve), smoothing))
+    shown = list(panels.items())
+    if len(shown) > MOST_PANELS:
+        shown = [("value", [each for lines in panels.values() for each in lines])]
+    return Picture(
+        charts.escaped(subject.name),
+        [Panel(lines, lines[0].name if len(lines) == 1 else unit, log) for unit, lines in shown],
+        X_LABELS[axis],
+        "png" if form is Format.PNG else "svg",
+    )
+
+
+def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
+    """The columns of several curves behind one another."""
+    names = ("x", "y", "step", "min", "max")
+    return {name: np.concatenate([np.empty(0), *(part[name] for part in parts)]) for name in names} | {
+        "step": np.concatenate([np.empty(0, np.int64), *(part["step"] for part in parts)])
+    }
+
+
+def line(name: str, curve: Curve, x: Any, smoothing: float) -> Line:
+    """With the extremes of its buckets; of a smoothed curve that shows every point, with these."""
+    y = smoothed(curve, smoothing)
+    surrounded = curve.downsampled or smoothing > 0
+    return Line(charts.escaped(name), x, y, *((curve.min, curve.max) if surrounded else (None, None)))
+
+
+def _unit(metric: str) -> str:
+    """What metrics that are drawn over each other have in common: losses, or shares between 0 and 1."""
+    last = metric.replace("/", "_").rpartition("_")[2]
+    return "score" if last in SHARES else last
+
+
+SHARES = frozenset(("accuracy", "recall", "precision", "f1", "acc"))
+
+
 def _chart(subject: Subject, read: dict[str, Curve], axis: Axis, smoothing: float, width: int) -> str:
-    lines = [
-        charts.Line(name, curves.along(axis, curve.step, curve.time, subject.plan), smoothed(curve, smoothing))
-        for name, curve in read.items()
-    ]
+    lines = [charts.Line(name, along(subject, axis, curve), smoothed(curve, smoothing)) for name, curve in read.items()]
     headers = ["metric", "points", "first", "last", "min", "max"]
     rows = [_summary_row(name, curve) for name, curve in read.items()]
     drawn = charts.line_chart(lines, width, title=subject.name, x_label=axis.value, y_label=", ".join(read))

@@ -176,6 +176,10 @@ class Points(View):
     max: list[Number]
 
 
+class PointsTaken(View):
+    accepted: int = Field(description="the points of this request; all of them are on disk")
+
+
 class CurveView(View):
     metric: str
     x: str
@@ -199,6 +203,7 @@ class Summary(View):
     tail_mean: Number
     area: Number
     to_target: Number
+    reached: dict[str, Number] | None = Field(description="where the target is reached, along every axis of the run")
 
 
 class ComparedRun(View):
@@ -215,12 +220,61 @@ class Note(View):
     message: str
 
 
+class BandView(View):
+    """The mean of several runs on a common x, with the 95 % interval of that mean; null bounds for one run."""
+
+    x: list[Number]
+    mean: list[Number]
+    lower: list[Number] | None
+    upper: list[Number] | None
+    method: str | None
+
+
+class GroupSummary(View):
+    """Means over the runs. `interval` and `deviation` are of their best values."""
+
+    runs: int
+    last: Number
+    best: Number
+    best_at: Number
+    tail_mean: Number
+    area: Number
+    to_target: Number
+    reached: int | None
+    deviation: Number
+    interval: tuple[Number, Number] | None
+    method: str | None
+
+
+class GroupView(View):
+    key: Any
+    run_ids: list[str]
+    curve: BandView | None
+    summary: GroupSummary
+    rank: int | None
+
+
+class VerdictView(View):
+    """Whether `a` is better than `b`. `difference` is a minus b; `interval` holds the true one."""
+
+    a: Any
+    b: Any
+    difference: Number
+    interval: tuple[Number, Number] | None
+    verdict: str
+    basis: str
+    more_seeds_needed: int | None
+
+
 class ComparisonView(View):
     metric: str
     direction: str
     x: str
+    group_by: str | None
     differing_parameters: list[str]
     runs: list[ComparedRun]
+    groups: list[GroupView]
+    verdicts: list[VerdictView]
     warnings: list[Note]
 
 
@@ -252,7 +306,8 @@ class DatasetVersion(View):
     shape: list[int]
     rows: int
     validation_rows: int | None
-    columns: list[dict[str, Any]]
+    features: int = Field(description="how many columns there are besides the target")
+    columns: list[dict[str, Any]] = Field(description="in lists, and among versions, the first 100, without values")
     target: str | None
     classes: list[dict[str, Any]] | None
     sha256: str

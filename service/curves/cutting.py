@@ -12,14 +12,18 @@ from service.curves.summaries import Summary, find
 def cut(session: Session, run_seq: int, step: int) -> None:
     """Cuts every curve of a run back to the points before the first one, in order of logging, beyond `step`."""
     for summary in find(session, [run_seq]).get(run_seq, {}).values():
-        count = _first_beyond(session, summary, step)
-        if count == 0:
-            _remove(session, summary.series)
-        elif count < summary.count:
-            _shorten(session, summary, count)
+        cut_one(session, summary, first_beyond(session, summary, step))
 
 
-def _first_beyond(session: Session, summary: Summary, step: int) -> int:
+def cut_one(session: Session, summary: Summary, count: int) -> None:
+    """Cuts one curve back to its first `count` points."""
+    if count == 0:
+        _remove(session, summary.series)
+    elif count < summary.count:
+        _shorten(session, summary, count)
+
+
+def first_beyond(session: Session, summary: Summary, step: int) -> int:
     """The first position whose step is larger than `step`, or the count."""
     top = rollups.top(summary.count)
     start, stop = 0, rollups.length(summary.count, top)

@@ -1,9 +1,11 @@
 """What a curve comes to, without touching a point: count, first, last, extremes and the best value."""
 
 import math
+import re
 from collections import defaultdict
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 from sqlalchemy.orm import Session
@@ -28,9 +30,39 @@ COLUMNS = (
 )
 
 
+# What metrics that scripts log are mostly called; a word of the name tells.
+LESS_IS_BETTER = frozenset(
+    ("loss", "error", "err", "mae", "mse", "rmse", "perplexity", "ppl", "nll", "bpb", "wer", "cer")
+)
+MORE_IS_BETTER = frozenset(
+    (
+        "accuracy",
+        "acc",
+        "top1",
+        "top5",
+        "recall",
+        "precision",
+        "f1",
+        "auc",
+        "auroc",
+        "r2",
+        "iou",
+        "map",
+        "bleu",
+        "reward",
+    )
+)
+
+
+@lru_cache(maxsize=4096)
 def direction(metric: str) -> Direction:
     """Which way a metric is better, by its name."""
-    return DIRECTIONS.get(metric, Direction.NONE)
+    known = DIRECTIONS.get(metric)
+    if known is not None:
+        return known
+    said = set(re.split(r"[^a-z0-9]+", metric.lower()))
+    less, more = bool(said & LESS_IS_BETTER), bool(said & MORE_IS_BETTER)
+    return Direction.NONE if less == more else Direction.MIN if less else Direction.MAX
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,61 +1,26 @@
 """Runs side by side: what differs between them and which one did best. Arrays in, results out; no database here."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from service.curves import Curve, Summary, direction
+from service.compare import groups, verdicts
+from service.compare.entries import Entry, Outcome, outcome
+from service.compare.groups import Group
+from service.compare.verdicts import Verdict
+from service.curves import Curve, direction
 from service.curves.axes import Axis
 from service.curves.rollups import Floats, Integers
 from service.curves.smoothing import smooth
 from service.states import Direction
 
-TAIL = 0.1  # share of the points whose mean is the tail mean
 INTERESTING = ("hyperparameters.", "model.")  # parameters that come first, in this order
-DATA = {"dataset", "validation.fraction"}
+DATA = {"dataset", "data.missing", "validation.fraction"}
 LOSS = {"hyperparameters.loss", "hyperparameters.label_smoothing"}
+SEED = "hyperparameters.seed"
 MISSING = object()
 
 Note = dict[str, str]  # {code, message}
-
-
-@dataclass(frozen=True, eq=False)
-class Entry:
-    """One run of a comparison.
-
-    parameters: flat, with dotted names. metrics: all that the run has logged.
-    summary, curve, x: of the compared metric, None when the run does not have it; the curve as `curves.read` gives it,
-    x the coordinates of its points, shape (m,).
-    """
-
-    run_id: str
-    name: str
-    parameters: Mapping[str, Any]
-    metrics: Collection[str]
-    summary: Summary | None = None
-    curve: Curve | None = None
-    x: Integers | Floats | None = None
-    running: bool = False
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a curve comes to, in the units of the metric and, for `best_at` and `to_target`, of x.
-
-    last and best are exact, whatever was read of the curve. best_at is where the curve has its best value, None when
-    that point was not read. tail_mean is the mean over the last tenth of the finite points, at least one, in whole
-    buckets. area is the mean height: the area under the curve by the trapezoidal rule, divided by its length along x.
-    to_target is the first x at which the curve, or the extreme of a bucket, reaches the target; None for never.
-    """
-
-    last: float | None
-    best: float | None
-    best_at: float | None
-    tail_mean: float | None
-    area: float | None
-    to_target: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,26 +38,47 @@ class Compared:
 
 
 @dataclass(frozen=True, eq=False)
+class Ranked:
+    """A group in the comparison; rank 1 has the best mean of its runs' best values."""
+
+    group: Group
+    rank: int | None
+
+
+@dataclass(frozen=True, eq=False)
 class Comparison:
     metric: str
     direction: Direction
     x: Axis
     differing_parameters: list[str]
     runs: list[Compared]
+    grouped_by: str | None
+    groups: list[Ranked]
+    verdicts: list[Verdict]
     warnings: list[Note]
 
 
 def compare(
-    metric: str, axis: Axis, entries: Sequence[Entry], *, target: float | None = None, smoothing: float = 0.0
+    metric: str,
+    axis: Axis,
+    entries: Sequence[Entry],
+    *,
+    target: float | None = None,
+    smoothing: float = 0.0,
+    group_by: str | None = None,
+    points: int = 1000,
 ) -> Comparison:
     """Compares runs by one metric, in the order given.
 
     target: a value of the metric. smoothing: the weight of `smooth`, in [0, 1), for the curves shown; everything else
-    is computed from the curves as they are.
+    is computed from the curves as they are. group_by: the parameter whose values make groups, by its name or its last
+    word; verdicts are then between groups, else between runs. points: of the curve of a group, at most.
+    Raises InvalidInput for a parameter that no run has.
     """
     better = direction(metric)
     differing = differing_parameters([entry.parameters for entry in entries])
-    ranks = ranked([entry.summary.best if entry.summary else None for entry in entries], better)
+    ranks = ranked([entry.best for entry in entries], better)
+    outcomes = [outcome(entry, better, target) for entry in entries]
     runs = [
         Compared(
             run_id=entry.run_id,
@@ -101,12 +87,23 @@ def compare(
             curve=entry.curve,
             x=entry.x,
             y=None if entry.curve is None else smooth(entry.curve.value, smoothing, entry.curve.weight > 0),
-            summary=outcome(entry, better, target),
+            summary=told,
             rank=rank,
         )
-        for entry, rank in zip(entries, ranks, strict=True)
+        for entry, told, rank in zip(entries, outcomes, ranks, strict=True)
     ]
-    return Comparison(metric, better, axis, differing, runs, list(_warnings(metric, axis, entries, differing)))
+    warnings = list(_warnings(metric, axis, entries, differing))
+    if group_by is None:
+        judged = verdicts.of_runs(entries, outcomes, better)
+        return Comparison(metric, better, axis, differing, runs, None, [], judged, warnings)
+    name = groups.parameter(entries, group_by)
+    by_run = {entry.run_id: told for entry, told in zip(entries, outcomes, strict=True)}
+    found = groups.group(entries, by_run, name, points, reaching=target is not None)
+    order = ranked([each.summary.best for each in found], better)
+    numbered = [Ranked(each, rank) for each, rank in zip(found, order, strict=True)]
+    judged = verdicts.of_groups(found, by_run, better)
+    warnings += _mixtures(name, found)
+    return Comparison(metric, better, axis, differing, runs, name, numbered, judged, warnings)
 
 
 def differing_parameters(parameters: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -131,61 +128,6 @@ def ranked(values: Sequence[float | None], better: Direction) -> list[int | None
     return [
         1 + (len(known) if value is None else sum(sign * other < sign * value for other in known)) for value in values
     ]
-
-
-def outcome(entry: Entry, better: Direction, target: float | None) -> Outcome | None:
-    """The summary of one run, None when it has not logged the metric."""
-    summary, curve, x = entry.summary, entry.curve, entry.x
-    if summary is None or curve is None or x is None:
-        return None
-    return Outcome(
-        last=summary.last,
-        best=summary.best,
-        best_at=_first(
-            x, (curve.step == summary.best_step) & ((curve.min == summary.best) | (curve.max == summary.best))
-        ),
-        tail_mean=tail_mean(curve),
-        area=mean_height(x[curve.weight > 0], curve.value[curve.weight > 0]),
-        to_target=None if target is None else _first(x, _reached(curve, better, target)),
-    )
-
-
-def tail_mean(curve: Curve) -> float | None:
-    """The mean of the last tenth of the finite points, at least one, rounded up to whole buckets."""
-    total = int(curve.weight.sum())
-    if total == 0:
-        return None
-    behind = total - np.cumsum(curve.weight)
-    weight = np.where(behind < max(1.0, TAIL * total), curve.weight, 0)
-    tail = weight > 0
-    return float((curve.value[tail] * (weight[tail] / weight.sum())).sum())
-
-
-def mean_height(x: Integers | Floats, y: Floats) -> float | None:
-    """The area under y by the trapezoidal rule over the length of x: shape (n,) both; y finite, x in any order."""
-    if len(x) == 0:
-        return None
-    order = np.argsort(x, kind="stable")
-    x, y = x[order].astype(np.float64), y[order]
-    length = x[-1] - x[0]
-    if length == 0:
-        return float((y / len(y)).sum())
-    gaps = np.diff(x) / length
-    # Summed as shares of each value, the largest numbers do not overflow.
-    return float((y[:-1] * (gaps / 2)).sum() + (y[1:] * (gaps / 2)).sum())
-
-
-def _reached(curve: Curve, better: Direction, target: float) -> Any:
-    if better is Direction.MIN:
-        return np.isfinite(curve.min) & (curve.min <= target)
-    if better is Direction.MAX:
-        return np.isfinite(curve.max) & (curve.max >= target)
-    return np.zeros(len(curve.step), bool)
-
-
-def _first(x: Integers | Floats, mask: Any) -> float | None:
-    places = np.flatnonzero(mask)
-    return x[places[0]].item() if len(places) else None
 
 
 def _all_same(values: Sequence[Any]) -> bool:
@@ -227,6 +169,19 @@ def _warnings(metric: str, axis: Axis, entries: Sequence[Entry], differing: Sequ
     if metric in ("train_loss", "val_loss") and LOSS & set(differing):
         yield _note("different_losses", "the runs did not minimise the same loss, so their values do not compare")
     yield from _unequal_lengths(axis, entries)
+
+
+def _mixtures(name: str, found: Sequence[Group]) -> Iterator[Note]:
+    """A group whose runs differ in more than chance has a spread that is not chance's."""
+    within = {
+        parameter
+        for each in found
+        for parameter in differing_parameters([entry.parameters for entry in each.entries])
+        if parameter != SEED
+    }
+    if within:
+        names = ", ".join(sorted(within))
+        yield _note("different_within_groups", f"runs with the same {name} also differ in {names}")
 
 
 def _unequal_lengths(axis: Axis, entries: Sequence[Entry]) -> Iterator[Note]:

@@ -1,0 +1,164 @@
+"""Pictures of curves, drawn by matplotlib, fit to be printed: arrays in, PNG or SVG out."""
+
+import io
+import math
+from itertools import cycle
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
+
+from service.pictures.requests import Floats, Line, Panel, Picture
+
+# Okabe and Ito 2008, Color universal design: told apart by people with any kind of colour vision. Yellow, which is too
+# light for a line on white, comes last.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000", "#F0E442")
+STROKES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
+WIDTH, PANEL_HEIGHT, DPI = 8.0, 4.0, 150
+LOWER_PANEL = 2.6
+FEW = 6  # lines whose surroundings are shown; those of more cover each other
+INSIDE = 6  # names that have room within the axes
+MOST_NAMES = 24
+LONGEST_NAME = 44
+DECADES = 1.5  # positive values that span more are drawn on a logarithmic scale
+LARGEST, SMALLEST = 1e100, 1e-100  # beyond these the arithmetic of axes overflows
+LARGE_X = 10_000
+
+STYLE: Any = {
+    "font.size": 10,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e4e4e4",
+    "grid.linewidth": 0.7,
+    "axes.edgecolor": "#555555",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "text.parse_math": False,  # a name may hold a dollar sign
+    "svg.fonttype": "none",
+    "svg.hashsalt": "trainbox",  # the same curves give the same file
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans", "Arial", "Helvetica", "sans-serif"],
+}
+
+
+def draw(wanted: Picture) -> bytes:
+    """The picture as a file."""
+    with mpl.rc_context(STYLE):
+        heights = [PANEL_HEIGHT] + [LOWER_PANEL] * (len(wanted.panels) - 1)
+        figure = Figure(figsize=(WIDTH, sum(heights) + 0.7), layout="constrained")
+        grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
+        for axes, panel in zip(grid[:, 0], wanted.panels, strict=True):
+            _panel(axes, panel)
+        grid[0, 0].set_title(_fitted(wanted.title, 80))
+        bottom = grid[-1, 0]
+        bottom.set_xlabel(wanted.x_label)
+        if all(line.x.dtype.kind == "i" for panel in wanted.panels for line in panel.lines):
+            bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if bottom.get_xlim()[1] >= LARGE_X:
+            bottom.xaxis.set_major_formatter(EngFormatter(sep=""))
+        stored = io.BytesIO()
+        made = {"Software": None} if wanted.form == "png" else {"Date": None, "Title": wanted.title}
+        figure.savefig(stored, format=wanted.form, dpi=DPI, metadata=made)
+        return stored.getvalue()
+
+
+def _panel(axes: Axes, panel: Panel) -> None:
+    drawn = [line for line in panel.lines if np.isfinite(line.y).any()]
+    values = np.concatenate([np.empty(0), *(_kept(line.y) for line in drawn)])
+    logarithmic = _is_wide(values) if panel.log is None else panel.log and bool((values > 0).any())
+    axes.set_ylabel(_fitted(panel.y_label, 40))
+    if len(values) == 0:
+        axes.text(0.5, 0.5, "no points to draw", ha="center", va="center", transform=axes.transAxes, color="#777777")
+        axes.set_yticks([])
+    if logarithmic:
+        _logarithmic(axes, values)
+    handles, names = [], []
+    looks = cycle([(stroke, colour) for stroke in STROKES for colour in COLOURS])
+    for line, (stroke, colour) in zip(panel.lines, looks, strict=False):
+        handles.append(_line(axes, line, colour, stroke, shaded=len(panel.lines) <= FEW))
+        names.append(_name(line))
+    if panel.target is not None and math.isfinite(panel.target) and abs(panel.target) < LARGEST:
+        handles.append(axes.axhline(panel.target, color="#777777", linewidth=1, linestyle=(0, (2, 2))))
+        names.append(f"target {panel.target:g}")
+    # The lines have the room; what surrounds them may be cut where a single value lies far outside.
+    if len(values) and not logarithmic:
+        low, high = float(values.min()), float(values.max())
+        margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+        axes.set_ylim(low - margin, high + margin)
+    axes.margins(x=0.01)
+    _legend(axes, handles, names)
+
+
+def _logarithmic(axes: Axes, values: Floats) -> None:
+    axes.set_yscale("log")
+    positive = values[values > 0]
+    low, high = max(float(positive.min()), SMALLEST), max(float(positive.max()), SMALLEST)
+    axes.set_ylim(low / 1.15, high * 1.15)
+    if math.log10(high / low) < 3:  # powers of ten alone would leave an axis with two numbers
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    else:
+        axes.yaxis.set_major_formatter(LogFormatterSciNotation())
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _line(axes: Axes, line: Line, colour: str, stroke: object, *, shaded: bool) -> Line2D:
+    kept = np.abs(line.y) <= LARGEST  # false for NaN
+    y = np.where(kept, line.y, np.nan)
+    alone = int(np.isfinite(y).sum()) == 1
+    if shaded and line.low is not None and line.high is not None:
+        low, high = (np.where(np.abs(each) <= LARGEST, each, np.nan) for each in (line.low, line.high))
+        if np.array_equal(line.low, line.high, equal_nan=True):  # every point, behind a smoothed line
+            axes.plot(line.x, low, color=colour, linewidth=0.7, alpha=0.35)
+        else:
+            axes.fill_between(line.x, low, high, color=colour, alpha=0.18, linewidth=0)
+    [drawn] = axes.plot(
+        line.x, y, color=colour, linestyle=stroke, linewidth=1.4, marker="o" if alone else "", markersize=4,
+        solid_capstyle="round",
+    )  # fmt: skip
+    odd = np.flatnonzero(~np.isfinite(line.y))
+    if len(odd):
+        axes.axvline(float(line.x[odd[0]]), color=colour, linewidth=1, linestyle=(0, (1, 2)))
+    return drawn
+
+
+def _name(line: Line) -> str:
+    odd = np.flatnonzero(~np.isfinite(line.y))
+    name = _fitted(line.name, LONGEST_NAME)
+    if len(odd):
+        value = line.y[odd[0]]
+        name += f" ({'NaN' if np.isnan(value) else 'infinite'} at {line.x[odd[0]]:.6g})"
+    return f" {name}" if name.startswith("_") else name  # matplotlib hides names that begin so
+
+
+def _legend(axes: Axes, handles: list[Line2D], names: list[str]) -> None:
+    if not handles or names == [axes.get_ylabel()]:
+        return
+    if len(names) > MOST_NAMES:
+        left_out = len(names) - MOST_NAMES
+        handles = [*handles[:MOST_NAMES], Line2D([], [], linestyle="")]
+        names = [*names[:MOST_NAMES], f"and {left_out} more"]
+    facts = {"fontsize": 9 if len(names) <= INSIDE else 7.5, "frameon": len(names) <= INSIDE, "handlelength": 2.2}
+    if len(names) <= INSIDE:
+        axes.legend(handles, names, loc="best", framealpha=0.85, edgecolor="none", **facts)
+    else:
+        axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, **facts)
+
+
+def _kept(values: Floats) -> Floats:
+    kept: Floats = values[np.abs(values) <= LARGEST]
+    return kept
+
+
+def _is_wide(values: Floats) -> bool:
+    return len(values) > 0 and bool(values.min() > 0) and math.log10(values.max()) - math.log10(values.min()) > DECADES
+
+
+def _fitted(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -1,0 +1,239 @@
+"""Curves and comparisons as pictures, as files and as streams, over HTTP; and answers that the client has already."""
+
+import csv
+import gzip
+import io
+import json
+import time
+from typing import Any
+from xml.etree import ElementTree
+
+import httpx
+import numpy as np
+import pyarrow.parquet
+import pytest
+from boxes import digits, finish, submit
+from conftest import Box
+from matplotlib import image
+
+from service.api import whole_curves
+from service.api.views import ComparisonView
+from service.pictures import CurveFile, Line, Panel, Picture, Studio, StudioFailed
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+@pytest.fixture(scope="module")
+def trained(box: Box) -> list[dict[str, Any]]:
+    """Two seeds of two learning rates each."""
+    jobs = [
+        submit(box.admin, digits(learning_rate=rate, seed=seed, epochs=6) | {"tags": {"set": "pictures"}})
+        for rate in (0.003, 0.0001)
+        for seed in (0, 1, 2)
+    ]
+    return [finish(box.admin, job) for job in jobs]
+
+
+@pytest.fixture(scope="module")
+def path(trained: list[dict[str, Any]]) -> str:
+    return f"/v1/runs/{trained[0]['id']}/curves?metric=train_loss&metric=val_loss&metric=val_accuracy"
+
+
+def test_curves_come_as_a_picture(admin: httpx.Client, path: str) -> None:
+    answer = admin.get(f"{path}&format=png")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/png")
+    picture = image.imread(io.BytesIO(answer.content))
+    assert picture.shape[0] > 700
+    assert picture.shape[1] > 1000
+    assert picture[..., :3].std() > 0.05, "something is drawn"
+    assert admin.get(path, headers={"Accept": "image/png"}).content == answer.content
+
+
+def test_a_picture_in_svg_names_its_axes_and_holds_names_as_text(admin: httpx.Client, box: Box) -> None:
+    name = '<script>alert("x")</script> $x^2$ _'
+    job = finish(admin, submit(admin, digits(epochs=2) | {"name": name}))
+    answer = admin.get(f"/v1/runs/{job['id']}/curves?metric=val_loss&format=svg&x=samples&log=true")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "image/svg+xml")
+    assert "sandbox" in answer.headers["content-security-policy"]
+    drawn = ElementTree.fromstring(answer.content)
+    words = {text.text for text in drawn.iter(f"{SVG}text")}
+    assert {name, "training samples seen", "val_loss"} <= words
+    assert not list(drawn.iter(f"{SVG}script"))
+
+
+def test_a_comparison_is_drawn_with_what_differs_as_its_legend(admin: httpx.Client, trained: Any) -> None:
+    query: dict[str, Any] = {
+        "tag.set": "pictures",
+        "metric": "val_accuracy",
+        "format": "svg",
+        "x": "epoch",
+        "target": 0.5,
+    }
+    words = {text.text for text in ElementTree.fromstring(admin.get("/v1/compare", params=query).content).iter()}
+    assert "learning_rate=0.003, seed=0" in words
+    assert "target 0.5" in words
+    grouped = admin.get("/v1/compare", params=query | {"group_by": "learning_rate"})
+    words = {text.text for text in ElementTree.fromstring(grouped.content).iter()}
+    assert "learning_rate=0.003 (mean of 3)" in words
+
+
+def test_curves_and_comparisons_come_as_parquet(admin: httpx.Client, path: str, trained: Any) -> None:
+    points = admin.get(path).json()["data"][0]["points"]
+    answer = admin.get(f"{path}&format=parquet")
+    assert answer.headers["content-type"] == "application/vnd.apache.parquet"
+    table = pyarrow.parquet.read_table(io.BytesIO(answer.content)).to_pydict()
+    assert table["y"][: len(points["y"])] == points["y"]
+    assert set(table["metric"]) == {"train_loss", "val_loss", "val_accuracy"}
+    query = {"tag.set": "pictures", "metric": "val_loss", "format": "parquet"}
+    table = pyarrow.parquet.read_table(io.BytesIO(admin.get("/v1/compare", params=query).content)).to_pydict()
+    assert set(table["run_id"]) == {job["id"] for job in trained}
+    grouped = admin.get("/v1/compare", params=query | {"group_by": "learning_rate"}).content
+    table = pyarrow.parquet.read_table(io.BytesIO(grouped)).to_pydict()
+    assert set(table) == {"group", "x", "mean", "lower", "upper"}
+
+
+def test_groups_over_seeds_and_verdicts_have_the_documented_form(admin: httpx.Client, trained: Any) -> None:
+    query = {"tag.set": "pictures", "metric": "val_loss", "group_by": "hyperparameters.learning_rate", "x": "epoch"}
+    answer = admin.get("/v1/compare", params=query | {"target": 0.5})
+    found = ComparisonView.model_validate_json(answer.content)
+    assert [group.key for group in found.groups] == [0.0001, 0.003]
+    assert [group.rank for group in found.groups] == [2, 1]
+    for group in found.groups:
+        assert group.curve is not None
+        assert group.curve.x == [1, 2, 3, 4, 5, 6]
+        assert group.curve.lower is not None
+        assert group.curve.upper is not None
+        bounds = zip(group.curve.lower, group.curve.mean, group.curve.upper, strict=True)
+        assert all(float(low or 0) <= float(mean or 0) <= float(high or 0) for low, mean, high in bounds)
+    [verdict] = found.verdicts
+    assert (verdict.a, verdict.b, verdict.verdict, verdict.basis) == (0.0001, 0.003, "worse", "seeds")
+    assert verdict.more_seeds_needed is None
+    fast = next(run for run in found.runs if run.parameters["hyperparameters.learning_rate"] == 0.003)
+    assert fast.summary is not None
+    assert fast.summary.reached is not None
+    assert {"step", "epoch", "samples", "time", "gpu_seconds"} == set(fast.summary.reached)
+    text = admin.get("/v1/compare", params=query | {"format": "text", "width": 90}).text
+    assert max(map(len, text.splitlines())) <= 90
+    assert "learning_rate=0.0001 is worse than learning_rate=0.003 (by seeds" in text.replace("\n  ", " ")
+    rows = list(csv.DictReader(io.StringIO(admin.get("/v1/compare", params=query | {"format": "csv"}).text)))
+    assert [(row["learning_rate"], row["runs"]) for row in rows] == [("0.003", "3"), ("0.0001", "3")]
+
+
+def test_all_points_come_as_a_stream(
+    admin: httpx.Client, path: str, trained: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(whole_curves, "WINDOW", 50)  # so that a short curve takes several
+    thinned = admin.get(path).json()["data"]
+    whole = admin.get(f"{path}&points=all").json()
+    assert whole["data"] == thinned
+    alone = f"/v1/runs/{trained[0]['id']}/curves?metric=train_loss&points=all&x=epoch"
+    assert admin.get(alone).json()["points"]["y"] == thinned[0]["points"]["y"]
+    rows = list(csv.DictReader(io.StringIO(admin.get(f"{alone}&format=csv").text)))
+    assert [float(row["y"]) for row in rows] == thinned[0]["points"]["y"]
+    lines = [json.loads(line) for line in admin.get(f"{alone}&format=ndjson").text.splitlines()]
+    assert [line["step"] for line in lines] == thinned[0]["points"]["step"]
+    part = admin.get(f"{alone}&from=60&to=69").json()
+    assert (part["count"], part["points"]["step"]) == (10, list(range(60, 70)))
+    for query, param in ("format=png", "points"), ("smooth=0.5", "smooth"):
+        answer = admin.get(f"{alone}&{query}")
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["param"] == param
+
+
+def test_what_the_client_has_of_a_run_that_is_over_is_not_sent_again(
+    admin: httpx.Client, path: str, trained: Any
+) -> None:
+    compared = f"/v1/compare?runs={trained[0]['id']},{trained[1]['id']}&metric=val_loss"
+    for url in (path, f"{path}&format=png", f"{path}&points=all", compared):
+        first = admin.get(url)
+        tag = first.headers["ETag"]
+        second = admin.get(url, headers={"If-None-Match": f'"other", {tag}'})
+        assert (second.status_code, second.content) == (304, b"")
+        assert second.headers["ETag"] == tag
+        assert admin.get(url, headers={"If-None-Match": '"other"'}).status_code == 200
+        assert admin.get(f"{url}&x=epoch").headers["ETag"] != tag
+
+
+def test_a_run_that_goes_on_has_no_tag(shared: httpx.Client) -> None:
+    run_id = shared.post("/v1/runs", json={"name": "goes on"}).json()["id"]
+    shared.post(f"/v1/runs/{run_id}/points", json={"points": [{"metric": "loss", "step": 1, "value": 1.0}]})
+    assert "ETag" not in shared.get(f"/v1/runs/{run_id}/curves?metric=loss").headers
+    assert "ETag" not in shared.get(f"/v1/compare?runs={run_id}&metric=loss").headers
+
+
+def test_large_answers_are_packed_for_those_who_unpack(admin: httpx.Client, path: str) -> None:
+    for url in (path, f"{path}&points=all"):
+        plain = admin.get(url, headers={"Accept-Encoding": "identity"})
+        assert "Content-Encoding" not in plain.headers
+        with admin.stream("GET", url, headers={"Accept-Encoding": "gzip"}) as packed:
+            raw = b"".join(packed.iter_raw())
+        assert packed.headers["Content-Encoding"] == "gzip"
+        assert len(raw) < len(plain.content) / 2
+        assert gzip.decompress(raw) == plain.content
+        refused = admin.get(url, headers={"Accept-Encoding": "gzip;q=0"})
+        assert "Content-Encoding" not in refused.headers
+
+
+def test_lists_are_not_drawn(admin: httpx.Client) -> None:
+    for url in ("/v1/runs?format=png", "/v1/jobs?format=parquet"):
+        answer = admin.get(url)
+        assert answer.status_code == 422
+        assert answer.json()["errors"][0]["param"] == "format"
+
+
+def test_a_picture_does_not_keep_others_waiting(admin: httpx.Client, box: Box, path: str) -> None:
+    box.server.application.state.place.studio.close()  # the next one has to begin a process
+    with box.speaking_as("ada") as other:
+        longest = 0.0
+        for form in ("png", "json", "json"):
+            began = time.monotonic()
+            assert other.get(f"{path}&format={form}").status_code == 200
+            if form == "json":
+                longest = max(longest, time.monotonic() - began)
+    assert longest < 2
+
+
+# The process that makes pictures
+
+
+def picture(*lines: Line, form: Any = "png") -> Picture:
+    return Picture("a title", [Panel(lines, "loss")], "step", form)
+
+
+def line(values: list[float], **bounds: Any) -> Line:
+    return Line("a line", np.arange(len(values)), np.array(values, np.float64), **bounds)
+
+
+@pytest.fixture(scope="module")
+def studio() -> Any:
+    made = Studio()
+    yield made
+    made.close()
+
+
+@pytest.mark.parametrize(
+    "values",
+    [[], [np.nan], [np.inf, -np.inf], [1.0], [0.0, 0.0], [1e308, -1e308], [5e-324, 1.0], [-1.0, -2.0], [1e-300, 1e300]],
+)
+def test_whatever_the_values_there_is_a_picture(studio: Studio, values: list[float]) -> None:
+    low, high = np.array(values) - 1, np.array(values) + 1
+    assert studio.make(picture(line(values), line(values, low=low, high=high))).startswith(b"\x89PNG")
+    logarithmic = Picture("", [Panel([line(values)], "loss", log=True, target=-1.0)], "step", "svg")
+    assert b"</svg>" in studio.make(logarithmic)
+
+
+def test_many_curves_have_a_legend_beside_them(studio: Studio) -> None:
+    lines = [Line(f"run {number}", np.arange(9), np.arange(9.0) + number) for number in range(50)]
+    words = {text.text for text in ElementTree.fromstring(studio.make(picture(*lines, form="svg"))).iter()}
+    assert "run 0" in words
+    assert "and 26 more" in words
+
+
+def test_a_picture_that_fails_leaves_a_studio_that_works(studio: Studio) -> None:
+    with pytest.raises(StudioFailed):
+        studio.make(CurveFile({"x": np.arange(3), "y": np.arange(4)}))
+    assert studio.make(picture(line([1.0, 2.0]))).startswith(b"\x89PNG")
+    assert studio._process is not None
+    studio._process.kill()
+    studio._process.wait()
+    assert studio.make(picture(line([1.0, 2.0]))).startswith(b"\x89PNG")
