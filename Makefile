@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-BENCHMARKS ?= training curves latency http_curves footprint reads
+BENCHMARKS ?= training curves latency http_curves footprint reads diagnosis
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test chaos check bench chromium
