@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-BENCHMARKS ?= training curves latency http_curves footprint reads diagnosis
+BENCHMARKS ?= training curves latency http_curves footprint reads diagnosis learning_rate short_jobs queue_depth load_while_training
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test chaos check bench chromium
@@ -10,7 +10,7 @@ BENCHMARKS ?= training curves latency http_curves footprint reads diagnosis
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/.made ## two real jobs with different learning rates, compared; everything is stopped again
+demo: .venv/.made ## two real jobs compared, and a study that finds a learning rate; everything is stopped again
 	$(BIN)/python examples/demo.py
 
 serve: .venv/.made ## run the service until Ctrl-C

@@ -15,7 +15,7 @@ from fastapi import FastAPI, Response
 SELECT = """
     SELECT runs.id, runs.name, runs.project, runs."user", runs.tags, runs.created_at,
         jobs.spec, jobs.plan, jobs.warnings, jobs.status, jobs.reason_code, jobs.reason_message, jobs.reason_since,
-        jobs.priority, jobs.attempt, jobs.step, jobs.active_seconds, jobs.retry_of, jobs.error_code,
+        jobs.priority, jobs.attempt, jobs.step, jobs.active_seconds, jobs.retry_of, jobs.study_id, jobs.error_code,
         jobs.error_message, jobs.exit_code, jobs.signal, jobs.started_at, jobs.finished_at
     FROM runs JOIN jobs ON jobs.seq = runs.seq
 """
@@ -89,7 +89,7 @@ def job(row: Any) -> dict[str, Any]:
         if row["attempt"]
         else None,
         "retry_of": row["retry_of"],
-        "study_id": None,
+        "study_id": row["study_id"],
         "error": error,
         "created_at": row["created_at"],
         "started_at": row["started_at"],

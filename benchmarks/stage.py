@@ -77,8 +77,8 @@ def furnished() -> Iterator[Settings]:
 
 
 @contextmanager
-def running(settings: Settings, part: str = "serve") -> Iterator[Service]:
-    """`trainbox serve`, or `trainbox api` alone, once it is ready."""
+def running(settings: Settings, part: str = "serve", **more: str) -> Iterator[Service]:
+    """`trainbox serve`, or `trainbox api` alone, once it is ready. more: variables of the environment."""
     port = free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith("TRAINBOX_")}
     environment |= {
@@ -86,6 +86,7 @@ def running(settings: Settings, part: str = "serve") -> Iterator[Service]:
         "TRAINBOX_PORT": str(port),
         "TRAINBOX_REQUESTS_PER_SECOND": "1000000",
     }
+    environment |= more
     command = [sys.executable, "-m", "service.cli", part]
     token = settings.token_path.read_text().strip()
     ready = "/readyz" if part == "serve" else "/healthz"

@@ -1,7 +1,10 @@
 """The script that a person would write instead of submitting a job: digits, a perceptron, Adam.
 
-`python -m benchmarks.train` prints a line when the first step is done.
+`python -m benchmarks.train [STEPS]` prints a line when the first step is done, and ends after so many, one by default.
 """
+
+import sys
+from itertools import count
 
 import torch
 from sklearn.datasets import load_digits
@@ -18,13 +21,15 @@ def main() -> None:
     y = torch.tensor(labels)
     model = nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 64), nn.ReLU(), nn.Linear(64, 10))
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
-    for batch in torch.randperm(len(x)).split(64):  # type: ignore[no-untyped-call]
+    steps = int(sys.argv[1]) if len(sys.argv) > 1 else 1
+    batches = (batch for _ in count() for batch in torch.randperm(len(x)).split(64))  # type: ignore[no-untyped-call]
+    for step, batch in zip(range(steps), batches, strict=False):
         loss = nn.functional.cross_entropy(model(x[batch]), y[batch])
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        print(f"first step {loss.item()}", flush=True)
-        break
+        if step == 0:
+            print(f"first step {loss.item()}", flush=True)
 
 
 if __name__ == "__main__":

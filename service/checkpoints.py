@@ -14,7 +14,7 @@ from service import clock, curves
 from service.errors import NotFound
 from service.projects import visible
 from service.queue import tell
-from service.tables import Checkpoint, Job, Run
+from service.tables import Checkpoint, Dataset, Job, Run
 from service.users import Principal
 
 WEIGHTS = "weights.safetensors"
@@ -89,6 +89,28 @@ def weights(session: Session, principal: Principal, job_id: str, which: str, job
     if not found:
         raise NotFound("checkpoint")
     return found[0].step, folder(jobs_path, job_id) / _kept(found[0]).name / WEIGHTS
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The weights to predict with, and the names of the classes that they tell apart, if they do."""
+
+    step: int
+    path: Path
+    classes: list[Any] | None
+
+
+def for_prediction(
+    session: Session, principal: Principal, job_id: str, which: int | str | None, jobs_path: Path
+) -> Chosen:
+    """which: a step, `best` or `last`; the best that there is when not given. Raises NotFound."""
+    if which is None:
+        rows = _rows(session, _seq(session, principal, job_id))
+        which = "best" if any(row.is_best for row in rows) else "last"
+    step, path = weights(session, principal, job_id, str(which), jobs_path)
+    query = select(Dataset.classes).join(Job, Job.dataset_id == Dataset.id).where(Job.id == job_id)
+    classes = session.scalars(query).one()
+    return Chosen(step, path, None if classes is None else [each.get("name", each["value"]) for each in classes])
 
 
 def opened(path: Path) -> BinaryIO:

@@ -1,7 +1,7 @@
 """A client of the service's HTTP interface: one method a call, answers as plain JSON values or as text."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
 from types import TracebackType
 from typing import Any, Self
@@ -15,6 +15,7 @@ from service.errors import FieldProblem
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 2.0
 COME_BACK_LATER = (429, 503)
+UPLOAD_TIMEOUT = httpx.Timeout(30, read=600)  # the service reads the whole file before it answers
 
 
 class Problem(Exception):
@@ -73,6 +74,18 @@ class Client:
     def post(self, path: str, body: Any = None, **query: Any) -> Any:
         return self._request("POST", path, query, body).json()
 
+    def put(self, path: str, content: Iterable[bytes], size: int, media_type: str, **query: Any) -> Any:
+        """Sends `size` bytes, once: what has been read cannot be sent again. Raises Problem or Unreachable."""
+        headers = {"Content-Type": media_type, "Content-Length": str(size)}
+        given = {name: value for name, value in query.items() if value is not None}
+        try:
+            answer = self._http.put(path, params=given, content=content, headers=headers, timeout=UPLOAD_TIMEOUT)
+        except httpx.TransportError as error:
+            raise Unreachable(self.url, error) from error
+        if answer.is_success:
+            return answer.json()
+        raise problem(answer)
+
     def patch(self, path: str, body: Any) -> Any:
         return self._request("PATCH", path, {}, body).json()
 
@@ -88,9 +101,10 @@ class Client:
                 return
             after = answer["next_after"]
 
-    def submit(self, spec: Any, *, dry_run: bool = False) -> dict[str, Any]:
-        """The new job; with dry_run its `spec, plan, warnings` and no job."""
-        answer: dict[str, Any] = self.post("/v1/jobs", spec, dry_run="true" if dry_run else None)
+    def submit(self, spec: Any, *, dry_run: bool = False, probe: bool = False) -> dict[str, Any]:
+        """The new job; with dry_run its `spec, plan, warnings` and no job, and with probe what a few steps cost."""
+        asked = {name: "true" for name, wanted in (("dry_run", dry_run), ("probe", probe)) if wanted}
+        answer: dict[str, Any] = self.post("/v1/jobs", spec, **asked)
         return answer
 
     def job(self, job_id: str) -> dict[str, Any]:

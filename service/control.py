@@ -53,6 +53,17 @@ def cancel(session: Session, principal: Principal, job_id: str) -> None:
         move(session, job.seq, JobStatus.CANCELLED, "cancelled", f"cancelled by {principal.user}", **asked)
 
 
+def prune(session: Session, job: Job, message: str) -> None:
+    """Ends a job of a search that promises nothing; one that is over or asked to stop stays as it is."""
+    if job.status in TERMINAL or job.cancel_requested_at is not None:
+        return
+    asked = {"cancel_requested_at": clock.now()}
+    if job.status is JobStatus.RUNNING:
+        ask(session, job, "pruning", message, asked)
+    else:
+        move(session, job.seq, JobStatus.CANCELLED, "pruned", message, **asked)
+
+
 def pause(session: Session, principal: Principal, job_id: str) -> None:
     """Takes a waiting job out of the queue at once; asks a running one to keep a checkpoint and free its slot.
 

@@ -41,8 +41,8 @@ class NotFound(ServiceError):
 
 
 class IllegalMove(ServiceError):
-    def __init__(self, job_id: str, status: JobStatus, target: JobStatus) -> None:
-        super().__init__(f"job {job_id} is {status.value} and cannot become {target.value}")
+    def __init__(self, job_id: str, status: JobStatus, target: JobStatus, kind: str = "job") -> None:
+        super().__init__(f"{kind} {job_id} is {status.value} and cannot become {target.value}")
         self.job_id, self.status, self.target = job_id, status, target
 
 
@@ -69,6 +69,14 @@ class NoResult(ServiceError):
     def __init__(self, job_id: str, status: JobStatus) -> None:
         super().__init__(f"job {job_id} is {status.value} and has no result")
         self.job_id, self.status = job_id, status
+
+
+class NoReport(ServiceError):
+    """A study is not over, and there is nothing to draw yet."""
+
+    def __init__(self, study_id: str, status: JobStatus) -> None:
+        super().__init__(f"study {study_id} is {status.value} and has no report yet")
+        self.study_id, self.status = study_id, status
 
 
 class LeaseLost(ServiceError):
@@ -181,3 +189,12 @@ class UnsafeBind(ServiceError):
             "say --allow-remote if that is meant, and put a TLS proxy in front"
         )
         self.host = host
+
+
+class ErrandsBusy(ServiceError):
+    def __init__(self) -> None:
+        super().__init__("as many predictions and probes as the service does at a time are under way: try again")
+
+
+class ErrandFailed(ServiceError):
+    """A prediction or a probe came to no answer."""

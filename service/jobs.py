@@ -38,6 +38,7 @@ COLUMNS: tuple[Any, ...] = (
     Job.step,
     Job.active_seconds,
     Job.retry_of,
+    Job.study_id,
     as_text(Job.error_code),
     Job.error_message,
     Job.exit_code,
@@ -68,6 +69,7 @@ class Stored(NamedTuple):
     step: int
     active_seconds: float
     retry_of: str | None
+    study_id: str | None
     error_code: str | None
     error_message: str | None
     exit_code: int | None
@@ -143,7 +145,7 @@ def view(row: Stored) -> dict[str, Any]:
         "attempt": row.attempt,
         "progress": _progress(row) if row.attempt else None,
         "retry_of": row.retry_of,
-        "study_id": None,
+        "study_id": row.study_id,
         "error": error,
         "created_at": row.created_at,
         "started_at": row.started_at,

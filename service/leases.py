@@ -13,10 +13,11 @@ from typing import Any
 from sqlalchemy import Select, and_, delete, func, select, union_all, update
 from sqlalchemy.orm import Session
 
-from service import checkpoints, clock, curves, locks, order, queue, usage
+from service import checkpoints, clock, curves, locks, memory, order, queue, usage
 from service.checkpoints import Kept
 from service.errors import LeaseLost
 from service.order import Room
+from service.plan import Plan
 from service.spec import Gate, JobSpec
 from service.states import EndReason, JobStatus
 from service.tables import Attempt, Dataset, Job, WorkerRow
@@ -54,6 +55,7 @@ class Claim:
     dataset_id: str
     dataset_sha256: str
     classes: int | None
+    model_kind: str
     columns: list[dict[str, Any]]
     checkpoints: list[Kept]
     keep: int
@@ -128,33 +130,42 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
     job = session.scalars(select(Job).where(Job.seq == seq)).one()
     if job.started_at is None:
         job.started_at = job.reason_since
-    kept = checkpoints.cut(session, seq)
-    job.checkpoint_step = job.step = kept[0].step if kept else 0
-    job.active_seconds = kept[0].active_seconds if kept else 0.0
-    curves.cut(session, seq, job.checkpoint_step)
+    kept, counts = _cut_back(session, job) if job.attempt > 1 else ([], {})
     started = {"started_ms": now, "started_at": job.reason_since}
     session.add(Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], **started))
     session.flush()
     spec = JobSpec.model_validate(job.spec)
     dataset = session.scalars(select(Dataset).where(Dataset.id == job.dataset_id)).one()
+    classes = None if dataset.classes is None else len(dataset.classes)
     return Claim(
         lease=Lease(seq, job.id, job.attempt, worker),
         spec=job.spec,
         plan=job.plan,
         dataset_id=job.dataset_id,
         dataset_sha256=dataset.arrays_sha256,
-        classes=None if dataset.classes is None else len(dataset.classes),
+        classes=classes,
+        model_kind=memory.kind(job.spec, dataset.shape, classes),
         columns=dataset.columns,
         checkpoints=kept,
         keep=spec.checkpoints.keep,
         gate=spec.gate,
         active_seconds=job.active_seconds,
-        counts={metric: summary.count for metric, summary in curves.find(session, [seq]).get(seq, {}).items()},
+        counts=counts,
         threads=job.threads,
         gpus=job.gpus,
         memory_mib=job.memory_mib,
         max_seconds=job.spec["limits"]["max_seconds"],
     )
+
+
+def _cut_back(session: Session, job: Job) -> tuple[list[Kept], dict[str, int]]:
+    """Takes a job back to its newest checkpoint: (what it has kept, newest first; points left of each curve)."""
+    kept = checkpoints.cut(session, job.seq)
+    job.checkpoint_step = job.step = kept[0].step if kept else 0
+    job.active_seconds = kept[0].active_seconds if kept else 0.0
+    curves.cut(session, job.seq, job.checkpoint_step)
+    left = curves.find(session, [job.seq]).get(job.seq, {})
+    return kept, {metric: summary.count for metric, summary in left.items()}
 
 
 def hold(session: Session, lease: Lease, terms: Terms, **progress: Any) -> None:
@@ -209,7 +220,11 @@ def succeed(session: Session, lease: Lease, early: str | None = None) -> None:
 
 
 def stop(session: Session, lease: Lease) -> None:
-    _end(session, lease, JobStatus.CANCELLED, "cancelled", "stopped as asked", "cancelled")
+    job = _row(session, lease)
+    code, message = (
+        ("pruned", job.reason_message) if job.reason_code == "pruning" else ("cancelled", "stopped as asked")
+    )
+    _end(session, lease, JobStatus.CANCELLED, code, message, "cancelled")
 
 
 def fail(
@@ -219,7 +234,12 @@ def fail(
     _end(session, lease, JobStatus.FAILED, "failed", message, reason.value, **facts)
 
 
-def give_back(session: Session, lease: Lease) -> None:
+def give_back(
+    session: Session,
+    lease: Lease,
+    code: str = "drained",
+    message: str = "its worker was stopped; another goes on with it",
+) -> None:
     """A drain or a pause: the job waits again, unless people want something else; the attempt does not count."""
     wanted = _wanted(_row(session, lease))
     excused = {"excused_attempts": Job.excused_attempts + 1, "not_before": 0}
@@ -228,8 +248,23 @@ def give_back(session: Session, lease: Lease) -> None:
     elif wanted is JobStatus.PAUSED:
         _end(session, lease, JobStatus.PAUSED, "paused", "paused as asked", "paused", **excused)
     else:
-        message = "its worker was stopped; another goes on with it"
-        _end(session, lease, JobStatus.QUEUED, "drained", message, "drained", **excused)
+        _end(session, lease, JobStatus.QUEUED, code, message, code, **excused)
+
+
+def shrink(session: Session, lease: Lease, model: str, device: str, used: int) -> bool:
+    """A device without memory for micro-batches of so many parts: the next attempt computes them in twice as many.
+
+    The batch, the plan and the schedule stand, and the attempt does not count. False, and nothing is written, when the
+    parts were lone samples already.
+    """
+    job = _row(session, lease)
+    plan = Plan.model_validate(job.plan)
+    parts = memory.halve(session, model, device, plan, used)
+    if parts is None:
+        return False
+    message = f"{device} ran out of memory; from now on a batch of {plan.batch_size} is computed in {parts} parts"
+    give_back(session, lease, "micro_batch_halved", message)
+    return True
 
 
 def lose(

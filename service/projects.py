@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from sqlalchemy import BindParameter, ColumnElement, delete, exists, select, true, update
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service import clock
 from service.errors import FieldProblem, InvalidInput, NotFound, NotOwner
@@ -12,17 +12,21 @@ from service.tables import Project, ProjectMember, Run, User
 from service.users import Principal
 
 DEFAULT = "default"
+Filed = InstrumentedAttribute[str]
 
 
-def visible(principal: Principal) -> ColumnElement[bool]:
-    """The condition on runs that belongs into every query of them: what is private exists for members and admins."""
-    return true() if principal.scope is Scope.ADMIN else visible_to(principal.user)
+def visible(principal: Principal, project: Filed = Run.project) -> ColumnElement[bool]:
+    """The condition that belongs into every query of what is filed under projects, such as runs.
+
+    What is private exists for members and admins.
+    """
+    return true() if principal.scope is Scope.ADMIN else visible_to(principal.user, project)
 
 
-def visible_to(user: str | BindParameter[str]) -> ColumnElement[bool]:
+def visible_to(user: str | BindParameter[str], project: Filed = Run.project) -> ColumnElement[bool]:
     """The same for somebody who is no admin; a parameter as the user makes a statement that can be kept."""
     hidden = select(Project.name).where(Project.visibility == Visibility.PRIVATE, ~_has_member(user))
-    return Run.project.not_in(hidden)
+    return project.not_in(hidden)
 
 
 def ensure_default(session: Session) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from service import clock, datasets, plan, projects, spec
+from service import clock, datasets, estimate, plan, projects, spec
 from service.errors import FieldProblem, InvalidInput, NotFound, QueueFull
 from service.ids import is_id, new_id
 from service.plan import Plan
@@ -31,6 +31,14 @@ class Draft:
 
 
 @dataclass(frozen=True)
+class Place:
+    """Which of a study's jobs a job is, counted from 0."""
+
+    study: str
+    number: int
+
+
+@dataclass(frozen=True)
 class QueueLimits:
     jobs: int
     jobs_per_user: int
@@ -46,6 +54,8 @@ def draft(session: Session, principal: Principal, raw: Mapping[str, Any], found:
     if impossible := plan.problems(asked, dataset.rows, dataset.validation_rows):
         raise InvalidInput(impossible)
     counted = plan.make(asked, dataset.rows, dataset.validation_rows)
+    if (known := estimate.of(session, asked, counted, dataset.id)) is not None:
+        counted = counted.model_copy(update={"estimated_seconds": known.seconds, "estimate_basis": known.basis})
     given = asked.hyperparameters.model_fields_set
     needs = _jobs(session, principal, asked.depends_on)
     return Draft(asked, counted, plan.warnings(asked, counted, given), dataset, [job.seq for job in needs.values()])
@@ -105,7 +115,7 @@ def _data_misfits(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldPro
 
 def _empty_cells(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
     """Unless the job says what stands in for them."""
-    empty = [column["name"] for column in dataset.columns if column["missing"]]
+    empty = [column["name"] for column in dataset.columns if column.get("missing")]
     chosen = raw.get("data")
     if empty and (not isinstance(chosen, dict) or chosen.get("missing", "refuse") == "refuse"):
         named = ", ".join(empty[:20]) + (f" and {len(empty) - 20} more" if len(empty) > 20 else "")
@@ -124,9 +134,17 @@ def _largest_worker(session: Session) -> dict[str, int]:
 
 
 def submit(
-    session: Session, principal: Principal, made: Draft, limits: QueueLimits, retry_of: str | None = None
+    session: Session,
+    principal: Principal,
+    made: Draft,
+    limits: QueueLimits,
+    retry_of: str | None = None,
+    place: Place | None = None,
 ) -> str:
-    """Queues the job and returns its id. Raises QueueFull, or NotFound for a project of others."""
+    """Queues the job and returns its id. place: in the study that it is a part of.
+
+    Raises QueueFull, or NotFound for a project of others.
+    """
     _require_room(session, principal, limits)
     projects.use(session, principal, made.spec.project)
     now = clock.now()
@@ -160,6 +178,8 @@ def submit(
         reason_message="waiting for the jobs it depends on" if made.needs else "waiting for a free slot",
         reason_since=now,
         retry_of=retry_of,
+        study_id=place and place.study,
+        study_place=place and place.number,
     )
     session.add(job)
     session.flush()

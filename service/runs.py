@@ -31,6 +31,7 @@ class Filter:
     user: str | None = None
     task: str | None = None
     dataset: str | None = None
+    study: str | None = None
     tags: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
 
@@ -66,6 +67,8 @@ def matching(
         if version:
             of_name = of_name.where(Dataset.version == (int(version[:9]) if version.isdecimal() else -1))
         conditions.append(Job.dataset_id.in_(of_name))
+    if wanted.study is not None:
+        conditions.append(Job.study_id == wanted.study)
     conditions += [_tagged(key, value) for key, value in wanted.tags.items()]
     conditions += [_parametrised(name, value) for name, value in wanted.parameters.items()]
     return and_(*conditions)

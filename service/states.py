@@ -51,6 +51,15 @@ class EndReason(Enum):
     INPUT_CHANGED = "input_changed"
 
 
+class StudyKind(Enum):
+    """Which question a study asks."""
+
+    GRID = "grid"
+    SEARCH = "search"
+    LR_RANGE = "lr_range"
+    BATCH_SIZE = "batch_size"
+
+
 class Scope(Enum):
     """What a token may do; each scope includes the ones before it."""
 

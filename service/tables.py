@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
-from service.states import Direction, EndReason, JobStatus, Scope, Visibility
+from service.states import Direction, EndReason, JobStatus, Scope, StudyKind, Visibility
 
 # SQLite numbers rows by itself only in a column declared INTEGER.
 Serial = BigInteger().with_variant(Integer, "sqlite")
@@ -152,6 +152,49 @@ class Run(Table):
     created_at: Mapped[str] = mapped_column(String(24))
 
 
+class Study(Table):
+    """A family of jobs that together answer one question.
+
+    `points` lists what distinguishes each of its jobs, in the order of `jobs.study_place`: it only ever grows, and a
+    job is made in the transaction that adds its point. The report is stored when the study ends.
+    """
+
+    __tablename__ = "studies"
+    __table_args__ = (
+        CheckConstraint(
+            "(finished_at IS NULL) = (status NOT IN ('succeeded', 'failed', 'cancelled'))", name="finished"
+        ),
+        CheckConstraint("(finished_at IS NULL) = (report IS NULL)", name="report_when_finished"),
+        Index("ix_studies_project", "project", "seq"),
+        Index(
+            "ix_studies_open",
+            "seq",
+            sqlite_where=text("finished_at IS NULL"),
+            postgresql_where=text("finished_at IS NULL"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+    seq: Mapped[int] = mapped_column(Serial, primary_key=True)
+    id: Mapped[str] = mapped_column(String(36), unique=True)
+    kind: Mapped[StudyKind] = mapped_column(words(StudyKind))
+    name: Mapped[str] = mapped_column(String(200))
+    project: Mapped[str] = mapped_column(ForeignKey("projects.name"))
+    user: Mapped[str] = mapped_column(ForeignKey("users.name"))
+    spec: Mapped[dict[str, Any]] = mapped_column(JSON)
+    points: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
+    total_jobs: Mapped[int] = mapped_column(Integer)
+    status: Mapped[JobStatus] = mapped_column(words(JobStatus))
+    reason_code: Mapped[str] = mapped_column(String(32))
+    reason_message: Mapped[str] = mapped_column(String(500))
+    reason_since: Mapped[str] = mapped_column(String(24))
+    cancel_requested_at: Mapped[str | None] = mapped_column(String(24))
+    report: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    created_at: Mapped[str] = mapped_column(String(24))
+    started_at: Mapped[str | None] = mapped_column(String(24))
+    finished_at: Mapped[str | None] = mapped_column(String(24))
+
+
 class Job(Table):
     """A run's place in the queue: the spec, the status, and who may write for it now."""
 
@@ -164,6 +207,8 @@ class Job(Table):
         CheckConstraint("(error_code IS NOT NULL) = (status = 'failed')", name="error_when_failed"),
         CheckConstraint("cancel_requested_at IS NOT NULL OR status <> 'cancelled'", name="cancelled_on_request"),
         CheckConstraint("attempt >= 0 AND attempt <= max_attempts + excused_attempts", name="attempts"),
+        CheckConstraint("(study_id IS NULL) = (study_place IS NULL)", name="place_in_study"),
+        Index("ux_jobs_study", "study_id", "study_place", unique=True),
         Index("ix_jobs_status", "status", "seq"),
         Index(
             "ix_jobs_claim",
@@ -202,6 +247,8 @@ class Job(Table):
     cancel_requested_at: Mapped[str | None] = mapped_column(String(24))
     pause_requested_at: Mapped[str | None] = mapped_column(String(24))
     retry_of: Mapped[str | None] = mapped_column(String(36))
+    study_id: Mapped[str | None] = mapped_column(ForeignKey("studies.id"))
+    study_place: Mapped[int | None] = mapped_column(Integer)
     error_code: Mapped[EndReason | None] = mapped_column(words(EndReason))
     error_message: Mapped[str | None] = mapped_column(String(2000))
     exit_code: Mapped[int | None] = mapped_column(Integer)
@@ -271,6 +318,16 @@ class Checkpoint(Table):
     metrics: Mapped[dict[str, Any]] = mapped_column(JSON)
     is_best: Mapped[bool] = mapped_column(default=False)
     created_at: Mapped[str] = mapped_column(String(24))
+
+
+class MemoryLimit(Table):
+    """The samples of the largest micro-batch that may fit a device, since a larger one did not: see `memory`."""
+
+    __tablename__ = "memory_limits"
+
+    model: Mapped[str] = mapped_column(String(64), primary_key=True)
+    device: Mapped[str] = mapped_column(String(200), primary_key=True)
+    samples: Mapped[int] = mapped_column(Integer)
 
 
 class Usage(Table):

@@ -1,14 +1,20 @@
 """Stored data sets as trainers read them, small ones, and trainings on them in this process."""
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from service import plan as plans, spec as specs
+from service import clock, plan as plans, spec as specs
+from service.database import Database
+from service.datasets import arrays
+from service.ids import new_id
 from service.plan import Plan
+from service.settings import Settings
 from service.spec import JobSpec
+from service.tables import Dataset
 from workers.training import loop
 from workers.training.loop import Training
 
@@ -70,3 +76,38 @@ def text(folder: Path, content: bytes = TEXT, validation: bytes | None = None) -
         arrays["text_val"] = np.frombuffer(validation, np.uint8)
     own = None if validation is None else len(validation)
     return Shelf(stored(folder, **arrays), "language_modeling", len(content), validation_rows=own)
+
+
+def put(settings: Settings, shelf: Shelf, name: str) -> None:
+    """Makes a data set of the service out of a shelf."""
+    dataset_id = new_id()
+    place = settings.datasets_path / dataset_id
+    shutil.copytree(shelf.folder, place)
+    x = next(np.load(path) for path in (place / "x.npy", place / "text.npy") if path.exists())
+    kind = {1: "text", 2: "table", 4: "images"}[x.ndim]
+    database = Database(settings.database_path)
+    with database.write() as session:
+        session.add(
+            Dataset(
+                id=dataset_id,
+                name=name,
+                version=1,
+                format="npy",
+                kind=kind,
+                task=shelf.task,
+                shape=list(x.shape[1:]),
+                rows=shelf.rows,
+                validation_rows=shelf.validation_rows,
+                columns=[],
+                target="y",
+                classes=shelf.classes and [{"value": value, "name": f"c{value}"} for value in range(shelf.classes)],
+                sha256="",
+                bytes=0,
+                arrays_sha256=arrays.digest(place),
+                stored_bytes=0,
+                copied=False,
+                description="",
+                created_at=clock.now(),
+            )
+        )
+    database.close()

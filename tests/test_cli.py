@@ -298,6 +298,25 @@ def test_data_sets_are_listed_and_shown(box: Box) -> None:
     assert "regression" in said
     assert "442" in said
     assert "no such data set" in box("datasets", "nothing", code=2)
+    assert len(json.loads(box("datasets", "--json"))["data"]) == 5
+
+
+def test_a_file_is_uploaded_shown_and_deleted(box: Box, tmp_path: Path) -> None:
+    file = tmp_path / "flowers.csv"
+    file.write_text("width,colour,kind\n1,red,a\n2,,b\n3,red,a\n")
+    said = box("put", "flowers", str(file), "--target", "kind")
+    assert re.search(r"^name +flowers@1$", said, re.MULTILINE)
+    assert re.search(r"^columns +width, colour \(category, 1 missing\)$", said, re.MULTILINE)
+    assert json.loads(box("put", "flowers", str(file), "--target", "kind", "--json"))["version"] == 1
+    assert box("datasets", "flowers@1") == said
+    assert "target: say which column" in box("put", "flowers", str(file), code=2)
+    assert "No such file" in box("put", "x", str(tmp_path / "none.csv"), code=2)
+    file.rename(tmp_path / "flowers")
+    assert "say --as csv" in box("put", "x", str(tmp_path / "flowers"), code=2)
+    assert json.loads(box("put", "x", str(tmp_path / "flowers"), "--as", "text", "--json"))["kind"] == "text"
+    assert "flowers is deleted" in box("datasets", "delete", "flowers")
+    assert "no such data set" in box("datasets", "flowers", code=2)
+    assert "another name" in box("datasets", "delete", "digits", code=2)
 
 
 def test_tokens_are_created_used_and_revoked(box: Box) -> None:

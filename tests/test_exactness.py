@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from service import plan as plans
 from service.checkpoints import WEIGHTS
 from service.spec import EarlyStopping
 from workers import checkpoints
-from workers.checkpoints import STATE
+from workers.checkpoints import STATE, Dump
 from workers.training import loop, state, weights
 from workers.training.loop import Training
 from workers.training.stopping import Patience, improves
@@ -107,11 +108,10 @@ def interrupted(make: Callable[[], Training], folder: Path, at: tuple[int, ...])
                 looks.append(step.validation)
             if step.number == last:
                 taken = state.capture(training, last, "sha")
-                tensors, told = weights.copied(training), weights.described(training, last)
                 facts = {"active_seconds": 1.0, "epoch": 1.0, "metrics": {}, "is_best": False}
-                dumps = {
-                    STATE: lambda file, taken=taken: state.save(taken, file),
-                    WEIGHTS: lambda file, tensors=tensors, told=told: weights.save(tensors, told, file),
+                dumps: dict[str, Dump] = {
+                    STATE: partial(state.save, taken),
+                    WEIGHTS: partial(weights.save, weights.copied(training), weights.described(training, last)),
                 }
                 checkpoints.write(folder, attempt + 1, last, facts, dumps)
                 done = last
@@ -206,7 +206,7 @@ def stopped(shelf: Shelf, **early: Any) -> Training:
 def test_a_training_ends_when_its_patience_is_used_up(tmp_path: Path, metric: str) -> None:
     training = stopped(shelves.table(tmp_path / "d"), metric=metric, patience=4)
     values = [(step.validation or {})[metric] for step in loop.train(training)]
-    best = np.argmin(values) if metric == "val_loss" else np.argmax(values)
+    best = int(np.argmin(values) if metric == "val_loss" else np.argmax(values))
     assert len(values) == best + 1 + 4 < training.plan.total_steps
     assert training.patience is not None
     assert (training.patience.best_step, training.patience.step) == (best + 1, len(values))

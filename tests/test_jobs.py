@@ -1,6 +1,7 @@
 """A job from its submission to its result, over HTTP, trained for real."""
 
 import json
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -259,6 +260,26 @@ def test_logs_go_on_where_they_were_left(admin: httpx.Client, finished: dict[str
     assert rest.headers["X-Next-Offset"] == str(len(whole.content)) == whole.headers["X-Next-Offset"]
     assert admin.get(f"/v1/jobs/{finished['id']}/logs?offset={2**62}").content == b""
     assert admin.get(f"/v1/jobs/{finished['id']}/logs?attempt=2").status_code == 404
+
+
+def test_curves_are_read_while_they_are_written_and_nothing_is_refused_or_lost(admin: httpx.Client) -> None:
+    jobs = [submit(admin, digits(epochs=None, max_steps=100_000_000, batch_size=16)) for _ in range(2)]
+    end = time.monotonic() + 3
+    seen = dict.fromkeys((job["id"] for job in jobs), 0)
+    while time.monotonic() < end:
+        for job_id in seen:
+            answer = admin.get(f"/v1/runs/{job_id}/curves", params={"metric": "train_loss", "points": 1000})
+            assert answer.status_code == 200, answer.text
+            count = answer.json()["count"]
+            assert count >= seen[job_id], "a curve only grows"
+            seen[job_id] = count
+        time.sleep(0.1)
+    for job in jobs:
+        assert seen[job["id"]] > 0
+        admin.post(f"/v1/jobs/{job['id']}/cancel")
+        ended = finish(admin, job)
+        loss = admin.get(f"/v1/runs/{job['id']}").json()["metrics"]["train_loss"]
+        assert loss["count"] == loss["last_step"] == ended["progress"]["step"]
 
 
 def test_a_loss_that_is_not_a_number_is_kept_and_fails_the_job(admin: httpx.Client) -> None:

@@ -22,15 +22,16 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"bell", "clock", "ids", "job_logs", "logs", "settings", "states"},
     {"errors", "tables"},
-    {"disk", "inspection"},
+    {"disk", "errands", "inspection"},
     {"database", "locks", "spec"},
     {"idempotency", "plan", "retention", "schema", "usage", "users"},
-    {"curves", "datasets", "meaning", "order", "projects"},
+    {"curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
     {"diagnosis", "events", "queue", "runs", "statistics", "tasks"},
     {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},
     {"box", "charts", "forecast", "gates"},
     {"backup", "explain", "pictures"},
+    {"studies"},
 )
 # What stands on the trunk: nothing of the trunk imports it.
 FACES = {"api", "cli", "client"}
@@ -150,7 +151,7 @@ def test_the_containers_run_commands_that_exist() -> None:
     assert compose["services"]["api"]["ports"] == ["127.0.0.1:8000:8000"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/operations.md", "docs/api.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/operations.md", "docs/api.md", "docs/choosing.md"])
 def test_the_documents_name_only_commands_that_exist(name: str) -> None:
     known = commands()
     text = (ROOT / name).read_text(encoding="utf-8")

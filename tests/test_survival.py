@@ -339,6 +339,36 @@ def is_whole(path: Path) -> bool:
         connection.close()
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("rounds", [100])
+def test_a_job_whose_whole_service_is_killed_at_random_times_has_no_hole_and_no_double(
+    make_service: Callable[..., Service], until: Until, rounds: int
+) -> None:
+    chance = random.Random(19)
+    service = make_service(TRAINBOX_SLOTS="2")
+    wanted = spec("classification", "iris", 400 * rounds, every_steps=10, seed=3)
+    service.start()
+    with service.client() as client:
+        until(lambda: is_ready(client))
+        jobs = [client.post("/v1/jobs", json=wanted).json()["id"] for _ in range(2)]
+        for _ in range(rounds):
+            until(lambda: service.find("trainer"))
+            time.sleep(chance.uniform(0.0, 1.0))  # a moment of the dice's choice
+            service.kill_everything(chance)
+            service.start()
+        curves = [curve(client, job_id) for job_id in jobs]
+    assert curves[0] == curves[1], "hit at other steps, and yet the same"
+    assert service.stop() == 0
+    assert not service.left_over()
+    with opened(service.settings) as database, database.read() as session:
+        for job in session.scalars(select(Job)):
+            attempts = select(Attempt).where(Attempt.job == job.seq).order_by(Attempt.number)
+            check_attempts(session.scalars(attempts).all())
+            for series in all_series(session, job):
+                points(session, series)
+
+
 def test_after_everything_was_killed_the_queue_goes_on_where_it_was(
     make_service: Callable[..., Service], until: Until
 ) -> None:
@@ -441,6 +471,40 @@ def test_of_two_services_started_at_once_on_one_home_one_names_the_other_and_goe
     assert stays.wait(30) == 0
     with opened(service.settings) as database:
         schema.require_current(database)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_a_search_that_is_killed_three_times_has_exactly_its_trials(make_service: Callable[..., Service]) -> None:
+    """The short form, without kills, is in test_studies: three threads that take the study's steps at once."""
+    service, chance = make_service(), random.Random(11)
+    service.start()
+    space = {"hyperparameters.learning_rate": {"low": 1e-4, "high": 1.0, "log": True}}
+    asked = {"kind": "search", "base": spec("classification", "digits", 150), "space": space, "trials": 30}
+    with service.client() as client:
+        headers = {"Idempotency-Key": "search"}
+        study = answered(lambda: client.post("/v1/studies", json=asked, headers=headers)).json()
+
+        def finished() -> int:
+            seen = answered(lambda: client.get(f"/v1/studies/{study['id']}")).json()
+            return int(seen["progress"]["finished"])
+
+        for kill_after in (4, 12, 20):
+            while finished() < kill_after:
+                time.sleep(0.02)
+            service.kill_everything(chance)
+            service.start()
+        while (ended := answered(lambda: client.get(f"/v1/studies/{study['id']}?wait=10")).json())["report"] is None:
+            pass
+    assert ended["status"] == "succeeded"
+    assert [row["trial"] for row in ended["report"]["history"]] == list(range(30))
+    assert {row["state"] for row in ended["report"]["history"]} == {"complete"}
+    assert len({row["parameters"]["hyperparameters.learning_rate"] for row in ended["report"]["history"]}) == 30
+    database = Database(service.settings.database_path)
+    with database.read() as session:
+        places = session.scalars(select(Job.study_place).order_by(Job.study_place)).all()
+    database.close()
+    assert places == list(range(30))
 
 
 @contextmanager

@@ -55,6 +55,11 @@ class Grant:
         """The device that training runs on."""
         return self.devices[0].address if self.devices else "cpu"
 
+    @property
+    def device_name(self) -> str:
+        """What is remembered of one device holds for all of its name."""
+        return self.devices[0].name if self.devices else "cpu"
+
 
 class Slots:
     """The worker's threads and GPUs."""

@@ -44,8 +44,8 @@ class Order:
 
     spec, plan: as the job stores them. classes: of the data set, for classification. device: `cpu` or `cuda:0`.
     checkpoints: those that there are, the newest first; resumed_path: where to say which one it goes on from.
-    columns: of a table, as the data set describes them. micro_batches: parts of a full batch, when those of the plan
-    are too large for the device.
+    micro_batches: parts of a full batch, when those of the plan are too large for the device.
+    columns: of a table, as the data set describes them.
     """
 
     job_id: str
@@ -61,8 +61,8 @@ class Order:
     spool_path: str
     outcome_path: str
     device: str
-    columns: list[dict[str, Any]] | None = None
     micro_batches: int | None = None
+    columns: list[dict[str, Any]] | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -143,8 +143,8 @@ def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
             order.device,
             Path(order.checkpoints_path),
             [kept for kept in order.checkpoints if kept.resumable],
-            order.columns,
             order.micro_batches,
+            order.columns,
         )
         begun = keeper.begin(spec, plan, source)
         for sentence in loop.summary(begun.training):

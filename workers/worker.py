@@ -17,18 +17,20 @@ from typing import Any
 
 import psutil
 import structlog
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.orm import Session
 
-from service import bell, checkpoints, clock, disk, job_logs, jobs, leases, locks
+from service import bell, checkpoints, clock, disk, job_logs, jobs, leases, locks, memory
 from service.database import Database
-from service.errors import LeaseLost
+from service.errors import LeaseLost, ServiceError
 from service.ids import new_id
 from service.leases import Claim, Terms
+from service.plan import Plan
 from service.settings import Settings
-from service.states import JobStatus
+from service.states import EndReason, JobStatus
 from workers import checkpoints as files, endings, recorder
 from workers.devices import Driver, Probe
-from workers.endings import Asked, Drained, Failed, Lost, Stopped, Succeeded
+from workers.endings import Asked, Drained, Ending, Failed, Lost, Stopped, Succeeded
 from workers.launcher import Launcher, Trainer
 from workers.processes import Busy, adopt_orphans, is_stopped, seize
 from workers.recorder import Recording
@@ -54,6 +56,7 @@ class Attempt:
     started: float
     memory_kills: int
     watchdog: Watchdog
+    micro_batches: int
     asked: Asked | None = None
     stalled_for: float | None = None
     rang: bool = False
@@ -190,6 +193,8 @@ class Worker:
         folder = jobs.attempt_folder(self.settings.jobs_path, lease.job_id, lease.attempt)
         grant = self.slots.take(lease.job_id, claim.threads, claim.gpus)
         lock = None
+        with self.database.read() as session:
+            parts = memory.parts(session, claim.model_kind, grant.device_name, Plan.model_validate(claim.plan))
         try:
             folder.parent.mkdir(mode=0o700, exist_ok=True)
             lock = seize(folder.parent / "attempt.lock", lease.attempt)
@@ -213,6 +218,7 @@ class Worker:
                 spool_path=str(folder / "spool"),
                 outcome_path=str(folder / "outcome.json"),
                 device=grant.address,
+                micro_batches=parts,
             )
             trainer = self.launcher.start(order, folder / "order.json", lock, claim.memory_mib)
         except (Busy, OSError) as error:
@@ -228,7 +234,7 @@ class Worker:
         )
         watchdog = Watchdog(folder / "spool", self.settings.stall_seconds)
         self.attempts[lease.job_id] = Attempt(
-            claim, grant, trainer, recording, folder, monotonic(), endings.memory_kills(), watchdog
+            claim, grant, trainer, recording, folder, monotonic(), endings.memory_kills(), watchdog, parts
         )
         log.info("attempt started", job=lease.job_id, attempt=lease.attempt, pid=trainer.pid, device=grant.address)
 
@@ -240,6 +246,11 @@ class Worker:
                     # What is left by the limit on a flush stays due, and comes in the next round.
                     attempt.rang = recorder.flush(self.database, attempt.recording, self.terms, **facts)
                 except LeaseLost:
+                    attempt.rang = False
+                    self.launcher.kill(attempt.trainer)
+                except (ValueError, LookupError, ServiceError, IntegrityError):
+                    # A spool that nobody can record is its own job's end, and not that of the worker.
+                    log.exception("points not recorded", job=attempt.claim.lease.job_id)
                     attempt.rang = False
                     self.launcher.kill(attempt.trainer)
 
@@ -259,17 +270,7 @@ class Worker:
         assert trainer.status is not None
         self._trim_log(attempt)
         try:
-            recorder.drain(self.database, attempt.recording, self.terms)
-            ending = endings.judge(
-                endings.read_outcome(attempt.folder / "outcome.json"),
-                trainer.status,
-                attempt.recording.steps,
-                attempt.claim.plan["total_steps"],
-                attempt.asked,
-                endings.memory_kills() > attempt.memory_kills,
-                attempt.stalled_for,
-                attempt.claim.spec["early_stopping"] is not None,
-            )
+            ending = self._ending(attempt)
             with self.database.write() as session:
                 match ending:
                     case Succeeded(early):
@@ -280,11 +281,39 @@ class Worker:
                         leases.give_back(session, lease)
                     case Lost(message, number, reason):
                         leases.lose(session, lease, self.terms, message, number, reason)
+                    case Failed(EndReason.OOM_DEVICE) if self._shrink(session, attempt):
+                        pass
                     case Failed(reason, message, exit_code, number):
                         leases.fail(session, lease, reason, message, exit_code, number)
             log.info("attempt ended", job=lease.job_id, attempt=lease.attempt, ending=type(ending).__name__.lower())
         except LeaseLost:
             log.warning("attempt was taken over", job=lease.job_id, attempt=lease.attempt)
+
+    def _ending(self, attempt: Attempt) -> Ending:
+        """Records what is left, and judges the whole. Raises LeaseLost."""
+        assert attempt.trainer.status is not None
+        try:
+            recorder.drain(self.database, attempt.recording, self.terms)
+            return endings.judge(
+                endings.read_outcome(attempt.folder / "outcome.json"),
+                attempt.trainer.status,
+                attempt.recording.steps,
+                attempt.claim.plan["total_steps"],
+                attempt.asked,
+                endings.memory_kills() > attempt.memory_kills,
+                attempt.stalled_for,
+                attempt.claim.spec["early_stopping"] is not None,
+            )
+        except LeaseLost:
+            raise
+        except (ValueError, LookupError, ServiceError, IntegrityError) as error:
+            log.exception("end not understood", job=attempt.claim.lease.job_id)
+            return Failed(EndReason.ERROR, f"what its trainer left cannot be read ({type(error).__name__})")
+
+    def _shrink(self, session: Session, attempt: Attempt) -> bool:
+        """Whether the job may try again in smaller parts."""
+        claim, device = attempt.claim, attempt.grant.device_name
+        return leases.shrink(session, claim.lease, claim.model_kind, device, attempt.micro_batches)
 
     def _kill_hung(self) -> None:
         """Ends workers that live but do nothing: their jobs come with a later sweep."""

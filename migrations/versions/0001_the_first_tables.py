@@ -173,6 +173,75 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_outside_runs")),
     )
     op.create_table(
+        "studies",
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("id", sa.String(length=36), nullable=False),
+        sa.Column(
+            "kind",
+            sa.Enum(
+                "grid",
+                "search",
+                "lr_range",
+                "batch_size",
+                name="studykind",
+                native_enum=False,
+                create_constraint=True,
+                length=16,
+            ),
+            nullable=False,
+        ),
+        sa.Column("name", sa.String(length=200), nullable=False),
+        sa.Column("project", sa.String(length=64), nullable=False),
+        sa.Column("user", sa.String(length=64), nullable=False),
+        sa.Column("spec", sa.JSON(), nullable=False),
+        sa.Column("points", sa.JSON(), nullable=False),
+        sa.Column("total_jobs", sa.Integer(), nullable=False),
+        sa.Column(
+            "status",
+            sa.Enum(
+                "queued",
+                "running",
+                "paused",
+                "succeeded",
+                "failed",
+                "cancelled",
+                name="jobstatus",
+                native_enum=False,
+                create_constraint=True,
+                length=16,
+            ),
+            nullable=False,
+        ),
+        sa.Column("reason_code", sa.String(length=32), nullable=False),
+        sa.Column("reason_message", sa.String(length=500), nullable=False),
+        sa.Column("reason_since", sa.String(length=24), nullable=False),
+        sa.Column("cancel_requested_at", sa.String(length=24), nullable=True),
+        sa.Column("report", sa.JSON(none_as_null=True), nullable=True),
+        sa.Column("created_at", sa.String(length=24), nullable=False),
+        sa.Column("started_at", sa.String(length=24), nullable=True),
+        sa.Column("finished_at", sa.String(length=24), nullable=True),
+        sa.CheckConstraint(
+            "(finished_at IS NULL) = (status NOT IN ('succeeded', 'failed', 'cancelled'))",
+            name=op.f("ck_studies_finished"),
+        ),
+        sa.CheckConstraint("(finished_at IS NULL) = (report IS NULL)", name=op.f("ck_studies_report_when_finished")),
+        sa.ForeignKeyConstraint(["project"], ["projects.name"], name=op.f("fk_studies_project")),
+        sa.ForeignKeyConstraint(["user"], ["users.name"], name=op.f("fk_studies_user")),
+        sa.PrimaryKeyConstraint("seq", name=op.f("pk_studies")),
+        sa.UniqueConstraint("id", name=op.f("uq_studies_id")),
+        sqlite_autoincrement=True,
+    )
+    with op.batch_alter_table("studies", schema=None) as batch_op:
+        batch_op.create_index("ix_studies_project", ["project", "seq"], unique=False)
+        batch_op.create_index(
+            "ix_studies_open",
+            ["seq"],
+            unique=False,
+            sqlite_where=sa.text("finished_at IS NULL"),
+            postgresql_where=sa.text("finished_at IS NULL"),
+        )
+
+    op.create_table(
         "jobs",
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("id", sa.String(length=36), nullable=False),
@@ -209,6 +278,8 @@ def upgrade() -> None:
         sa.Column("cancel_requested_at", sa.String(length=24), nullable=True),
         sa.Column("pause_requested_at", sa.String(length=24), nullable=True),
         sa.Column("retry_of", sa.String(length=36), nullable=True),
+        sa.Column("study_id", sa.String(length=36), nullable=True),
+        sa.Column("study_place", sa.Integer(), nullable=True),
         sa.Column(
             "error_code",
             sa.Enum(
@@ -255,7 +326,9 @@ def upgrade() -> None:
             "attempt >= 0 AND attempt <= max_attempts + excused_attempts", name=op.f("ck_jobs_attempts")
         ),
         sa.ForeignKeyConstraint(["dataset_id"], ["datasets.id"], name=op.f("fk_jobs_dataset_id")),
+        sa.CheckConstraint("(study_id IS NULL) = (study_place IS NULL)", name=op.f("ck_jobs_place_in_study")),
         sa.ForeignKeyConstraint(["seq"], ["runs.seq"], name=op.f("fk_jobs_seq"), ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["study_id"], ["studies.id"], name=op.f("fk_jobs_study_id")),
         sa.ForeignKeyConstraint(["user"], ["users.name"], name=op.f("fk_jobs_user")),
         sa.PrimaryKeyConstraint("seq", name=op.f("pk_jobs")),
         sa.UniqueConstraint("id", name=op.f("uq_jobs_id")),
@@ -271,6 +344,7 @@ def upgrade() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_jobs_dataset_id"), ["dataset_id"], unique=False)
         batch_op.create_index("ix_jobs_status", ["status", "seq"], unique=False)
+        batch_op.create_index("ux_jobs_study", ["study_id", "study_place"], unique=True)
         batch_op.create_index(
             "ix_jobs_worker",
             ["worker"],
@@ -346,6 +420,13 @@ def upgrade() -> None:
         sa.Column("created_at", sa.String(length=24), nullable=False),
         sa.ForeignKeyConstraint(["job"], ["jobs.seq"], name=op.f("fk_checkpoints_job"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("job", "step", name=op.f("pk_checkpoints")),
+    )
+    op.create_table(
+        "memory_limits",
+        sa.Column("model", sa.String(length=64), nullable=False),
+        sa.Column("device", sa.String(length=200), nullable=False),
+        sa.Column("samples", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("model", "device", name=op.f("pk_memory_limits")),
     )
     op.create_table(
         "job_dependencies",

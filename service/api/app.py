@@ -22,9 +22,12 @@ from service.api import (
     jobs,
     operations,
     outside,
+    predictions,
     problems,
     projects,
     runs,
+    studies,
+    study_keeper,
     users,
     web,
 )
@@ -57,11 +60,13 @@ ROUTERS = (
     jobs.router,
     control.router,
     checkpoints.router,
+    predictions.router,
     events.router,
     runs.router,
     diagnosis.router,
     outside.router,
     compare.router,
+    studies.router,
     datasets.router,
     box.router,
     users.router,
@@ -92,9 +97,10 @@ def create(settings: Settings, database: Database, *, port: int, allowed: Limits
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        keeping = asyncio.create_task(housekeeping.keep(place))
+        keeping = [asyncio.create_task(each.keep(place)) for each in (housekeeping, study_keeper)]
         yield
-        keeping.cancel()
+        for task in keeping:
+            task.cancel()
         place.studio.close()
         connection.close()
         watcher.close()

@@ -17,6 +17,7 @@ from service.api.views import ClonedJob, CloneDryRun, JobView
 from service.control import Relabel
 from service.errors import InvalidInput
 from service.states import JobStatus
+from service.studies import references
 from service.users import Principal
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
@@ -102,7 +103,11 @@ def clone_job(
         earlier = once.earlier(session)
         if earlier is None:
             here.require_room()
-        made = control.clone(session, principal, job_id, body.tree)
+        patch, problems, notes = references.resolve(session, principal, body.tree)
+        if problems:
+            raise InvalidInput(problems)
+        made = control.clone(session, principal, job_id, patch)
+        made.draft.warnings.extend(notes)
         new = earlier or queue.submit(session, principal, made.draft, here.queue_limits)
         if earlier is None:
             once.remember(session, new)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from service import bell, disk, explain, job_logs, jobs, queue
+from service import bell, disk, errands, explain, job_logs, jobs, queue
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
@@ -14,13 +14,15 @@ from service.api.formats import Wanted, Width
 from service.api.listings import Page
 from service.api.once import Repeatable
 from service.api.paths import JobId
-from service.api.place import Here
+from service.api.place import Here, Place
 from service.api.streams import Stream
 from service.api.strict_route import StrictBody, StrictRoute, described_body
 from service.api.tail import MANNERS, Tail
 from service.api.views import DryRun, Explanation, JobList, JobView, RunView
+from service.errors import FieldProblem, InvalidInput
 from service.spec import JobSpec
 from service.states import TERMINAL, JobStatus
+from service.studies import references
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
@@ -41,22 +43,46 @@ def submit_job(
     body: StrictBody,
     once: Repeatable,
     dry_run: Annotated[bool, Query(description="check and count only; nothing is created")] = False,
+    probe: Annotated[bool, Query(description="with dry_run: train a few steps and measure them")] = False,
 ) -> Response:
     """Queues a training job. With `dry_run` the answer is the spec with its defaults, the plan and the warnings."""
+    if probe and not dry_run:
+        raise InvalidInput([FieldProblem("probe", "dry_run_only", "a probe is a part of a dry run: add dry_run=true")])
     if dry_run:
         with here.database.read() as session:
-            draft = queue.draft(session, principal, body.tree, body.problems)
-        return Json({"spec": draft.spec.model_dump(), "plan": draft.plan.model_dump(), "warnings": draft.warnings})
+            draft = references.draft(session, principal, body.tree, body.problems)
+            found = {"spec": draft.spec.model_dump(), "warnings": draft.warnings}
+            data = {
+                "data_path": str(here.settings.datasets_path / draft.dataset.id),
+                "classes": None if draft.dataset.classes is None else len(draft.dataset.classes),
+                "columns": draft.dataset.columns,
+            }
+        if not probe:
+            return Json(found | {"plan": draft.plan.model_dump()})
+        measured = _probed(here, draft, data)
+        basis = f"a probe of {measured['steps']} steps"
+        estimated = {"estimated_seconds": measured["estimated_seconds"], "estimate_basis": basis}
+        return Json(found | {"plan": draft.plan.model_dump() | estimated, "probe": measured})
     with here.database.write() as session:
         job_id, again = once.earlier(session), True
         if job_id is None:
             here.require_room()
-            draft = queue.draft(session, principal, body.tree, body.problems)
+            draft = references.draft(session, principal, body.tree, body.problems)
             job_id, again = queue.submit(session, principal, draft, here.queue_limits), False
             once.remember(session, job_id)
         job = jobs.get(session, principal, job_id)
     bell.ring(here.settings.run_path)
     return Json(job, 200 if again else 201, {"Location": f"/v1/jobs/{job_id}"})
+
+
+def _probed(here: Place, draft: queue.Draft, data: dict[str, Any]) -> dict[str, Any]:
+    """What a few steps cost. Raises InvalidInput for a job that asks for what this process does not hold."""
+    if draft.spec.resources.gpus:
+        raise InvalidInput(
+            [FieldProblem("probe", "cpu_only", "a GPU is given to jobs alone: only CPU jobs are probed")]
+        )
+    spec, plan = draft.spec.model_dump(mode="json"), draft.plan.model_dump(mode="json")
+    return errands.run("probe", {"spec": spec, "plan": plan, **data}, here.stopping)
 
 
 @router.get("", responses={200: {"model": JobList}})

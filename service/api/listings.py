@@ -36,6 +36,7 @@ async def wanted_filter(
     user: Word = None,
     task: Word = None,
     dataset: Word = None,
+    study: Word = None,
 ) -> Filter:
     """The filters shared by jobs, runs and comparisons; `tag.KEY=VALUE` and `param.NAME=VALUE` may be repeated."""
     found: dict[str, dict[str, str]] = {"tag": {}, "param": {}}
@@ -43,7 +44,7 @@ async def wanted_filter(
         kind, _, key = name.partition(".")
         if key and kind in found:
             found[kind][key[:256]] = value[:4096]
-    return Filter(status, project, user, task, dataset, found["tag"], found["param"])
+    return Filter(status, project, user, task, dataset, study, found["tag"], found["param"])
 
 
 Filtered = Annotated[Filter, Depends(wanted_filter)]

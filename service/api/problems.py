@@ -23,7 +23,7 @@ from service import errors
 from service.api.listener import CannotListen
 from service.api.strict_json import MalformedJson
 from service.curves.appending import PositionMismatch
-from service.errors import FieldProblem, InsufficientScope, InvalidInput, QueueFull, ServiceError
+from service.errors import ErrandsBusy, FieldProblem, InsufficientScope, InvalidInput, QueueFull, ServiceError
 from service.pictures.studio import StudioFailed
 from service.spec import field_problems
 from service.users import LastAdmin
@@ -40,6 +40,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.RunOver: 409,
     errors.NotNow: 409,
     errors.NoResult: 409,
+    errors.NoReport: 409,
     errors.LeaseLost: 409,
     errors.InsufficientScope: 403,
     errors.NotOwner: 403,
@@ -58,6 +59,8 @@ STATUS: dict[type[ServiceError], int] = {
     errors.DatasetInUse: 409,
     errors.Stopping: 503,
     errors.CopyFailed: 409,
+    errors.ErrandsBusy: 503,
+    errors.ErrandFailed: 503,
     LastAdmin: 409,
     StudioFailed: 503,
     PositionMismatch: 409,
@@ -178,7 +181,7 @@ async def _of_service(request: Request, error: ServiceError) -> Response:
 def _headers(error: ServiceError) -> dict[str, str] | None:
     if isinstance(error, InsufficientScope):
         return {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{error.needed.value}"'}
-    if isinstance(error, QueueFull):
+    if isinstance(error, QueueFull | ErrandsBusy):
         return {"Retry-After": str(RETRY_QUEUE_SECONDS)}
     return None
 

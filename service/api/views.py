@@ -83,12 +83,24 @@ class JobList(View):
     next_after: str | None
 
 
+class Probe(View):
+    """A few real steps: `seconds_per_step` is their median; memory is that of the whole process."""
+
+    steps: int
+    seconds_per_step: float
+    validation_seconds: float
+    estimated_seconds: float
+    peak_memory_mib: float
+    parameters: int
+
+
 class DryRun(View):
-    """What a submission would create."""
+    """What a submission would create; `probe` if one was asked for."""
 
     spec: JobSpec
     plan: Plan
     warnings: list[Warn]
+    probe: Probe | None = None
 
 
 class CloneDryRun(DryRun):
@@ -294,7 +306,8 @@ class DatasetVersion(View):
     shape: list[int]
     rows: int
     validation_rows: int | None
-    columns: list[dict[str, Any]]
+    features: int = Field(description="how many columns there are besides the target")
+    columns: list[dict[str, Any]] = Field(description="in lists, and among versions, the first 100, without values")
     target: str | None
     classes: list[dict[str, Any]] | None
     sha256: str
@@ -318,3 +331,63 @@ class DatasetList(View):
     data: list[DatasetView]
     has_more: bool
     next_after: str | None
+
+
+class StudyJob(View):
+    """A job of a study. `id` and `status` are null for one that was deleted or that could not be made."""
+
+    id: str | None
+    status: str | None
+    parameters: dict[str, Any]
+    seed: int
+    stage: str = Field(description='"range_test" for the short runs of a study of batch sizes, else "runs"')
+    error: str | None
+
+
+class StudyHead(View):
+    id: str
+    object: str
+    kind: str
+    name: str
+    project: str
+    user: str
+    status: str
+    status_reason: Reason
+    spec: dict[str, Any]
+    progress: dict[str, int]
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+
+
+class StudyView(StudyHead):
+    """`report` is null until the study is over; what it holds is told by the kind."""
+
+    jobs: list[StudyJob]
+    report: dict[str, Any] | None
+
+
+class StudyList(View):
+    data: list[StudyHead]
+    has_more: bool
+    next_after: str | None
+
+
+class DraftedJob(View):
+    name: str
+    stage: str
+    parameters: dict[str, Any]
+    seed: int
+    spec: JobSpec
+    plan: Plan
+
+
+class StudyDryRun(View):
+    """What a study would create. Jobs that are chosen as it goes on are shown as the base has them."""
+
+    kind: str
+    spec: dict[str, Any]
+    jobs: list[DraftedJob]
+    total_jobs: int
+    total_steps: int
+    warnings: list[Warn]

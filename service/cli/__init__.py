@@ -10,7 +10,21 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service import __version__
-from service.cli import backups, control, curves, datasets, doctor, jobs, logs, screen, server, story, tokens
+from service.cli import (
+    backups,
+    control,
+    curves,
+    datasets,
+    doctor,
+    jobs,
+    logs,
+    predict,
+    screen,
+    server,
+    story,
+    studies,
+    tokens,
+)
 from service.errors import ServiceError, UnsafeBind
 
 if TYPE_CHECKING:
@@ -55,7 +69,9 @@ app.command("retry", rich_help_panel=JOBS)(control.retry)
 app.command("clone", rich_help_panel=JOBS)(control.clone)
 app.command("set", rich_help_panel=JOBS)(control.change)
 app.command("delete", rich_help_panel=JOBS)(control.delete)
-app.command("datasets", rich_help_panel=JOBS)(datasets.datasets)
+app.command("predict", rich_help_panel=JOBS)(predict.predict)
+app.command("put", rich_help_panel=JOBS)(datasets.put)
+app.add_typer(datasets.app, name="datasets", rich_help_panel=JOBS)
 app.command("serve", rich_help_panel=SERVICE)(server.serve)
 app.command("api", rich_help_panel=SERVICE)(server.api)
 app.command("worker", rich_help_panel=SERVICE)(server.worker)
@@ -63,6 +79,12 @@ app.command("migrate", rich_help_panel=SERVICE)(server.migrate)
 app.command("backup", rich_help_panel=SERVICE)(backups.backup)
 app.command("restore", rich_help_panel=SERVICE)(backups.restore)
 app.command("doctor", rich_help_panel=SERVICE)(doctor.doctor)
+app.add_typer(
+    studies.app,
+    name="study",
+    help="Find a learning rate or a batch size, run a grid or a search, and see what they found.",
+    rich_help_panel=JOBS,
+)
 app.add_typer(
     tokens.app,
     name="token",

@@ -18,6 +18,7 @@ JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or enoug
 
 RECENT = 1000  # entries of a list that are searched for a prefix
 ID_LENGTH = 17
+PLURALS = {"study": "studies"}
 
 
 def connect(*, patience_seconds: float = 1.0) -> "Client":
@@ -50,10 +51,10 @@ def read_token(path: Path) -> str | None:
 
 
 def resolve(client: "Client", prefix: str, *, kind: str = "job") -> str:
-    """The one recent job or run whose id begins so. Raises WrongUse, naming the candidates, when it is not one."""
+    """The one recent job, run or study whose id begins so. Raises WrongUse, naming the candidates, if it is not one."""
     if len(prefix) >= ID_LENGTH and is_id(prefix):
         return prefix
-    recent = islice(client.pages(f"/v1/{kind}s", limit=200), RECENT)
+    recent = islice(client.pages(f"/v1/{PLURALS.get(kind, f'{kind}s')}", limit=200), RECENT)
     found = [entry for entry in recent if entry["id"].startswith(prefix)] if prefix else []
     if len(found) == 1:
         return str(found[0]["id"])

@@ -19,13 +19,14 @@ def submit(
         bool, typer.Option("--wait", help="Watch the job until it ends; exit 1 unless it succeeds.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check and plan the job without submitting it.")] = False,
+    probe: Annotated[bool, typer.Option("--probe", help="With --dry-run: train a few steps and measure them.")] = False,
     as_json: screen.AsJson = False,
 ) -> None:
     """Submit a job."""
     asked = spec_file.read(spec)
     spec_file.put(asked, settings or [])
     with connect(patience_seconds=progress.PATIENCE_SECONDS if wait else 1.0) as client:
-        answer = client.submit(asked, dry_run=dry_run)
+        answer = client.submit(asked, dry_run=dry_run, probe=probe)
         if wait and not dry_run:
             if not as_json:
                 announce(answer)
@@ -37,6 +38,8 @@ def submit(
         screen.say_json(answer)
     elif dry_run:
         _describe(answer)
+        if probe:
+            _describe_probe(answer["probe"])
     else:
         announce(answer)
         screen.say(f"follow it with: trainbox watch {answer['id']}")
@@ -52,6 +55,14 @@ def _describe(answer: dict[str, Any]) -> None:
     screen.say(f"plan: {plan_sentence(answer['plan'])}")
     for warning in answer["warnings"]:
         screen.say(f"warning: {warning['param']}: {warning['message']}")
+
+
+def _describe_probe(measured: dict[str, Any]) -> None:
+    screen.say(
+        f"probe: {screen.number(1000 * measured['seconds_per_step'])} ms a step over "
+        f"{screen.counted(measured['steps'], 'step')}, {screen.counted(measured['parameters'], 'parameter')}, "
+        f"at most {screen.number(measured['peak_memory_mib'])} MiB of memory"
+    )
 
 
 def plan_sentence(plan: dict[str, Any]) -> str:

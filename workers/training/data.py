@@ -11,6 +11,7 @@ from torch import Tensor
 
 from service.datasets import arrays
 from service.plan import Plan, windows
+from workers.training import room
 from workers.training.preprocessing import Preprocessing
 
 Indices = NDArray[np.int64]
@@ -18,6 +19,7 @@ Numbers = NDArray[np.float64]
 Columns = list[dict[str, Any]] | None
 
 HERE = Path(".")  # of a trainer: the folder of its attempt
+
 AT_ONCE = 4096  # images whose statistics are taken together
 
 # What chance is used for: the same seed gives each of them a stream of its own.
@@ -45,7 +47,7 @@ class Samples:
 
 @dataclass(frozen=True)
 class Rows:
-    """A data set split in two and preprocessed, in main memory or mapped.
+    """A data set split in two, in main memory or mapped, and what its preprocessing took from the training split.
 
     inputs and validation_inputs: of a table shape (n, width), float32: see `Preprocessing`; of images shape
     (n, channels, height, width) as stored; of a text shape (bytes,): n windows and one byte more.
@@ -62,50 +64,51 @@ class Rows:
     channels: tuple[NDArray[np.float32], NDArray[np.float32]] | None = None
 
 
-def load(
-    directory: Path | str,
-    plan: Plan,
-    seed: int,
-    *,
-    stratified: bool,
-    context: int | None = None,
-    columns: Columns = None,
-    missing: str = "refuse",
-    scratch: Path = HERE,
-) -> Rows:
+@dataclass(frozen=True)
+class Look:
+    """How a data set is looked at.
+
+    stratified: each class has its share of both splits. context: bytes of a text's sample. columns: of a table, as the
+    data set describes them, None for numbers alone. missing: see `Preprocessing`. scratch: a folder for what is larger
+    than the memory.
+    """
+
+    stratified: bool
+    context: int | None = None
+    columns: Columns = None
+    missing: str = "refuse"
+    scratch: Path = HERE
+
+
+def load(directory: Path | str, plan: Plan, seed: int, look: Look) -> Rows:
     """Reads a stored data set and holds the validation split back, unless it brings its own.
 
-    `x` and `y` are a table or, with four dimensions, images; `text` is a text, cut into windows of `context` bytes.
-    columns: of a table, as the data set describes them, None for numbers alone. missing: what becomes of empty cells.
-    scratch: a folder for what is larger than the memory. Raises InputChanged when the number of samples is not the
-    plan's.
+    The arrays `x` and `y` are a table or, with four dimensions, images; `text` is a text, cut into windows of `context`
+    bytes. Raises InputChanged when the number of samples is not the plan's, and MissingValues.
     """
     text = arrays.load(directory, "text")
     if text is not None:
-        return _text(text, arrays.load(directory, "text_val"), plan, context or 1)
+        return _text(text, arrays.load(directory, "text_val"), plan, look)
     x, y = _stored(directory, "x"), _stored(directory, "y")
     x_val, y_val = arrays.load(directory, "x_val"), arrays.load(directory, "y_val")
     if x_val is None or y_val is None:
-        planned = plan.train_samples + plan.validation_samples
-        _expect(len(x), planned, len(x) == len(y))
-        labels = np.asarray(y) if stratified else np.zeros(planned, np.int64)
+        _expect(min(len(x), len(y)), plan.train_samples + plan.validation_samples, len(x) == len(y))
+        labels = np.asarray(y) if look.stratified else np.zeros(len(y), np.int64)
         train, validation = split(labels, plan.validation_samples, seed)
         x_val, y_val = x, y
     else:
-        _expect(len(x), plan.train_samples, len(x) == len(y))
-        _expect(len(x_val), plan.validation_samples, len(x_val) == len(y_val))
+        _expect(min(len(x), len(y)), plan.train_samples, len(x) == len(y))
+        _expect(min(len(x_val), len(y_val)), plan.validation_samples, len(x_val) == len(y_val))
         train, validation = np.arange(len(x)), np.arange(len(x_val))
     targets, validation_targets = np.array(y[train]), np.array(y_val[validation])
     if x.ndim == 4:
-        return _images(np.array(x[train]), targets, np.array(x_val[validation]), validation_targets)
-    fitted = Preprocessing.fit(x, train, columns, missing)
-    return Rows(
-        fitted.table(x, train, scratch),
-        targets,
-        fitted.table(x_val, validation, scratch),
-        validation_targets,
-        fitted.to_json(),
-    )
+        inputs = room.gathered(x, train, look.scratch)
+        validation_inputs = room.gathered(x_val, validation, look.scratch)
+        about = {"kind": "images", "shape": list(x.shape[1:]), "type": str(x.dtype)}
+        return Rows(inputs, targets, validation_inputs, validation_targets, about, channel_statistics(inputs))
+    fitted = Preprocessing.fit(x, train, look.columns, look.missing)
+    inputs = fitted.table(x, train, look.scratch)
+    return Rows(inputs, targets, fitted.table(x_val, validation, look.scratch), validation_targets, fitted.to_json())
 
 
 def _stored(directory: Path | str, name: str) -> NDArray[Any]:
@@ -120,20 +123,27 @@ def _expect(found: int, planned: int, alike: bool = True) -> None:
         raise InputChanged(f"the data set has {found} rows and the plan was made for {planned}")
 
 
-def _images(x: NDArray[Any], y: NDArray[Any], x_val: NDArray[Any], y_val: NDArray[Any]) -> Rows:
-    fitted = {"kind": "images", "shape": list(x.shape[1:]), "type": str(x.dtype)}
-    return Rows(x, y, x_val, y_val, fitted, channel_statistics(x))
+def _text(text: NDArray[Any], own: NDArray[Any] | None, plan: Plan, look: Look) -> Rows:
+    """The validation split is the end of the text, so that no byte of it has been learned from.
 
-
-def _text(text: NDArray[Any], own: NDArray[Any] | None, plan: Plan, context: int) -> Rows:
-    """The validation split is the end of the text, so that no byte of it has been learned from."""
-    _expect(windows(len(text), context), plan.train_samples + (plan.validation_samples if own is None else 0))
-    train = np.array(text[: plan.train_samples * context + 1])
-    end = text[plan.train_samples * context :] if own is None else own
+    own: the text to validate with, if the data set brings one.
+    """
+    context = look.context or 1
+    _expect(windows(len(text), context), plan.train_samples + (0 if own is not None else plan.validation_samples))
     if own is not None:
         _expect(windows(len(own), context), plan.validation_samples)
-    validation = np.array(end[: plan.validation_samples * context + 1])
+    end = own if own is not None else text[plan.train_samples * context :]
+    train = _beginning(text, plan.train_samples * context + 1, look)
+    validation = _beginning(end, plan.validation_samples * context + 1, look)
     return Rows(train, train, validation, validation, {"kind": "text", "context": context})
+
+
+def _beginning(text: NDArray[Any], size: int, look: Look) -> NDArray[Any]:
+    """A copy, because PyTorch takes no array that cannot be written."""
+    part = text[:size]
+    out = room.empty(part.shape, part.dtype, look.scratch)
+    out[:] = part
+    return out
 
 
 def channel_statistics(images: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:

@@ -85,20 +85,19 @@ def prepare(
     directory: Path | str,
     classes: int | None,
     device: str = "cpu",
-    columns: data.Columns = None,
     micro_batches: int | None = None,
+    columns: data.Columns = None,
 ) -> Training:
     """Reads the data, and builds the model and its optimizer.
 
-    classes: how many there are, for classification. columns: as the data set describes them. micro_batches: parts of a
-    full batch, when those of the plan are too large for the device. Raises InputChanged when the data is not the
-    plan's, and CannotCompute.
+    classes: how many there are, for classification. micro_batches: parts of a full batch, when those of the plan are
+    too large for the device. columns: of a table, as the data set describes them. Raises InputChanged when the data is
+    not the plan's, and CannotCompute.
     """
     seed, stratified = spec.hyperparameters.seed, spec.task == "classification"
     context = spec.model.context if isinstance(spec.model, GptModel) else None
-    missing = spec.data.missing
-    rows = data.load(directory, plan, seed, stratified=stratified, context=context, columns=columns, missing=missing)
-    return assemble(spec, plan, rows, classes, device, micro_batches)
+    look = data.Look(stratified, context, columns, spec.data.missing)
+    return assemble(spec, plan, data.load(directory, plan, seed, look), classes, device, micro_batches)
 
 
 class CannotCompute(ValueError):
@@ -215,7 +214,8 @@ def backward(training: Training, batch: Tensor) -> Tensor:
     batch: row numbers of the training split. With float16 the gradient is scaled, as the scaler expects it.
     """
     task, model, scaler, samples = training.task, training.model, training.scaler, training.train
-    parts = batch.tensor_split(plans.micro_batches(len(batch), training.micro_batches))
+    count = plans.micro_batches(len(batch), training.micro_batches)
+    parts = (batch,) if count == 1 else batch.tensor_split(count)
     losses = []
     for part in parts:
         with _arithmetic(training):

@@ -3,23 +3,21 @@
 Fitted once for a run and kept with its weights, so that what comes later is seen in the same way.
 """
 
-import os
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from resource import RLIM_INFINITY, RLIMIT_DATA, getrlimit
-from tempfile import TemporaryFile
 from typing import Any, Self
 
 import numpy as np
-import psutil
 from numpy.typing import NDArray
+
+from workers.training import room
 
 Table = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-# Statistics are added up in blocks of so many rows: what fits into one has the bits of NumPy's own.
-BLOCK_ROWS = 65_536
+# Statistics are added up in blocks of so many cells: what fits into one has the bits of NumPy's own.
+BLOCK_CELLS = 1 << 24
 
 
 class MissingValues(ValueError):
@@ -86,16 +84,10 @@ class Preprocessing:
         return out
 
     def table(self, x: Table, rows: Indices, scratch: Path) -> Table:
-        """Some rows of a data set, transformed: shape (len(rows), width).
-
-        In main memory, or, when it is too large for half of what is free, in a file without a name in the folder
-        `scratch`, mapped: the system then reads what a step needs. Raises OSError when the disk is full too.
-        """
-        out = _room(len(rows), self.width, scratch)
-        done = 0
-        for block in _blocks(x, rows):
-            out[done : done + len(block)] = self.transform(block)
-            done += len(block)
+        """Some rows of a data set, transformed: shape (len(rows), width). Where they are: see `room`."""
+        out = room.empty((len(rows), self.width), np.float32, scratch)
+        for part, block in _blocks(x, rows):
+            out[part] = self.transform(block)
         return out
 
     def to_json(self) -> dict[str, Any]:
@@ -106,10 +98,10 @@ class Preprocessing:
         return cls(**{name: value for name, value in kept.items() if name != "kind"})
 
 
-def _blocks(x: Table, rows: Indices) -> Iterator[Table]:
-    """Copies of these rows in their order, some at a time."""
-    for first in range(0, len(rows), BLOCK_ROWS):
-        yield np.array(x[rows[first : first + BLOCK_ROWS]], dtype=np.float32)
+def _blocks(x: Table, rows: Indices) -> Iterator[tuple[slice, Table]]:
+    """Copies of these rows in their order, some at a time, and which of them they are."""
+    for part in room.parts(len(rows), max(1, BLOCK_CELLS // x.shape[1])):
+        yield part, np.asarray(x[rows[part]], dtype=np.float32)
 
 
 def _statistics(x: Table, rows: Indices, missing: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -117,7 +109,7 @@ def _statistics(x: Table, rows: Indices, missing: str) -> tuple[NDArray[np.float
     columns = x.shape[1]
     sums, counts = np.zeros(columns), np.zeros(columns, np.int64)
     least, most = np.full(columns, np.inf, np.float32), np.full(columns, -np.inf, np.float32)
-    for block in _blocks(x, rows):
+    for _, block in _blocks(x, rows):
         empty = np.isnan(block)
         if missing == "refuse" and empty.any():
             raise MissingValues("the table has empty cells, and data.missing is refuse")
@@ -128,25 +120,9 @@ def _statistics(x: Table, rows: Indices, missing: str) -> tuple[NDArray[np.float
     counts = np.maximum(counts, 1)
     mean = sums / counts
     squares = np.zeros(columns)
-    for block in _blocks(x, rows):
+    for _, block in _blocks(x, rows):
         block -= mean
         block[np.isnan(block)] = 0
         squares += np.einsum("ij,ij->j", block, block, dtype=np.float64)
     # A constant's mean is not always exactly the constant, and the tiny rest must not be blown up to one.
     return mean, np.where(least >= most, 1.0, np.sqrt(squares / counts))
-
-
-def _room(rows: int, width: int, scratch: Path) -> Table:
-    size = 4 * rows * width
-    if size <= _free_bytes() // 2:
-        return np.empty((rows, width), np.float32)
-    with TemporaryFile(dir=scratch) as file:
-        # Without its blocks, a page that finds no room on the disk would end the process.
-        os.posix_fallocate(file.fileno(), 0, size)
-        return np.memmap(file, np.float32, "r+", shape=(rows, width))
-
-
-def _free_bytes() -> int:
-    limit = getrlimit(RLIMIT_DATA)[0]
-    free = int(psutil.virtual_memory().available)
-    return free if limit == RLIM_INFINITY else min(limit, free)

@@ -14,6 +14,7 @@ export const AXES = ["step", "epoch", "samples", "time", "gpu_seconds"];
 export const AXIS_LABELS = { step: "step", epoch: "epochs", samples: "samples", time: "seconds of training", gpu_seconds: "GPU seconds" };
 const POINTS = 1000;
 const SCORES = /^val_(accuracy|recall|precision|f1)$/;
+const MARKED = ["Loss", "Validation"]; // findings and checkpoints are about these
 const FALLING = /(loss|grad_norm|perplexity)$/; // what a logarithmic axis is for
 const FLUSH = 400; // milliseconds between two looks at a run that is training
 
@@ -81,7 +82,7 @@ export class Curves {
   async picture() {
     const first = [...this.charts.values()][0];
     if (!first) return notice("There is no curve yet.");
-    return download(this.path, `${this.id}.png`, { ...this.query(first.group.metrics, this.smooth), format: "png" }).catch(() => notice("The service draws no pictures of curves.", "bad"));
+    return download(this.path, `${this.id}.png`, { ...this.query(first.group.metrics, this.smooth), format: "png" }).catch(tell);
   }
 
   changed(state) {
@@ -158,7 +159,7 @@ export class Curves {
       lines.push(line.of(curve, { ...style, label: curve.metric, ...((raw || !this.band) && { low: undefined, high: undefined }) }));
     });
     chart.view = null; // the answer has just the stretch that is shown
-    chart.show(lines, this.marksOn(lines));
+    chart.show(lines, MARKED.includes(group.title) ? this.marksOn(lines) : []);
     chart.host.setAttribute("aria-label", `${this.options(group).label}: ${shown.data.map(told).join("; ")}`);
     const legends = shown.data.map((curve, place) => legend(group.metrics.length > 1 ? curve.metric : "", curve.count, lines[raw ? 2 * place + 1 : place].color));
     refill(note, legends, this.steps ? ` steps ${grouped(this.steps.from)} to ${grouped(this.steps.to)}` : "");

@@ -28,7 +28,7 @@ function drawFinding({ code, severity, from_step: from, to_step: to, evidence, e
   return h("li", { class: `finding ${severity}` },
     h("p", {}, h("b", {}, words(code)), " ", h("span", { class: "muted" }, severity), " ", stretch),
     h("p", {}, explanation), suggestion ? h("p", { class: "suggestion" }, suggestion) : null,
-    Object.keys(evidence ?? {}).length ? h("p", { class: "muted" }, Object.entries(evidence).map(([name, each]) => `${words(name)} ${value(each)}`).join(" · ")) : null);
+    Object.keys(evidence ?? {}).length ? h("details", {}, h("summary", { class: "muted" }, "Evidence ▸"), h("p", { class: "muted" }, Object.entries(evidence).map(([name, each]) => `${words(name)} ${value(each)}`).join(" · "))) : null);
 }
 
 /** @param {string} code */

@@ -12,7 +12,12 @@ import { every, throttled } from "../page/polling.js";
 
 const ROUND = 2000; // milliseconds
 const STREAMS = 2; // running jobs that are followed live; the others are asked for in every round
-const EXPLAINED = 30; // waiting jobs whose causes are asked for
+const EXPLAINED = 15; // waiting jobs whose causes are asked for: the first ones
+const PAGE = 200;
+const MOST_WAITING = 1000; // jobs that are looked through for the first ones
+const QUEUE_ROUND = 10_000; // milliseconds after which an unchanged queue is looked at again
+const ENDED = ["succeeded", "failed", "cancelled"];
+const SHOWN = 8; // of the jobs that ended
 const POINTS = 60; // of a sparkline
 
 /** @type {import("../main.js").View} */
@@ -39,24 +44,39 @@ class Board {
     /** @type {Set<string>} */
     this.followed = new Set();
     this.again = throttled(250, () => this.round().catch(() => {}));
+    this.changed = () => { this.acted = true; this.again(); };
     this.drawn = { running: "", queue: "", over: "" };
   }
 
   async round() {
-    const [box, running, queued, latest] = await Promise.all([
+    const [box, running, ended] = await Promise.all([
       get("/v1/box", {}, this.signal),
       this.jobs({ status: "running", limit: 100 }),
-      this.jobs({ status: "queued", limit: 200 }),
-      this.jobs({ limit: 30 }),
+      Promise.all(ENDED.map((status) => this.jobs({ status, limit: 4 }))),
     ]);
-    const waiting = await this.explained(queued);
+    const waiting = await this.queue(box);
     await Promise.all(running.map((job) => this.loss(job)));
     if (this.signal.aborted) return;
     refill(this.parts.facts, facts(box));
-    this.update("running", running, () => runningTable(running, this.losses, this.again));
-    this.update("queue", waiting, () => queueTable(waiting, box.queue_length, this.again));
-    const over = latest.filter(({ finished_at: at }) => at).slice(0, 8);
+    this.update("running", running, () => runningTable(running, this.losses, this.changed));
+    this.update("queue", waiting, () => queueTable(waiting, box.queue_length, this.changed));
+    const over = ended.flat().sort((a, b) => Date.parse(b.finished_at) - Date.parse(a.finished_at)).slice(0, SHOWN);
     this.update("over", over, () => overTable(over));
+  }
+
+  /** The first of the queue, asked for when it has changed or a while has passed: a long one is a long answer. */
+  async queue({ queue_length: length, running }) {
+    const state = JSON.stringify([length, running.map(({ job_id: id }) => id)]);
+    if (this.asked?.state === state && !this.acted && Date.now() - this.asked.at < QUEUE_ROUND) return this.asked.waiting;
+    this.acted = false;
+    const queued = [];
+    for (let after = null, more = length > 0; more && queued.length < MOST_WAITING;) {
+      const found = await get("/v1/jobs", { status: "queued", limit: PAGE, after }, this.signal);
+      queued.push(...found.data);
+      [after, more] = [found.next_after, found.has_more];
+    }
+    this.asked = { state, at: Date.now(), waiting: await this.explained(queued) };
+    return this.asked.waiting;
   }
 
   /** Draws a part when what it shows has changed: what has the focus keeps it otherwise. */
@@ -76,7 +96,7 @@ class Board {
 
   /** In the order in which they are expected to start, each with its causes. */
   async explained(queued) {
-    const asked = queued.slice(-EXPLAINED); // the oldest: lists are newest first
+    const asked = queued.reverse().sort((a, b) => b.priority - a.priority).slice(0, EXPLAINED); // lists are newest first
     const told = await Promise.all(asked.map((job) => find(below("/v1/jobs", job.id, "explain"), {}, this.signal)));
     const jobs = asked.map((job, place) => ({ job, why: told[place] }));
     return jobs.sort((a, b) => (a.why?.position ?? Infinity) - (b.why?.position ?? Infinity));

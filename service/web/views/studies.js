@@ -1,6 +1,6 @@
 /** Studies: what was asked of whole families of jobs, and a way to ask. */
 
-import { create, find, freshKey, Problem, send } from "../api/client.js";
+import { create, freshKey, get, Problem, send } from "../api/client.js";
 import { button as curlButton } from "../api/curl.js";
 import * as session from "../api/session.js";
 import { choice, h, refill, table } from "../page/dom.js";
@@ -15,7 +15,7 @@ const BASE = { task: "classification", dataset: "digits", hyperparameters: { epo
 const EXAMPLES = {
   lr_range: { kind: "lr_range", name: "digits: which learning rate", base: BASE, learning_rates: { low: 1e-5, high: 10, count: 12 }, steps: 100, seeds: 2 },
   batch_size: { kind: "batch_size", name: "digits: which batch size", base: BASE, batch_sizes: [16, 64, 256], target: { metric: "val_loss", value: 0.3 }, learning_rate: "sqrt" },
-  grid: { kind: "grid", name: "digits: rate and width", base: BASE, grid: { "hyperparameters.learning_rate": [0.001, 0.003, 0.01], "model.hidden_sizes": [[64], [128, 64]] }, seeds: 2 },
+  grid: { kind: "grid", name: "digits: rate and batch", base: BASE, grid: { "hyperparameters.learning_rate": [0.001, 0.003, 0.01], "hyperparameters.batch_size": [32, 128] }, seeds: 2 },
   search: { kind: "search", name: "digits: search", base: BASE, space: { "hyperparameters.learning_rate": { type: "float", low: 1e-4, high: 0.1, log: true }, "hyperparameters.batch_size": { choices: [32, 64, 128] } }, trials: 12, metric: "val_loss", sampler: "tpe", pruner: "median" },
 };
 
@@ -26,18 +26,11 @@ export async function show(root, _route, signal) {
   await every(ROUND, () => drawList(list, signal), signal);
 }
 
-/** False when the service knows no studies. */
 async function drawList(list, signal) {
-  const found = await find("/v1/studies", { limit: 200 }, signal);
-  if (signal.aborted) return false;
-  if (!found) {
-    refill(list, h("p", { class: "muted" }, "This service offers no studies."));
-    return false;
-  }
-  refill(list, found.data.length ? table("Studies", ["study", "kind", "status", "jobs over", "user", "created"], found.data.map((study) => [
+  const found = await get("/v1/studies", { limit: 200 }, signal);
+  if (!signal.aborted) refill(list, found.data.length ? table("Studies", ["study", "kind", "status", "jobs over", "user", "created"], found.data.map((study) => [
     h("a", { href: href(`study/${study.id}`) }, study.name ?? study.id), study.kind.replaceAll("_", " "), badge(study.status), study.progress?.total_jobs ? `${study.progress.finished ?? 0} of ${study.progress.total_jobs}` : "–", study.user, ago(study.created_at)]))
     : h("p", { class: "muted" }, "No study yet."));
-  return true;
 }
 
 /** A request to edit, with what it would create. @param {AbortSignal} signal */

@@ -1,0 +1,35 @@
+"""Keeps studies going: takes the next step of each open one when something has changed, until the service stops."""
+
+import asyncio
+
+import structlog
+
+from service import bell
+from service.api.place import Place
+from service.studies import advance
+
+log = structlog.get_logger()
+
+IDLE_SECONDS = 1.0  # between looks while no study is open
+WATCH_SECONDS = 1.0  # between looks at open ones when nobody commits
+PAUSE_SECONDS = 0.1  # at least, between two looks
+
+
+async def keep(place: Place) -> None:
+    """Until it is cancelled."""
+    while True:
+        try:
+            is_open = await asyncio.to_thread(_look, place)
+        except Exception:  # a database that is busy for once: there is a next time
+            log.exception("studies")
+            is_open = False
+        await asyncio.sleep(PAUSE_SECONDS if is_open else IDLE_SECONDS)
+        if is_open:
+            await place.commits.next(WATCH_SECONDS)
+
+
+def _look(place: Place) -> bool:
+    changed, is_open = advance.advance_all(place.database, place.queue_limits)
+    if changed:
+        bell.ring(place.settings.run_path)
+    return is_open

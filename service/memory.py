@@ -1,0 +1,40 @@
+"""How large a micro-batch may be: what attempts that ran out of a device's memory have taught, by model and device."""
+
+import hashlib
+import json
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from service.plan import Plan
+from service.tables import MemoryLimit
+
+
+def parts(session: Session, model: str, device: str, plan: Plan) -> int:
+    """How many micro-batches a full batch has to be computed in, by the plan and by what is remembered.
+
+    model: see `kind`. device: its name.
+    """
+    query = select(MemoryLimit.samples).where(MemoryLimit.model == model, MemoryLimit.device == device)
+    limit = session.scalars(query).one_or_none()
+    return (
+        plan.micro_batches_per_step if limit is None else max(plan.micro_batches_per_step, -(-plan.batch_size // limit))
+    )
+
+
+def halve(session: Session, model: str, device: str, plan: Plan, used: int) -> int | None:
+    """Remembers that so many parts were too few; twice as many, or None when each was a lone sample already."""
+    if used >= plan.batch_size:
+        return None
+    needed = min(2 * used, plan.batch_size)
+    session.merge(MemoryLimit(model=model, device=device, samples=-(-plan.batch_size // needed)))
+    session.flush()
+    return needed
+
+
+def kind(spec: dict[str, Any], shape: list[int], classes: int | None) -> str:
+    """Models of one kind need the same memory for the same number of samples."""
+    chosen = spec["hyperparameters"]
+    told = [spec["task"], spec["model"], chosen["precision"], shape, classes]
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

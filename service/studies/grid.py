@@ -1,0 +1,160 @@
+"""What runs of many settings say: which is best, how sure that is, and how much each parameter matters. Pure."""
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+
+from service import statistics
+from service.compare import verdicts
+from service.compare.verdicts import Side
+from service.states import Direction
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run: what it was set to, and the best value of the metric; None when it has none."""
+
+    job_id: str | None
+    parameters: dict[str, Any]
+    seed: int
+    value: float | None
+
+
+def report(metric: str, direction: Direction, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Ranking, groups over seeds, verdicts against the best group, main effects and parallel coordinates."""
+    groups = _groups(direction, outcomes)
+    return {
+        "metric": metric,
+        "direction": direction.value,
+        "best": groups[0] if groups and groups[0]["mean"] is not None else None,
+        "ranking": _ranking(direction, outcomes),
+        "groups": groups,
+        "verdicts": _verdicts(direction, groups),
+        "main_effects": main_effects(outcomes),
+        "parallel_coordinates": parallel(metric, outcomes),
+        "warnings": list(_warnings(outcomes)),
+    }
+
+
+def _order(direction: Direction, value: float | None) -> tuple[bool, float]:
+    """A key that puts the best first, and what has no value last."""
+    if value is None:
+        return True, 0.0
+    return False, -value if direction is Direction.MAX else value
+
+
+def _ranking(direction: Direction, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    ordered = sorted(outcomes, key=lambda each: _order(direction, each.value))
+    return [
+        {
+            "rank": None
+            if each.value is None
+            else 1 + sum(_order(direction, other.value) < _order(direction, each.value) for other in ordered),
+            "job_id": each.job_id,
+            "parameters": each.parameters,
+            "seed": each.seed,
+            "value": each.value,
+        }
+        for each in ordered
+    ]
+
+
+def _groups(direction: Direction, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """The runs of each setting together, the best mean first."""
+    gathered: dict[str, list[Outcome]] = {}
+    for each in outcomes:
+        gathered.setdefault(_key(each.parameters), []).append(each)
+    groups = []
+    for runs in gathered.values():
+        values = [each.value for each in runs if each.value is not None]
+        groups.append(
+            {
+                "parameters": runs[0].parameters,
+                "job_ids": [each.job_id for each in runs if each.job_id is not None],
+                "runs": len(runs),
+                "values": values,
+                "mean": fmean(values) if values else None,
+                "interval": interval(values),
+            }
+        )
+    return sorted(groups, key=lambda group: _order(direction, group["mean"]))
+
+
+def _verdicts(direction: Direction, groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The best group against each of the others."""
+    known = [group for group in groups if group["values"]]
+    return [vars(verdicts.judge(_side(known[0]), _side(other), direction)) for other in known[1:]]
+
+
+def _side(group: dict[str, Any]) -> Side:
+    return Side(group["parameters"], np.array(group["values"], np.float64), None)
+
+
+def interval(values: Sequence[float]) -> list[float] | None:
+    """Student's 95 % interval of the mean; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    found = statistics.mean_of_samples(np.array(values, np.float64))
+    half = statistics.t_quantile(0.5 + statistics.CONFIDENCE / 2, found.freedom) * found.error
+    return [found.value - half, found.value + half]
+
+
+def main_effects(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
+    """For each parameter the mean at each of its values, over all others, and the share of the variance it explains.
+
+    The share is eta squared: of the sum of squares about the mean, what lies between the levels. Shares of
+    parameters add up to at most 1 where every combination was run; the rest is interaction and chance.
+    """
+    known = [each for each in outcomes if each.value is not None]
+    if not known:
+        return {}
+    overall = fmean(map(_value, known))
+    total = math.fsum((_value(each) - overall) ** 2 for each in known)
+    effects = {}
+    for name in outcomes[0].parameters:
+        levels: dict[str, list[Outcome]] = {}
+        for each in known:
+            levels.setdefault(_key(each.parameters.get(name)), []).append(each)
+        means = {level: fmean(map(_value, runs)) for level, runs in levels.items()}
+        between = math.fsum(len(runs) * (means[level] - overall) ** 2 for level, runs in levels.items())
+        effects[name] = {
+            "share_of_variance": between / total if total > 0 else None,
+            "range": max(means.values()) - min(means.values()),
+            "levels": [
+                {"value": runs[0].parameters.get(name), "mean": means[level], "runs": len(runs)}
+                for level, runs in levels.items()
+            ],
+        }
+    return effects
+
+
+def parallel(metric: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+    """Each run as a line through its parameters and its value: `axes` names the columns of `rows`."""
+    names = list(dict.fromkeys(name for each in outcomes for name in each.parameters))
+    return {
+        "axes": [*names, metric],
+        "job_ids": [each.job_id for each in outcomes],
+        "rows": [[*(each.parameters.get(name) for name in names), each.value] for each in outcomes],
+    }
+
+
+def _warnings(outcomes: Sequence[Outcome]) -> Iterable[dict[str, str]]:
+    missing = sum(each.value is None for each in outcomes)
+    if missing:
+        yield {"code": "runs_without_metric", "message": f"{missing} of {len(outcomes)} runs gave no value"}
+    if len({each.seed for each in outcomes}) == 1 and len(outcomes) > 1:
+        yield {"code": "one_seed", "message": "with one seed each, chance cannot be told from a real difference"}
+
+
+def _value(each: Outcome) -> float:
+    assert each.value is not None
+    return each.value
+
+
+def _key(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, default=str)

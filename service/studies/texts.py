@@ -1,0 +1,173 @@
+"""The report of a study as text: tables, and the curve of a range test with its marks. Reports in, text out."""
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from service import charts
+
+Report = Mapping[str, Any]
+Cell = str | int | float | bool | None
+Table = tuple[list[str], list[list[Cell]]]
+
+
+def table(kind: str, report: Report) -> Table:
+    """(headers, rows): the rows that the report rests on."""
+    match kind:
+        case "grid":
+            names = report["parallel_coordinates"]["axes"][:-1]
+            rows = [
+                [
+                    row["rank"],
+                    row["job_id"],
+                    *(_cell(row["parameters"].get(name)) for name in names),
+                    row["seed"],
+                    row["value"],
+                ]
+                for row in report["ranking"]
+            ]
+            return ["rank", "job_id", *_short(names), "seed", report["metric"]], rows
+        case "search":
+            names = report["parallel_coordinates"]["axes"][:-1]
+            columns = ["trial", "state", "value", "best_so_far"]
+            rows = [
+                [
+                    row["trial"],
+                    row["job_id"],
+                    row["state"],
+                    *(_cell(row["parameters"].get(name)) for name in names),
+                    row["value"],
+                    row["best_so_far"],
+                ]
+                for row in report["history"]
+            ]
+            return [columns[0], "job_id", columns[1], *_short(names), report["metric"], "best_so_far"], rows
+        case "lr_range":
+            columns = ["learning_rate", "loss", "low", "high", "held_out_loss", "runs", "unstable"]
+            return columns, [[row[name] for name in columns] for row in report["rates"]]
+        case _:
+            columns = [
+                "batch_size",
+                "learning_rate",
+                "best",
+                "seconds_to_target",
+                "steps_to_target",
+                "epochs_to_target",
+                "samples_to_target",
+                "samples_per_second",
+                "peak_memory_mib",
+            ]
+            return columns, [[row[name] for name in columns] for row in report["rows"]]
+
+
+def jobs(made: Iterable[Mapping[str, Any]]) -> Table:
+    """(headers, rows): the jobs of a study that is not over."""
+    rows: list[list[Cell]] = [
+        [job["id"], job["status"], job["stage"], _setting(job["parameters"]), job["seed"], job["error"]] for job in made
+    ]
+    return ["id", "status", "stage", "parameters", "seed", "error"], rows
+
+
+def text(kind: str, report: Report, width: int) -> str:
+    """The table, what it means in sentences, and for a range test the chart."""
+    headers, rows = table(kind, report)
+    parts = [charts.table(headers, rows, width)]
+    if kind == "lr_range":
+        parts.append(_range_chart(report, width))
+    parts.append("".join(f"{sentence}\n" for sentence in sentences(kind, report)))
+    return "\n".join(part for part in parts if part)
+
+
+def sentences(kind: str, report: Report) -> Iterator[str]:
+    """What the report says, a sentence a line."""
+    match kind:
+        case "lr_range":
+            yield from _range_sentences(report)
+        case "batch_size":
+            yield from report["conclusions"]
+        case "grid":
+            yield from _grid_sentences(report)
+        case "search":
+            yield from _search_sentences(report)
+
+
+def _range_sentences(report: Report) -> Iterator[str]:
+    if report["best_after_steps"] is not None:
+        yield f"best after the steps, by {report['measure']}: {report['best_after_steps']:.4g}"
+    edge = report["stability_edge"]
+    yield f"edge of stability: {'none in this range' if edge is None else format(edge, '.4g')}"
+    if report["no_clear_answer"] is not None:
+        yield f"no clear answer: {report['no_clear_answer']['message']}"
+    else:
+        low, high = report["interval"]
+        yield f"suggested: {report['suggested']:.4g} (between {low:.2g} and {high:.2g} at 95 %): {report['rule']}"
+    others = {name: rate for name, rate in report["others"].items() if rate is not None}
+    if others:
+        yield "other rules: " + ", ".join(f"{name} {rate:.3g}" for name, rate in others.items())
+
+
+def _grid_sentences(report: Report) -> Iterator[str]:
+    best = report["best"]
+    if best is None:
+        yield "no run gave a value"
+        return
+    interval = best["interval"]
+    between = "" if interval is None else f", {interval[0]:.4g} to {interval[1]:.4g} at 95 %"
+    yield f"best {report['metric']}: {best['mean']:.4g}{between}, with {_setting(best['parameters'])}"
+    tied = [verdict["b"] for verdict in report["verdicts"] if verdict["verdict"] == "cannot_tell"]
+    if tied:
+        yield f"cannot be told from it: {'; '.join(_setting(each) for each in tied[:5])}"
+    for name, effect in report["main_effects"].items():
+        if effect["share_of_variance"] is not None:
+            yield f"{name} explains {effect['share_of_variance']:.0%} of the variance"
+
+
+def _search_sentences(report: Report) -> Iterator[str]:
+    best = report["best"]
+    if best is None:
+        yield "no trial gave a value"
+        return
+    yield f"best {report['metric']}: {best['value']:.4g}, trial {best['trial']}, with {_setting(best['parameters'])}"
+    for name, share in (report["importances"] or {}).items():
+        yield f"{name}: importance {share:.2f}"
+    if report["states"]["pruned"]:
+        share = report["steps"] / report["steps_without_pruning"]
+        yield f"pruned {report['states']['pruned']} trials: {share:.0%} of the steps of all"
+
+
+def _setting(parameters: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name.rpartition('.')[2]} {_cell(value)}" for name, value in parameters.items())
+
+
+def _short(names: Iterable[str]) -> list[str]:
+    """The last part of each name, unless two have it in common."""
+    names = list(names)
+    last = [name.rpartition(".")[2] for name in names]
+    return [name if last.count(short) > 1 else short for name, short in zip(names, last, strict=True)]
+
+
+def _cell(value: Any) -> Cell:
+    return value if value is None or isinstance(value, str | int | float) else str(value)
+
+
+def _range_chart(report: Report, width: int) -> str:
+    """Loss against the logarithm of the rate, with an upright line at each mark."""
+    known = [row for row in report["rates"] if row["loss"] is not None]
+    if not known:
+        return ""
+    x = np.log10([row["learning_rate"] for row in known])
+    # What exploded would leave no room for the rest.
+    ceiling = 2 * (report["initial_loss"] or math.inf)
+    losses = np.minimum([row["loss"] for row in known], ceiling)
+    ends = np.array([losses.min(), losses.max()])
+    lines = [charts.Line("training loss after the steps", x, losses)]
+    for name, mark in (
+        ("best after the steps", report["best_after_steps"]),
+        ("suggested", report["suggested"]),
+        ("edge of stability", report["stability_edge"]),
+    ):
+        if mark is not None:
+            lines.append(charts.Line(f"{name}: {mark:.3g}", np.full(2, math.log10(mark)), ends))
+    return charts.line_chart(lines, width, x_label="log10 of the learning rate", y_label="loss")

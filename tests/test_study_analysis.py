@@ -1,0 +1,275 @@
+"""What studies conclude from runs: numbers in, conclusions out. No service here."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pytest
+
+from benchmarks import learning_rate
+from service import plan as plans, spec as specs
+from service.pictures import ReportPicture
+from service.pictures.__main__ import make
+from service.plan import Plan
+from service.states import Direction
+from service.studies import batch_size, grid, lr_range, pruning, search, texts
+from service.studies.batch_size import BatchRun
+from service.studies.grid import Outcome
+from service.studies.lr_range import Finding
+from service.studies.requests import SearchRequest
+from service.studies.search import Tried
+
+RATES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
+STEPS = 100
+
+
+def runs(ends: list[float], noise: list[float] | None = None, seeds: int = 2) -> Any:
+    """Losses that fall from 2 to an end each, with some noise: shape (rates, seeds, STEPS)."""
+    chance = np.random.default_rng(0)
+    path = np.linspace(0, 1, STEPS) ** 0.5
+    found = np.empty((len(ends), seeds, STEPS))
+    for at, end in enumerate(ends):
+        spread = (noise or [0.01] * len(ends))[at]
+        found[at] = 2 + (end - 2) * path + spread * chance.standard_normal((seeds, STEPS))
+    return found
+
+
+def unmeasured(losses: Any) -> Any:
+    return np.full(losses.shape[:2], np.nan)
+
+
+def found_in(losses: Any, held_out: Any = None) -> Finding:
+    return lr_range.analyse(RATES, losses, unmeasured(losses) if held_out is None else held_out)
+
+
+def test_the_suggestion_lies_between_the_best_rate_and_the_edge() -> None:
+    found = found_in(runs([1.9, 1.0, 0.2, 0.5, 3.0], [0.01, 0.01, 0.01, 0.05, 0.05]))
+    assert found.best_after_steps == 1e-2
+    assert found.stability_edge == 1e-1
+    assert found.rates[3].unstable == "oscillates"
+    assert found.rates[4].unstable == "rises"
+    assert found.suggested == pytest.approx(1e-2 * 10 ** (1 / 3))
+    assert found.suggested is not None
+    assert found.interval is not None
+    assert found.interval[0] <= found.suggested <= found.interval[1]
+    assert found.rule == lr_range.RULE
+    assert found.others["tenth"] == pytest.approx(1e-3)
+
+
+def test_a_rate_that_diverges_is_the_edge() -> None:
+    losses = runs([1.9, 1.0, 0.2, 0.15, 0.5])
+    losses[4, 1, 30:] = np.inf
+    found = found_in(losses)
+    assert (found.best_after_steps, found.stability_edge) == (1e-1, 1.0)
+    assert found.rates[4].loss is None
+    assert found.rates[4].unstable == "diverges"
+
+
+def test_rates_are_judged_by_the_held_out_loss_where_it_was_measured() -> None:
+    losses = runs([1.9, 1.0, 0.2, 0.1, 3.0], [0.01, 0.01, 0.01, 0.01, 0.3])
+    held_out = np.repeat(np.array([[1.9], [1.0], [0.25], [0.6], [3.0]]), 2, axis=1)
+    assert found_in(losses).best_after_steps == 1e-1
+    assert found_in(losses, held_out).best_after_steps == 1e-2
+
+
+@pytest.mark.parametrize(
+    ("code", "losses"),
+    [
+        ("flat", runs([1.99, 1.98, 1.95, 1.98, 1.99])),
+        ("range_too_low", runs([1.9, 1.5, 1.0, 0.5, 0.1])),
+        ("range_too_high", runs([0.1, 0.5, 1.5, 3.0, 5.0])),
+        ("diverged", np.full((5, 2, STEPS), np.inf)),
+        ("no_runs", np.full((5, 2, STEPS), np.nan)),
+    ],
+)
+def test_where_the_runs_tell_nothing_the_reason_is_told(code: str, losses: Any) -> None:
+    found = found_in(losses)
+    assert found.no_clear_answer is not None
+    assert found.no_clear_answer["code"] == code
+    assert (found.suggested, found.interval, found.rule) == (None, None, None)
+
+
+def test_what_is_learned_by_heart_alone_gives_no_answer() -> None:
+    losses = runs([1.9, 1.0, 0.2, 0.5, 3.0], [0.01, 0.01, 0.01, 0.05, 0.05])
+    found = found_in(losses, np.full((5, 2), 2.0))
+    assert found.no_clear_answer is not None
+    assert found.no_clear_answer["code"] == "memorised"
+
+
+def test_a_run_that_does_not_count_changes_nothing() -> None:
+    losses = runs([1.9, 1.0, 0.2, 0.5, 3.0], [0.01, 0.01, 0.01, 0.05, 0.05])
+    losses[1, 0] = np.nan
+    found = found_in(losses)
+    assert found.rates[1].runs == 1
+    assert (found.best_after_steps, found.stability_edge) == (1e-2, 1e-1)
+
+
+def test_the_suggested_rate_is_as_good_as_the_best_of_all_and_noise_has_none(tmp_path: Path) -> None:
+    """In short; `python -m benchmarks.learning_rate` does it for all optimizers and models."""
+    digits, noise = tmp_path / "digits", tmp_path / "noise"
+    for folder, shuffled in ((digits, False), (noise, True)):
+        folder.mkdir()
+        learning_rate.save_digits(folder, shuffled=shuffled)
+    rates = [float(rate) for rate in np.geomspace(1e-3, 1, 7)]
+    found = learning_rate.find(digits, "linear", "adam", rates, steps=40)
+    assert found.suggested is not None
+    reached = [learning_rate.accuracy(digits, "linear", "adam", rate, 6, (0,)) for rate in [found.suggested, *rates]]
+    assert reached[0] >= max(reached) - 0.015
+    assert learning_rate.find(noise, "linear", "adam", rates, steps=40).suggested is None
+
+
+def test_an_interval_is_students() -> None:
+    assert grid.interval([1.0]) is None
+    assert grid.interval([1.0, 3.0]) == pytest.approx([2 - 12.7062, 2 + 12.7062], abs=1e-3)
+
+
+def test_a_verdict_follows_the_direction_and_says_how_many_seeds_are_missing() -> None:
+    def judged(direction: Direction, *values: list[float]) -> dict[str, Any]:
+        runs = [Outcome("j", {"a": at}, seed, each) for at, part in enumerate(values) for seed, each in enumerate(part)]
+        [found] = grid.report("m", direction, runs)["verdicts"]
+        assert isinstance(found, dict)
+        return found
+
+    clear = judged(Direction.MIN, [0.50, 0.51, 0.52], [0.10, 0.11, 0.12])
+    assert (clear["a"], clear["verdict"]) == ({"a": 1}, "better")
+    close = judged(Direction.MAX, [0.10, 0.20], [0.14, 0.25])
+    assert close["verdict"] == "cannot_tell"
+    assert close["interval"][0] < close["difference"] < close["interval"][1]
+    assert close["more_seeds_needed"] > 0
+    assert judged(Direction.MIN, [0.1], [0.2])["more_seeds_needed"] > 0
+
+
+def outcomes() -> list[Outcome]:
+    """A factorial in which `a` moves the value ten times as far as `b`, without noise."""
+    return [
+        Outcome(f"job-{a}{b}{seed}", {"a": a, "b": b}, seed, 10.0 * a + b)
+        for a in (0, 1)
+        for b in (0, 1)
+        for seed in (0, 1)
+    ]
+
+
+def test_main_effects_share_the_variance() -> None:
+    effects = grid.main_effects(outcomes())
+    assert effects["a"]["share_of_variance"] == pytest.approx(100 / 101)
+    assert effects["b"]["share_of_variance"] == pytest.approx(1 / 101)
+    assert [level["mean"] for level in effects["a"]["levels"]] == [0.5, 10.5]
+
+
+def test_a_grid_ranks_by_the_metrics_direction() -> None:
+    least, most = (grid.report("m", direction, outcomes()) for direction in (Direction.MIN, Direction.MAX))
+    assert least["best"]["parameters"] == {"a": 0, "b": 0}
+    assert most["best"]["parameters"] == {"a": 1, "b": 1}
+    assert [row["rank"] for row in most["ranking"][:3]] == [1, 1, 3]
+    assert [verdict["b"] for verdict in most["verdicts"]] == [{"a": 1, "b": 0}, {"a": 0, "b": 1}, {"a": 0, "b": 0}]
+
+
+def test_a_grid_without_any_value_has_no_best() -> None:
+    report = grid.report("m", Direction.MIN, [Outcome(None, {"a": 1}, 0, None)])
+    assert report["best"] is None
+    assert report["warnings"][0]["code"] == "runs_without_metric"
+
+
+def test_asha_lets_one_in_three_go_on() -> None:
+    assert pruning.rungs(27) == [3, 9]
+    histories = {number: [float(number)] * 3 for number in range(6)}
+    ended = pruning.hopeless("asha", Direction.MIN, histories, {}, 27)
+    assert sorted(ended) == [2, 3, 4, 5]
+    assert sorted(pruning.hopeless("asha", Direction.MAX, histories, {}, 27)) == [0, 1, 2, 3]
+    assert pruning.hopeless("asha", Direction.MIN, {0: [1.0] * 2}, {1: [0.0] * 27}, 27) == {}
+
+
+def test_median_waits_for_whole_trials() -> None:
+    whole = {number: [float(number)] * 10 for number in range(5)}
+    running = {7: [9.0] * 4, 8: [1.0] * 4}
+    assert list(pruning.hopeless("median", Direction.MIN, running, whole, 10)) == [7]
+    assert pruning.hopeless("median", Direction.MIN, running, dict(list(whole.items())[:4]), 10) == {}
+    assert pruning.hopeless("none", Direction.MIN, running, whole, 10) == {}
+
+
+def searching(**more: Any) -> SearchRequest:
+    space = {
+        "rate": {"low": 1e-4, "high": 1.0, "log": True},
+        "layers": {"choices": [[8], [8, 8]]},
+        "size": {"type": "int", "low": 1, "high": 9},
+    }
+    return SearchRequest.model_validate({"base": {}, "space": space, "trials": 20, "metric": "val_loss"} | more)
+
+
+@pytest.mark.parametrize("sampler", ["random", "tpe"])
+def test_the_same_history_gives_the_same_suggestions(sampler: str) -> None:
+    asked = searching(sampler=sampler)
+    first = search.suggest(asked, Direction.MIN, [], 12)
+    assert first == search.suggest(asked, Direction.MIN, [], 12)
+    tried = [Tried(parameters, "complete", parameters["rate"]) for parameters in first]
+    tried[3] = Tried(first[3], "pruned", 0.5)
+    tried[4] = Tried(first[4], "failed")
+    [next_one] = search.suggest(asked, Direction.MIN, tried, 1)
+    assert next_one not in first
+    assert next_one["layers"] in ([8], [8, 8])
+    assert isinstance(next_one["size"], int)
+
+
+def test_importances_name_the_parameter_that_matters() -> None:
+    asked = searching()
+    tried = [Tried(each, "complete", each["rate"]) for each in search.suggest(asked, Direction.MIN, [], 16)]
+    shares = search.importances(asked, Direction.MIN, tried)
+    assert shares is not None
+    assert max(shares, key=lambda name: shares[name]) == "rate"
+    assert search.importances(asked, Direction.MIN, tried[:2]) is None
+
+
+def planned(batch_size: int | str) -> Plan:
+    raw = {"task": "classification", "dataset": "digits", "hyperparameters": {"batch_size": batch_size}}
+    return plans.make(specs.parse(raw, lambda _: []), 1797)
+
+
+def sizes(policy: str) -> dict[str, Any]:
+    runs = [
+        BatchRun("a", 8, 0.01, planned(8), 100, 800, 1.0, 4.0, 0.95, 200.0),
+        BatchRun("b", 64, 0.01, planned(64), 20, 1280, 1.6, 1.0, 0.97, 1280.0),
+        BatchRun("c", "full", 0.01, planned("full"), best=0.6),
+    ]
+    return batch_size.report({"metric": "val_accuracy", "value": 0.9}, Direction.MAX, policy, runs)
+
+
+def test_batch_sizes_are_compared_in_time_and_in_accuracy() -> None:
+    report = sizes("fixed")
+    assert (report["fastest_to_target"], report["most_accurate"], report["confounded"]) == (64, 64, True)
+    assert report["rows"][2]["seconds_to_target"] is None
+    assert any("Never reached it: batch size full" in sentence for sentence in report["conclusions"])
+    assert sizes("range_test")["confounded"] is False
+
+
+def drawn(kind: str, report: dict[str, Any], form: Literal["png", "svg"] = "png", title: str = "") -> bytes:
+    return make(ReportPicture(kind, report, title, form))
+
+
+@pytest.mark.parametrize("form", ["png", "svg"])
+def test_every_kind_has_a_picture_and_a_text(form: Literal["png", "svg"]) -> None:
+    losses = runs([1.9, 1.0, 0.2, 0.5, 3.0], [0.01, 0.01, 0.01, 0.05, 0.05])
+    asked = searching()
+    tried = [Tried(each, "complete", each["rate"]) for each in search.suggest(asked, Direction.MIN, [], 5)]
+    found = [Outcome("j", each.parameters, 0, each.value) for each in tried]
+    reports = {
+        "lr_range": lr_range.as_dict(found_in(losses)),
+        "batch_size": sizes("linear"),
+        "grid": grid.report("m", Direction.MIN, outcomes()),
+        "search": search.report(asked, Direction.MIN, found, tried, 10, 10),
+    }
+    for kind, report in reports.items():
+        content = drawn(kind, report, form, "cost $x^$ <b>")
+        assert content.startswith(b"\x89PNG" if form == "png" else b"<?xml"), kind
+        assert all(len(line) <= 80 for line in texts.text(kind, report, 80).splitlines()[:8]), kind
+
+
+def test_a_report_of_nothing_can_be_drawn_too() -> None:
+    empty = found_in(np.full((5, 2, STEPS), np.nan))
+    assert drawn("lr_range", lr_range.as_dict(empty))
+    assert "no clear answer" in texts.text("lr_range", lr_range.as_dict(empty), 80)
+    assert drawn("grid", grid.report("m", Direction.MIN, []))
+    nothing = batch_size.report(
+        {"metric": "val_loss", "value": 1}, Direction.MIN, "fixed", [BatchRun(None, 8, 0.1, None, failed="error")]
+    )
+    assert drawn("batch_size", nothing)
+    assert "No batch size reached" in texts.text("batch_size", nothing, 80)
