@@ -239,7 +239,7 @@ def test_a_picture_that_fails_leaves_a_studio_that_works(studio: Studio) -> None
     assert studio.make(picture(line([1.0, 2.0]))).startswith(b"\x89PNG")
 
 
-ODD = {
+ODD: dict[str, list[Any]] = {
     "huge": [1.7e308, -1.7e308, 1.7e308] * 9,
     "tiny": [5e-324, 0.0, -5e-324] * 9,
     "broken": ["NaN", "Infinity", "-Infinity"] * 9,
