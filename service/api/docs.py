@@ -139,7 +139,9 @@ def _table(caption: str, rows: list[tuple[str, ...]]) -> str:
     return f"<table><caption>{escape(caption)}</caption>{lines}</table>"
 
 
-def _type(described: Schema, schema: Schema) -> str:
+def _type(described: Schema, schema: Schema | bool) -> str:
+    if isinstance(schema, bool):
+        return "any"  # JSON Schema says `true` where everything is taken
     schema = _resolved(described, schema)
     if "const" in schema:
         return json.dumps(schema["const"])
