@@ -5,7 +5,7 @@ taken it before. So any process may take it, as often as it likes, and one that 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -59,9 +59,13 @@ def advance(database: Database, study_id: str, limits: QueueLimits) -> bool:
         study = session.scalars(select(Study).where(Study.id == study_id)).one_or_none()
         if study is None or study.finished_at is not None:
             return False
-        step = _next(session, study)
+        asked = records.asked(study)
+        step = _next(session, study, asked)
     if not step:
         return False
+    if step.end is not None and isinstance(asked, SearchRequest):
+        # Seconds, in which no transaction should be open.
+        step = replace(step, end=replace(step.end, report=search.weighed(asked, step.end.report)))
     with database.write() as session:
         current = session.scalars(select(Study).where(Study.id == study_id)).one_or_none()
         same = current is not None and current.finished_at is None and len(current.points) == step.known
@@ -75,8 +79,8 @@ def _principal(study: Study) -> Principal:
     return Principal(study.user, Scope.ADMIN, "")
 
 
-def _next(session: Session, study: Study) -> Step:
-    asked, made = records.asked(study), evidence.trials(session, study)
+def _next(session: Session, study: Study, asked: Asked) -> Step:
+    made = evidence.trials(session, study)
     known = len(made)
     cancelled = study.cancel_requested_at is not None
     if not cancelled and (new := _points(session, study, asked, made)):
