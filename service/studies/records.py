@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from service import clock, control, projects, queue
@@ -107,10 +107,11 @@ def page(session: Session, principal: Principal, wanted: Filter, after: str | No
         cursor = select(Study.seq).where(Study.id == after, visible(principal, Study.project)).scalar_subquery()
         query = query.where(Study.seq < cursor)
     found = session.scalars(query).all()
-    rows = select(Job.study_id, Job.status).where(Job.study_id.in_([study.id for study in found]))
-    counted: dict[str, Counter[JobStatus]] = {study.id: Counter() for study in found}
-    for row in session.execute(rows):
-        counted[row.study_id][row.status] += 1
+    of_these = Job.study_id.in_([study.id for study in found])
+    rows = select(Job.study_id, Job.status, func.count()).where(of_these).group_by(Job.study_id, Job.status)
+    counted: dict[str | None, Counter[JobStatus]] = {study.id: Counter() for study in found}
+    for study_id, status, count in session.execute(rows):
+        counted[study_id][status] = count
     return [_head(study) | {"progress": _counts(study, counted[study.id])} for study in found]
 
 
