@@ -15,6 +15,7 @@ IDLE_SECONDS = 1.0  # between looks while no study is open
 WATCH_SECONDS = 1.0  # between looks at open ones when nobody commits
 PAUSE_SECONDS = 0.1  # at least, between two looks
 SHARE = 0.1  # of the time that looking may take, however many jobs there are to look at
+LONGEST_SECONDS = 2.0  # between two looks all the same: one that ended a search took long, and will not again
 
 
 async def keep(place: Place) -> None:
@@ -27,7 +28,8 @@ async def keep(place: Place) -> None:
             log.exception("studies")
             is_open = False
         took = monotonic() - began
-        await asyncio.sleep(max(PAUSE_SECONDS, took / SHARE) if is_open else IDLE_SECONDS)
+        pause = min(max(PAUSE_SECONDS, took / SHARE), LONGEST_SECONDS)
+        await asyncio.sleep(pause if is_open else IDLE_SECONDS)
         if is_open:
             await place.commits.next(WATCH_SECONDS)
 

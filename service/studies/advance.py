@@ -26,6 +26,8 @@ from service.users import Principal
 
 log = structlog.get_logger()
 
+CANCELLED_AT_ONCE = 100  # jobs; more would keep everybody else from writing
+
 
 @dataclass(frozen=True)
 class End:
@@ -45,12 +47,13 @@ class Step:
     points: list[Point] = field(default_factory=list)
     drafts: list[Draft | None] = field(default_factory=list)
     prune: dict[int, str] = field(default_factory=dict)
+    cancel: bool = False
     status: JobStatus | None = None
     started_at: str | None = None
     end: End | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.points or self.prune or self.status or self.end)
+        return bool(self.points or self.prune or self.cancel or self.status or self.end)
 
 
 def advance(database: Database, study_id: str, limits: QueueLimits) -> bool:
@@ -89,8 +92,10 @@ def _next(session: Session, study: Study, asked: Asked) -> Step:
     started = min((trial.started_at for trial in made if trial.started_at), default=None)
     if all(trial.over for trial in made):
         return Step(known, started_at=started, end=_end(session, study, asked, made))
+    if cancelled and any(not trial.over and not trial.asked_to_stop for trial in made):
+        return Step(known, cancel=True)
     prune = reports.hopeless(session, asked, made) if isinstance(asked, SearchRequest) and not cancelled else {}
-    prune = {place: why for place, why in prune.items() if made[place].reason_code != "pruning"}
+    prune = {place: why for place, why in prune.items() if not made[place].asked_to_stop}
     status = _status(made)
     return Step(known, prune=prune, status=status if status is not study.status else None, started_at=started)
 
@@ -172,6 +177,8 @@ def _take(session: Session, study: Study, step: Step, limits: QueueLimits) -> No
         job = session.scalars(select(Job).where(Job.study_id == study.id, Job.study_place == place)).one_or_none()
         if job is not None:
             control.prune(session, job, why)
+    if step.cancel:
+        records.cancel_jobs(session, _principal(study), study, CANCELLED_AT_ONCE)
     if step.end is not None:
         _finish(session, study, step.end, step.started_at)
     elif step.status is not None:

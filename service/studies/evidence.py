@@ -32,6 +32,7 @@ class Trial:
     job_id: str | None = None
     status: JobStatus | None = None
     reason_code: str = ""
+    asked_to_stop: bool = False
     error: EndReason | None = None
     step: int = 0
     active_seconds: float = 0.0
@@ -58,6 +59,7 @@ COLUMNS = (
     Job.id,
     Job.status,
     Job.reason_code,
+    Job.cancel_requested_at,
     Job.error_code,
     Job.step,
     Job.active_seconds,
@@ -83,6 +85,7 @@ def _trial(place: int, point: Point, row: Any) -> Trial:
         row.id,
         row.status,
         row.reason_code,
+        row.cancel_requested_at is not None,
         row.error_code,
         row.step,
         row.active_seconds,
