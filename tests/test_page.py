@@ -400,6 +400,19 @@ def test_of_many_runs_only_those_in_sight_are_in_the_document(
         page.wait_for_url(re.compile("search=number"))
 
 
+def test_a_run_of_a_script_is_shown_without_what_only_jobs_have(visit: Visit, box: Box) -> None:
+    asked = {"name": HOSTILE, "project": "default", "parameters": {HOSTILE: HOSTILE}, "tags": {"t": HOSTILE}}
+    run = box.admin.post("/v1/runs", json=asked).json()["id"]
+    points = [{"metric": "my/loss", "step": step, "value": 1 / step} for step in range(1, 6)]
+    points.append({"metric": "my/loss", "step": 6, "value": "NaN"})
+    assert box.admin.post(f"/v1/runs/{run}/points", json={"points": points}).status_code == 200
+    page = visit.show(f"run/{run}")
+    expect(page.locator(".chart").first).to_have_attribute("aria-label", re.compile("my/loss, 6 points, from 1 to NaN"))
+    expect(page.get_by_role("tab")).to_have_count(1)
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    assert page.evaluate("window.taken") is None
+
+
 def test_whoever_may_only_read_is_offered_nothing_else(browser: Browser, box: Box, pair: list[str]) -> None:
     with box.speaking_as("reader", Scope.READ) as reader, visiting(browser, box.server.url, secret(reader)) as visit:
         page = visit.show(f"run/{pair[0]}")
