@@ -167,7 +167,7 @@ def compared(case: Case, bell: int, listener: int) -> bool:
     ratio: float = statistics.median(ratios)
     low, _, high = statistics.quantiles(ratios, n=4)
     # Twice the standard error of a median, from the quartiles: a machine with other things to do widens it.
-    doubt = 2 * 1.25 * (high - low) / 1.35 / case.rounds**0.5
+    doubt: float = 2 * 1.25 * (high - low) / 1.35 / case.rounds**0.5
     print(f"{case.name}: recorded / plain {ratio:.3f} ± {doubt:.3f} (goal {case.goal}, median of {case.rounds} rounds)")
     return ratio + doubt >= case.goal
 

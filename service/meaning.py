@@ -102,6 +102,23 @@ def _hidden_sizes(change: Change) -> str:
     return f"layers of {change.after} units instead of {change.before}: what can be learned and a step's time change"
 
 
+def _gradient_accumulation(change: Change) -> str:
+    before, after = change.plan_before.micro_batches_per_step, change.plan_after.micro_batches_per_step
+    return f"a batch is computed in {after} parts instead of {before}: less memory at a time, the same step"
+
+
+def _precision(change: Change) -> str:
+    return f"matrix products in {change.after} instead of {change.before}: other rounding, and on some devices faster"
+
+
+def _shape(change: Change) -> str:
+    return f"{change.after} instead of {change.before}: what can be learned, the memory and a step's time change"
+
+
+def _patience(change: Change) -> str:
+    return f"training ends after {change.after} validations without an improvement instead of {change.before}"
+
+
 SENTENCES: dict[str, Callable[[Change], str]] = {
     "learning_rate": _learning_rate,
     "batch_size": _batch_size,
@@ -114,6 +131,10 @@ SENTENCES: dict[str, Callable[[Change], str]] = {
     "dropout": _regularised,
     "label_smoothing": _regularised,
     "hidden_sizes": _hidden_sizes,
+    "gradient_accumulation": _gradient_accumulation,
+    "precision": _precision,
+    "patience": _patience,
+    **dict.fromkeys(("width", "depth", "layers", "heads", "context"), _shape),
 }
 
 

@@ -115,7 +115,7 @@ def _data_misfits(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldPro
 
 def _empty_cells(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
     """Unless the job says what stands in for them."""
-    empty = [column["name"] for column in dataset.columns if column["missing"]]
+    empty = [column["name"] for column in dataset.columns if column.get("missing")]
     chosen = raw.get("data")
     if empty and (not isinstance(chosen, dict) or chosen.get("missing", "refuse") == "refuse"):
         named = ", ".join(empty[:20]) + (f" and {len(empty) - 20} more" if len(empty) > 20 else "")

@@ -65,8 +65,7 @@ def test_predictions_are_those_of_the_model_that_was_trained(stocked: Box, train
 @pytest.mark.parametrize(
     ("inputs", "params"),
     [
-        ([[0.0] * 64, [0.0] * 63, "seven", [[1.0]], None], ["inputs.1", "inputs.2", "inputs.3", "inputs.4"]),
-        ([{"pixel_0_0": 1, "pixle": 2}], ["inputs.0"]),
+        ([[0.0] * 64, [0.0] * 63, "seven", [[1.0]], None, {"pixle": 1}], [f"inputs.{place}" for place in range(1, 6)]),
         ([], ["inputs"]),
         ([[0.0]] * 1001, ["inputs"]),
     ],

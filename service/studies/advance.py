@@ -26,8 +26,6 @@ from service.users import Principal
 
 log = structlog.get_logger()
 
-FALLBACK = "learning_rate_not_found"
-
 
 @dataclass(frozen=True)
 class End:
@@ -118,13 +116,11 @@ def _base_seed(asked: Asked) -> int:
 
 def _after_range_tests(session: Session, asked: BatchSizeRequest, made: Sequence[Trial]) -> list[Point]:
     """The long runs, each size with the rate that its test suggests; without a clear answer, the base's."""
-    own = points.own_rate(asked)
-    found, notes = [], []
+    found = []
     for size in asked.batch_sizes:
         finding = reports.range_test(session, reports.of_size(made, size), asked.learning_rates, 1, asked.steps)
-        found.append(own if finding.suggested is None else float(f"{finding.suggested:.6g}"))
-        notes.append({} if finding.no_clear_answer is None else {"code": FALLBACK, **finding.no_clear_answer})
-    return points.batch_runs(asked, _base_seed(asked), found, notes)
+        found.append(points.own_rate(asked) if finding.suggested is None else float(f"{finding.suggested:.6g}"))
+    return points.batch_runs(asked, _base_seed(asked), found)
 
 
 def _drafts(

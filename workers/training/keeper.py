@@ -152,12 +152,13 @@ class Keeper:
         training, began = self.tape.training, perf_counter()
         if step.number == self.step:
             return None
-        if self._waiting is not None and self._waiting.step.number < step.number and (failure := self.keep_best()):
-            return failure
+        failure = None
+        if self._waiting is not None and self._waiting.step.number < step.number:
+            failure = self.keep_best()
         best = asdict(self.best) if self.best is not None else None
         taken = state.capture(training, step.number, self.source.data_sha256, best)
         now = weights.copied(training)
-        failure = self._write(step, now, {STATE: lambda file: state.save(taken, file)})
+        failure = self._write(step, now, {STATE: lambda file: state.save(taken, file)}) or failure
         ended = perf_counter()
         self.due = ended + max(EVERY_SECONDS, (ended - began) / MOST_SHARE)
         if failure is None:
@@ -166,7 +167,8 @@ class Keeper:
 
     def keep_best(self) -> str | None:
         """Writes what was taken aside, if anything was: the weights alone. A sentence if that fails."""
-        if self._waiting is None:
+        # A training that ended with a loss that is not finite may have looked at steps that do not count any more.
+        if self._waiting is None or self._waiting.step.number > self.tape.steps:
             return None
         failure = self._write(self._waiting.step, self._waiting.tensors, {})
         if failure is None:

@@ -81,18 +81,17 @@ class Pixels(nn.Module):
 
 
 class Cnn(nn.Sequential):
-    """A residual network (He et al. 2016) whose blocks normalise each sample by itself (Wu & He 2018).
-
-    So a batch gives the same gradient in one part or in many, and one sample is a batch too.
-    """
+    """A residual network (He et al. 2016), normalised over the samples that are computed together."""
 
     def __init__(self, model: CnnModel, channels: int, outputs: int) -> None:
         widths = [model.width << stage for stage in range(STAGES)]
-        layers: list[nn.Module] = [_convolution(channels, widths[0], 1), _norm(widths[0]), nn.ReLU()]
+        layers: list[nn.Module] = [_convolution(channels, widths[0], 1), nn.BatchNorm2d(widths[0]), nn.ReLU()]
         for stage, (before, width) in enumerate(pairwise([widths[0], *widths])):
             layers.append(Residual(before, width, stride=1 if stage == 0 else 2))
             layers += [Residual(width, width, stride=1) for _ in range(model.depth - 1)]
         super().__init__(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], outputs))
+        # A fifth faster on a CPU.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class Residual(nn.Module):
@@ -101,7 +100,7 @@ class Residual(nn.Module):
     def __init__(self, before: int, width: int, stride: int) -> None:
         super().__init__()
         self.first, self.second = _convolution(before, width, stride), _convolution(width, width, 1)
-        self.first_norm, self.second_norm = _norm(width), _norm(width)
+        self.first_norm, self.second_norm = nn.BatchNorm2d(width), nn.BatchNorm2d(width)
         same = before == width and stride == 1
         self.around = nn.Identity() if same else nn.Conv2d(before, width, 1, stride, bias=False)
 
@@ -112,10 +111,6 @@ class Residual(nn.Module):
 
 def _convolution(before: int, width: int, stride: int) -> nn.Conv2d:
     return nn.Conv2d(before, width, 3, stride, padding=1, bias=False)
-
-
-def _norm(width: int) -> nn.GroupNorm:
-    return nn.GroupNorm(math.gcd(width, 8), width)
 
 
 class Gpt(nn.Module):

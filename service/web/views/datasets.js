@@ -29,7 +29,7 @@ export async function show(root, route, signal) {
 
 function drawList(datasets, open) {
   return table("Data sets", ["name", "task", "rows", "columns", "size", "version", "made", ""], datasets.map((each) => [
-    h("button", { class: "link", click: () => open(each.name) }, each.name), each.task ?? "–", grouped(each.rows ?? 0), grouped(each.columns?.length ?? 0), bytes(each.bytes), each.version, ago(each.created_at),
+    h("button", { class: "link", click: () => open(each.name) }, each.name), each.task ?? "–", grouped(each.rows ?? 0), grouped(each.features ?? 0), bytes(each.bytes), each.version, ago(each.created_at),
     session.maySubmit() ? h("a", { href: href("submit", { dataset: each.name }) }, "train on it") : "",
   ]));
 }
