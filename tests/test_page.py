@@ -209,11 +209,16 @@ def test_a_copy_tells_what_its_changes_mean_before_it_is_made(visit: Visit, box:
     page = visit.show(f"submit?clone={pair[0]}")
     page.get_by_label("batch size").fill("32")
     expect(page.locator(".changes")).to_contain_text("64 → 32")
+    expect(page.locator(".changes li")).to_have_count(1)
+    page.get_by_text("early stopping", exact=True).click()
+    page.get_by_label("with early stopping").check()
+    expect(page.locator(".changes")).to_contain_text("early_stopping")
     assert len(box.admin.get("/v1/jobs", params={"limit": 200}).json()["data"]) == before
     page.get_by_role("button", name="Submit the copy").click()
     page.wait_for_url(re.compile("#/run/"))
     copy = box.admin.get(f"/v1/jobs/{page.url.rpartition('/')[2]}").json()
     assert copy["spec"]["hyperparameters"]["batch_size"] == 32
+    assert copy["spec"]["early_stopping"]["patience"] == 5
 
 
 def test_two_runs_are_selected_and_compared_by_key(visit: Visit, pair: list[str]) -> None:
