@@ -131,11 +131,11 @@ function meter(part, label) {
   return h("meter", { value: part, max: 1, "aria-label": `${Math.round(part * 100)} % of ${label}` });
 }
 
-/** A GPU with its jobs, and the processes of others on it. */
-function device(device) {
-  const foreign = device.processes ?? device.foreign ?? [];
-  return card(`${device.name}`, device.memory_bytes ? bytes(device.memory_bytes) : null,
-    device.jobs?.length ? h("p", {}, "used by ", device.jobs.map((id) => [runLink(id, id), " "])) : h("p", { class: "muted" }, foreign.length ? "" : "free"),
+/** A GPU with its jobs, those that are about to leave it, and the processes of others on it. */
+function device({ index, name, memory_bytes: memory, free, jobs, foreign_processes: foreign, waiting_for: leaving }) {
+  return card(`GPU ${index}, ${name}`, bytes(memory), meter(1 - free, `GPU ${index} given to jobs`),
+    jobs.length ? h("p", {}, "used by ", jobs.map((id) => [runLink(id, id), " "])) : null,
+    leaving.length ? h("p", { class: "muted" }, `not yet left by ${leaving.join(", ")}`) : null,
     foreign.map((each) => h("p", { class: "muted" }, `foreign process ${each.pid}: ${bytes(each.memory_bytes)}`)));
 }
 
