@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from sqlalchemy import text
 
 from service import curves
 from service.compare import Entry, compare
@@ -47,6 +48,7 @@ def main() -> int:
             load(database, run, SHORT)
         ratios["reading"] = reading(database)
         ratios["comparing"] = comparing(database)
+        bytes_per_point(database)
         database.close()
         plain.close()
     missed = [name for name, ratio in ratios.items() if ratio < CLEARLY * GOALS[name]]
@@ -127,6 +129,15 @@ def comparing(database: Database) -> float:
         quick, slow = typical(ours, 15), typical(scan, 3)
     print(f"{COMPARED} curves of {SHORT:,} compared in {quick * 1e3:.1f} ms, scanned in {slow * 1e3:.0f} ms")
     return slow / quick
+
+
+def bytes_per_point(database: Database) -> None:
+    """What the file holds for each point of curves that were recorded a flush at a time, rollups included."""
+    with database.write() as session:
+        points = session.execute(text("SELECT sum(count) FROM series")).scalar_one()
+        used = session.execute(text("SELECT (page_count - freelist_count) * page_size FROM "
+            "pragma_page_count, pragma_freelist_count, pragma_page_size")).scalar_one()  # fmt: skip
+    print(f"{points:,} points in {used / 2**20:.0f} MiB: {used / points:.1f} bytes a point, rollups included")
 
 
 def prepared(path: Path) -> Database:

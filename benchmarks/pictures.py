@@ -30,18 +30,16 @@ def main() -> int:
         runs = [submit(service, f"digits, lr {rate:g}", rate, 20, seed) for rate in RATES for seed in SEEDS]
         for run in runs:
             service.get(f"/v1/jobs/{run}?wait=60")
-        watched = [
-            submit(service, name, 0.001, 4000, 0) for name in ("baseline, long", "cosine, long", "wide, long", "last")
-        ]
+        for name in ("baseline, long", "cosine, long", "wide, long", "last"):
+            submit(service, name, 0.001, 4000, 0)
         time.sleep(8)
+        compared = f"runs={','.join(runs)}&metric=val_loss&group_by=hyperparameters.learning_rate"
         views = {
-            "box": "box",
-            "run": f"run/{runs[-1]}?smooth=0.6",
-            "compare": f"compare?runs={','.join(runs)}&metric=val_loss&logy=1&group_by=hyperparameters.learning_rate",
+            "box-light": "box",
+            "run-dark": f"run/{runs[-4]}?smooth=0.6&logy=1",
+            "compare-light": f"compare?{compared}&logy=1",
         }
         take(program, service, views)
-        for run in watched:
-            service.ask("POST", f"/v1/jobs/{run}/cancel")
     return 0
 
 
@@ -52,18 +50,17 @@ def submit(service: Service, name: str, rate: float, epochs: int, seed: int) -> 
 
 
 def take(program: str, service: Service, views: dict[str, str]) -> None:
-    """Each view in both themes."""
+    """views: states of the page by the names of their pictures, which end with the theme."""
     flags = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=program, args=flags)
-        for theme in ("light", "dark"):
-            for name, state in views.items():
-                page = browser.new_page(viewport=SIZE, color_scheme=theme)
-                page.add_init_script(f"sessionStorage.setItem('trainbox.token', {service.token!r})")
-                page.goto(f"http://127.0.0.1:{service.port}/#/{state}")
-                page.wait_for_timeout(SETTLED_MILLISECONDS)
-                page.screenshot(path=FOLDER / f"{name}-{theme}.png")
-                page.close()
+        for name, state in views.items():
+            page = browser.new_page(viewport=SIZE, color_scheme="dark" if name.endswith("dark") else "light")
+            page.add_init_script(f"sessionStorage.setItem('trainbox.token', {service.token!r})")
+            page.goto(f"http://127.0.0.1:{service.port}/#/{state}")
+            page.wait_for_timeout(SETTLED_MILLISECONDS)
+            page.screenshot(path=FOLDER / f"{name}.png")
+            page.close()
         browser.close()
 
 

@@ -20,6 +20,7 @@ LEARNING_RATES = ("0.001", "0.1")
 EPOCHS = 80
 METRIC = "val_loss"
 RANGE = ("--low", "1e-4", "--high", "1", "--count", "9", "--seeds", "1")
+PICTURE = Path("build/demo.png")
 STOP_SECONDS = 20
 TRAINBOX = [sys.executable, "-m", "service.cli"]
 
@@ -40,9 +41,12 @@ def main() -> None:
         trainbox(box, "compare", *jobs, "--metric", METRIC)
         with Client(box["TRAINBOX_URL"], token_of(box)) as client:
             comparison = client.get("/v1/compare", runs=",".join(jobs), metric=METRIC)
+            PICTURE.parent.mkdir(exist_ok=True)
+            PICTURE.write_bytes(client.content("/v1/compare", runs=",".join(jobs), metric=METRIC, format="png"))
             runs = {job: client.run(job) for job in jobs}
         print()
         print(meaning(comparison, runs))
+        print(f"\nThe same as a picture: {PICTURE}")
         print()
         trainbox(box, "study", "lr-range", SPEC, *RANGE, "--wait")
     print()

@@ -67,6 +67,10 @@ class Client:
         """The same as `get` in another format: `format="text"` or `"csv"`."""
         return self._request("GET", path, query).text
 
+    def content(self, path: str, **query: Any) -> bytes:
+        """The same as `get` for a picture or a file: `format="png"`, `"svg"` or `"parquet"`."""
+        return self._request("GET", path, query).content
+
     def post(self, path: str, body: Any = None, **query: Any) -> Any:
         return self._request("POST", path, query, body).json()
 

@@ -130,10 +130,7 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
     job = session.scalars(select(Job).where(Job.seq == seq)).one()
     if job.started_at is None:
         job.started_at = job.reason_since
-    kept = checkpoints.cut(session, seq)
-    job.checkpoint_step = job.step = kept[0].step if kept else 0
-    job.active_seconds = kept[0].active_seconds if kept else 0.0
-    curves.cut(session, seq, job.checkpoint_step)
+    kept, counts = _cut_back(session, job) if job.attempt > 1 else ([], {})
     started = {"started_ms": now, "started_at": job.reason_since}
     session.add(Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], **started))
     session.flush()
@@ -153,12 +150,22 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
         keep=spec.checkpoints.keep,
         gate=spec.gate,
         active_seconds=job.active_seconds,
-        counts={metric: summary.count for metric, summary in curves.find(session, [seq]).get(seq, {}).items()},
+        counts=counts,
         threads=job.threads,
         gpus=job.gpus,
         memory_mib=job.memory_mib,
         max_seconds=job.spec["limits"]["max_seconds"],
     )
+
+
+def _cut_back(session: Session, job: Job) -> tuple[list[Kept], dict[str, int]]:
+    """Takes a job back to its newest checkpoint: (what it has kept, newest first; points left of each curve)."""
+    kept = checkpoints.cut(session, job.seq)
+    job.checkpoint_step = job.step = kept[0].step if kept else 0
+    job.active_seconds = kept[0].active_seconds if kept else 0.0
+    curves.cut(session, job.seq, job.checkpoint_step)
+    left = curves.find(session, [job.seq]).get(job.seq, {})
+    return kept, {metric: summary.count for metric, summary in left.items()}
 
 
 def hold(session: Session, lease: Lease, terms: Terms, **progress: Any) -> None:

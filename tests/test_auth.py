@@ -19,7 +19,7 @@ from service.settings import Settings
 from service.states import Scope
 from service.tables import Table
 
-OPEN = {("GET", "/healthz"), ("HEAD", "/healthz")}
+OPEN = {(method, path) for method in ("GET", "HEAD") for path in ("/healthz", "/")}
 
 
 def bearer(token: str) -> dict[str, str]:

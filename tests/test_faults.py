@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +18,7 @@ from service import home, job_logs
 from service.settings import Settings
 from service.states import EndReason, JobStatus
 from service.tables import Job
+from workers.processes import Busy, seize
 
 FAULTY = Path(__file__).parent / "faulty"
 STALL_SECONDS = 6
@@ -97,12 +100,25 @@ def test_a_trainer_that_ends_without_all_its_steps_has_failed(
     assert place.attempts(job.id) == [(1, "error")]
 
 
-def test_a_job_that_kills_what_started_it_every_time_fails_and_others_go_on(place: Place, shared: Process) -> None:
+@pytest.mark.parametrize("fault", ["write_nonsense_into_its_spool", "leave_a_senseless_outcome"])
+def test_what_nobody_can_read_of_a_trainer_fails_its_job_alone(place: Place, fault: str) -> None:
     other = place.submit(small(ENDLESS))
     running = place.trainer(other)
-    job = ended(place, "kill_parent_and_itself", limits={"max_attempts": 2})
+    job = ended(place, fault)
+    assert (job.status, job.error_code) == (JobStatus.FAILED, EndReason.ERROR)
+    assert "cannot be read" in (job.error_message or "")
+    assert is_alive(running)
+    place.cancel(other)
+    place.ended(other)
+
+
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.chaos)])
+def test_a_job_that_kills_what_started_it_every_time_fails_and_others_go_on(place: Place, times: int) -> None:
+    other = place.submit(small(ENDLESS))
+    running = place.trainer(other)
+    job = ended(place, "kill_parent_and_itself", limits={"max_attempts": times})
     assert (job.status, job.error_code) == (JobStatus.FAILED, EndReason.WORKER_LOST)
-    assert [end for _, end in place.attempts(job.id)] == ["worker_lost"] * 2
+    assert [end for _, end in place.attempts(job.id)] == ["worker_lost"] * times
     assert is_alive(running)
     assert place.attempts(other) == [(1, None)]
     jobs = [place.submit(small(5)) for _ in range(4)]
@@ -145,6 +161,45 @@ def test_a_hundred_children_are_gone_soon_after_their_trainer(place: Place, unti
     assert time.monotonic() - finished < SWEPT_SECONDS
 
 
+HOLD = "import fcntl, os, sys, time; os.setsid(); fcntl.flock(int(sys.argv[1]), fcntl.LOCK_EX); print(1, flush=True)"
+
+
+def test_the_lock_of_a_job_is_taken_from_older_attempts_wherever_they_are_and_not_from_newer_ones(
+    tmp_path: Path,
+) -> None:
+    job = tmp_path / "00000000-job00000"
+    lock = job / "attempt.lock"
+
+    def hold(attempt: int, mark: str | None = None) -> subprocess.Popen[bytes]:
+        """A process of the attempt, told by its mark or else by where it works."""
+        folder = job / f"a{attempt}"
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
+        environment = {} if mark is None else {"TRAINBOX_ATTEMPT": mark}
+        process = subprocess.Popen(
+            [sys.executable, "-S", "-c", f"{HOLD}; time.sleep(60)", str(descriptor)],
+            cwd=tmp_path if mark else folder,
+            env=environment,
+            pass_fds=[descriptor],
+            stdout=subprocess.PIPE,
+        )
+        os.close(descriptor)
+        assert process.stdout is not None
+        assert process.stdout.readline()
+        return process
+
+    for attempt, mark in ((1, None), (2, f"{job.name}/2")):
+        with hold(attempt, mark) as older:
+            os.close(seize(lock, 3))
+            assert older.wait(10) == -signal.SIGKILL
+    with hold(4) as newer:
+        with pytest.raises(Busy):
+            seize(lock, 3, seconds=0.2)
+        assert newer.poll() is None
+        newer.kill()
+
+
+@pytest.mark.chaos
 def test_what_a_dead_workers_trainer_left_keeps_no_other_from_its_job(place: Place, until: Until) -> None:
     with place.slots_taken(4) as free, place.worker(PYTHONPATH=str(FAULTY)) as other:
         job_id = place.submit(faulty("hear_no_sigterm", ENDLESS))

@@ -125,6 +125,8 @@ def test_a_word_far_below_numbers_makes_their_column_a_category(read: Read, monk
     assert found.columns == [{"name": "code", "type": "category", "missing": 1, "values": [*"0123456", "x1"]}]
     assert stored["x"][:8, 0].tolist() == [0, 1, 2, 3, 4, 5, 6, 0]
     assert (stored["x"][200, 0], np.isnan(stored["x"][201, 0])) == (7, True)
+    zoned = "".join(f"2024-01-0{day}T06:00:00+06:00,{day}\n" for day in (1, 2, 3))
+    assert read(f"d,y\n{zoned}")[1]["x"][:, 0].tolist() == [19723, 19724, 19725]
     dates = "".join("2024-01-01,0\n" for _ in range(20))
     assert read(f"d,y\n{rows}{dates}")[0].columns[0]["type"] == "category"
 

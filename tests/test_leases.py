@@ -393,9 +393,9 @@ def test_only_a_worker_that_lives_and_renews_nothing_for_three_leases_hangs(
 ) -> None:
     life = employ("worker-1")
     start(database, submit, terms=BRIEF)
+    began = clock.boot_milliseconds()
     with database.write() as session:
         leases.renew(session, "worker-1", BRIEF)
-    began = clock.boot_milliseconds()
     until(lambda: hung(database, run_path, BRIEF) == ["worker-1"])
     assert clock.boot_milliseconds() - began >= 4 * BRIEF.lease_milliseconds
     assert reclaim(database, run_path, BRIEF) == [], "its trainer may still be at work"

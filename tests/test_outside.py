@@ -1,5 +1,9 @@
 """Runs of scripts: begun, filled exactly once whatever is sent again, ended, and seen like any other run."""
 
+import importlib.util
+import re
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -7,18 +11,21 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from conftest import Box
-from hypothesis import given, settings, strategies as st
+from conftest import Box, Serve, Until
+from hypothesis import given, settings as hypothesis_settings, strategies as st
 from sqlalchemy.orm import Session
 
 from benchmarks.curves import RECORDING, prepared
-from service import curves
+from service import curves, outside
 from service.api.views import RunView
 from service.curves import merging, rollups, stored
 from service.curves.merging import Logged
 from service.database import Database
 from service.errors import InvalidInput
+from service.settings import Settings
 from service.states import Scope
+
+ROOT = Path(__file__).parent.parent
 
 Point = dict[str, Any]
 
@@ -174,6 +181,17 @@ def test_a_wrong_beginning_is_named(shared: httpx.Client, body: Any, param: str)
     assert answer.json()["errors"][0]["param"] == param
 
 
+def test_a_run_whose_script_is_silent_for_a_day_has_failed(client: httpx.Client, settings: Settings) -> None:
+    run_id = begin(client)
+    assert send(client, run_id, point(1, 1.0)).status_code == 200
+    database = Database(settings.database_path)
+    for hours, expected in ((23, "running"), (25, "failed")):
+        with database.write() as session:
+            outside.give_up(session, time.time() + 3600 * hours)
+        assert client.get(f"/v1/runs/{run_id}").json()["status"] == expected
+    database.close()
+
+
 def test_the_same_key_begins_one_run(shared: httpx.Client) -> None:
     def again(name: str) -> httpx.Response:
         return shared.post("/v1/runs", json={"name": name}, headers={"Idempotency-Key": "of-a-script"})
@@ -209,7 +227,7 @@ numbers = st.floats(-1e6, 1e6) | st.sampled_from([np.nan, np.inf, -np.inf])
 logs = st.lists(st.lists(st.tuples(st.integers(0, 60), numbers), min_size=1, max_size=40), min_size=1, max_size=6)
 
 
-@settings(max_examples=60, deadline=None)
+@hypothesis_settings(max_examples=60, deadline=None)
 @given(logs)
 def test_merging_is_a_dictionary_by_step_with_rollups_that_fit(
     database: Database, batches: list[list[tuple[int, float]]]
@@ -240,3 +258,56 @@ def test_what_lies_too_far_back_is_refused(database: Database, monkeypatch: pyte
         with pytest.raises(InvalidInput):
             curves.merge(session, RECORDING, [Logged("loss", steps[:1], np.ones(1), np.ones(1))])
         session.rollback()
+
+
+def example() -> Any:
+    """The helper that scripts copy."""
+    spec = importlib.util.spec_from_file_location("log_from_a_script", ROOT / "examples/log_from_a_script.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/healthz").is_success
+    except httpx.TransportError:
+        return False
+
+
+def test_the_helper_for_scripts_survives_a_restart_of_the_service(
+    serve: Serve, settings: Settings, token: str, until: Until
+) -> None:
+    first = serve()
+    port = int(first.url.rpartition(":")[2])
+    with example().Log("a script", url=first.url, token=token, parameters={"lr": 0.1}) as log:
+        for step in range(1, 301):
+            log(step, loss=1 / step)
+        first.should_exit = True
+        for step in range(301, 601):
+            log(step, loss=1 / step if step != 600 else float("nan"), val_accuracy=step / 600)
+        until(lambda: not answers(first.url))
+        again = serve(with_settings=settings.model_copy(update={"port": port}))
+    with httpx.Client(base_url=again.url, headers={"Authorization": f"Bearer {token}"}) as client:
+        run = client.get(f"/v1/runs/{log.run_id}").json()
+        assert run["status"] == "succeeded"
+        assert {name: metric["count"] for name, metric in run["metrics"].items()} == {"loss": 600, "val_accuracy": 300}
+        found = curve(client, log.run_id)
+    assert found["step"] == list(range(1, 601))
+    assert found["y"][-1] == "NaN"
+
+
+def test_the_queries_for_a_person_with_sqlite_run(client: httpx.Client, settings: Settings) -> None:
+    queries = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/operations.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert len(queries) == 3
+    run_id = begin(client, parameters={"hyperparameters": {"learning_rate": 0.1}})
+    losses = [point(step, 1.0 if step < 100 else 3.0, "train_loss") for step in range(200)]
+    assert send(client, run_id, *losses, point(199, 0.5, "val_loss")).status_code == 200
+    database = sqlite3.connect(f"file:{settings.database_path}?mode=ro", uri=True)
+    last, best, averaged = (database.execute(query).fetchall() for query in queries)
+    database.close()
+    assert last == [("train_loss", 200, 3.0, 1.0, 3.0), ("val_loss", 1, 0.5, 0.5, 0.5)]
+    assert best == [(run_id, "a script", 0.5, 199, 0.1)]
+    assert averaged == [(0, 100, 1.0, 1.0, 1.0), (100, 100, 3.0, 3.0, 3.0)]

@@ -96,7 +96,7 @@ def test_blocks_change_nothing_but_the_last_bits(rows: int, block: int, seed: in
     x[chance.random(x.shape) < 0.1] = NAN
     whole = Preprocessing.fit(x, np.arange(rows), None, "mean")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(preprocessing, "BLOCK_ROWS", block)
+        patch.setattr(preprocessing, "BLOCK_CELLS", 2 * block)
         parts = Preprocessing.fit(x, np.arange(rows), None, "mean")
         np.testing.assert_allclose(encoded(parts, x), encoded(whole, x), rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(whole.mean, np.nan_to_num(_quietly(np.nanmean, x)), rtol=1e-6)

@@ -151,7 +151,7 @@ def test_the_containers_run_commands_that_exist() -> None:
     assert compose["services"]["api"]["ports"] == ["127.0.0.1:8000:8000"]
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/operations.md", "docs/api.md"])
+@pytest.mark.parametrize("name", ["README.md", "docs/operations.md", "docs/api.md", "docs/choosing.md"])
 def test_the_documents_name_only_commands_that_exist(name: str) -> None:
     known = commands()
     text = (ROOT / name).read_text(encoding="utf-8")

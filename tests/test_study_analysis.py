@@ -1,16 +1,18 @@
 """What studies conclude from runs: numbers in, conclusions out. No service here."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from benchmarks import learning_rate
 from service import plan as plans, spec as specs
+from service.pictures import ReportPicture
+from service.pictures.__main__ import make
 from service.plan import Plan
 from service.states import Direction
-from service.studies import batch_size, grid, lr_range, pictures, pruning, search, statistics, texts
+from service.studies import batch_size, grid, lr_range, pruning, search, texts
 from service.studies.batch_size import BatchRun
 from service.studies.grid import Outcome
 from service.studies.lr_range import Finding
@@ -117,19 +119,24 @@ def test_the_suggested_rate_is_as_good_as_the_best_of_all_and_noise_has_none(tmp
 
 
 def test_an_interval_is_students() -> None:
-    assert statistics.interval([1.0]) is None
-    assert statistics.interval([1.0, 3.0]) == pytest.approx([2 - 12.7062, 2 + 12.7062], abs=1e-3)
+    assert grid.interval([1.0]) is None
+    assert grid.interval([1.0, 3.0]) == pytest.approx([2 - 12.7062, 2 + 12.7062], abs=1e-3)
 
 
 def test_a_verdict_follows_the_direction_and_says_how_many_seeds_are_missing() -> None:
-    low, high = [0.10, 0.11, 0.12], [0.50, 0.51, 0.52]
-    assert statistics.verdict(low, high, Direction.MIN)["verdict"] == "better"
-    assert statistics.verdict(low, high, Direction.MAX)["verdict"] == "worse"
-    close = statistics.verdict([0.10, 0.20], [0.14, 0.25], Direction.MIN)
+    def judged(direction: Direction, *values: list[float]) -> dict[str, Any]:
+        runs = [Outcome("j", {"a": at}, seed, each) for at, part in enumerate(values) for seed, each in enumerate(part)]
+        [found] = grid.report("m", direction, runs)["verdicts"]
+        assert isinstance(found, dict)
+        return found
+
+    clear = judged(Direction.MIN, [0.50, 0.51, 0.52], [0.10, 0.11, 0.12])
+    assert (clear["a"], clear["verdict"]) == ({"a": 1}, "better")
+    close = judged(Direction.MAX, [0.10, 0.20], [0.14, 0.25])
     assert close["verdict"] == "cannot_tell"
     assert close["interval"][0] < close["difference"] < close["interval"][1]
     assert close["more_seeds_needed"] > 0
-    assert statistics.verdict([0.1], [0.2], Direction.MIN)["more_seeds_needed"] == 1
+    assert judged(Direction.MIN, [0.1], [0.2])["more_seeds_needed"] > 0
 
 
 def outcomes() -> list[Outcome]:
@@ -154,7 +161,7 @@ def test_a_grid_ranks_by_the_metrics_direction() -> None:
     assert least["best"]["parameters"] == {"a": 0, "b": 0}
     assert most["best"]["parameters"] == {"a": 1, "b": 1}
     assert [row["rank"] for row in most["ranking"][:3]] == [1, 1, 3]
-    assert [verdict["verdict"] for verdict in most["verdicts"]] == ["better"] * 3
+    assert [verdict["b"] for verdict in most["verdicts"]] == [{"a": 1, "b": 0}, {"a": 0, "b": 1}, {"a": 0, "b": 0}]
 
 
 def test_a_grid_without_any_value_has_no_best() -> None:
@@ -206,10 +213,10 @@ def test_the_same_history_gives_the_same_suggestions(sampler: str) -> None:
 def test_importances_name_the_parameter_that_matters() -> None:
     asked = searching()
     tried = [Tried(each, "complete", each["rate"]) for each in search.suggest(asked, Direction.MIN, [], 16)]
-    shares = search.importances(asked, Direction.MIN, tried)
-    assert shares is not None
+    found = [Outcome("j", each.parameters, 0, each.value) for each in tried]
+    shares = search.weighed(asked, search.report(asked, Direction.MIN, found, tried, 16, 16))["importances"]
     assert max(shares, key=lambda name: shares[name]) == "rate"
-    assert search.importances(asked, Direction.MIN, tried[:2]) is None
+    assert search.importances(asked, search.report(asked, Direction.MIN, found[:2], tried[:2], 2, 2)) is None
 
 
 def planned(batch_size: int | str) -> Plan:
@@ -234,8 +241,12 @@ def test_batch_sizes_are_compared_in_time_and_in_accuracy() -> None:
     assert sizes("range_test")["confounded"] is False
 
 
+def drawn(kind: str, report: dict[str, Any], form: Literal["png", "svg"] = "png", title: str = "") -> bytes:
+    return make(ReportPicture(kind, report, title, form))
+
+
 @pytest.mark.parametrize("form", ["png", "svg"])
-def test_every_kind_has_a_picture_and_a_text(form: str) -> None:
+def test_every_kind_has_a_picture_and_a_text(form: Literal["png", "svg"]) -> None:
     losses = runs([1.9, 1.0, 0.2, 0.5, 3.0], [0.01, 0.01, 0.01, 0.05, 0.05])
     asked = searching()
     tried = [Tried(each, "complete", each["rate"]) for each in search.suggest(asked, Direction.MIN, [], 5)]
@@ -247,18 +258,18 @@ def test_every_kind_has_a_picture_and_a_text(form: str) -> None:
         "search": search.report(asked, Direction.MIN, found, tried, 10, 10),
     }
     for kind, report in reports.items():
-        content = pictures.draw(kind, report, "cost $x^$ <b>", form)
+        content = drawn(kind, report, form, "cost $x^$ <b>")
         assert content.startswith(b"\x89PNG" if form == "png" else b"<?xml"), kind
         assert all(len(line) <= 80 for line in texts.text(kind, report, 80).splitlines()[:8]), kind
 
 
 def test_a_report_of_nothing_can_be_drawn_too() -> None:
     empty = found_in(np.full((5, 2, STEPS), np.nan))
-    assert pictures.draw("lr_range", lr_range.as_dict(empty), "none", "png")
+    assert drawn("lr_range", lr_range.as_dict(empty))
     assert "no clear answer" in texts.text("lr_range", lr_range.as_dict(empty), 80)
-    assert pictures.draw("grid", grid.report("m", Direction.MIN, []), "none", "png")
+    assert drawn("grid", grid.report("m", Direction.MIN, []))
     nothing = batch_size.report(
         {"metric": "val_loss", "value": 1}, Direction.MIN, "fixed", [BatchRun(None, 8, 0.1, None, failed="error")]
     )
-    assert pictures.draw("batch_size", nothing, "none", "svg")
+    assert drawn("batch_size", nothing)
     assert "No batch size reached" in texts.text("batch_size", nothing, 80)

@@ -131,7 +131,9 @@ def test_an_upload_is_a_version_and_the_same_bytes_are_not_another(client: httpx
     assert (second["version"], second["task"]) == (2, "regression")
 
     assert [each["version"] for each in client.get("/v1/datasets/flowers").json()["versions"]] == [2, 1]
-    assert client.get("/v1/datasets/flowers@1").json()["target"] == "kind"
+    shown = client.get("/v1/datasets/flowers@1").json()
+    assert (shown["target"], shown["features"], shown["columns"]) == ("kind", 2, first["columns"])
+    assert shown["versions"][1]["columns"][1] == {"name": "colour", "type": "category", "missing": 0}
     assert client.get("/v1/datasets/flowers@3").status_code == 404
     assert [(each["name"], each["version"]) for each in client.get("/v1/datasets").json()["data"]] == [("flowers", 2)]
     assert "flowers,2,table,regression,4,2," in client.get("/v1/datasets?format=csv").text

@@ -62,7 +62,10 @@ def write(folder: Path, attempt: int, step: int, facts: Mapping[str, Any], dumps
 
 def _write(place: Path, attempt: int, step: int, facts: Mapping[str, Any], dumps: Mapping[str, Dump]) -> Path:
     draft = place.with_name(f"{place.name}.tmp")
-    place.parent.mkdir(mode=0o700, exist_ok=True)
+    if not place.parent.exists():
+        place.parent.mkdir(mode=0o700)
+        for folder in (place.parent.parent, place.parent.parent.parent):  # the job's, and where that stands
+            _sync_folder(folder)
     for left_over in (draft, place):
         shutil.rmtree(left_over, ignore_errors=True)
     draft.mkdir(mode=0o700)

@@ -56,14 +56,14 @@ def attempt_of(pid: int) -> str | None:
     return None
 
 
-def seize(path: Path, attempt: int) -> int:
+def seize(path: Path, attempt: int, seconds: float = KILL_SECONDS) -> int:
     """The job's lock for a new attempt. What is left of its older ones, and holds the lock maybe, is killed first.
 
-    path: in the job's folder. Raises Busy when the lock cannot be had in time.
+    path: in the job's folder. Raises Busy when the lock cannot be had in so many seconds.
     """
     if attempt > 1:
         _end_older(path.parent.name, attempt)
-    deadline = time.monotonic() + KILL_SECONDS
+    deadline = time.monotonic() + seconds
     while (descriptor := locks.take(path)) is None:
         if time.monotonic() > deadline:
             raise Busy

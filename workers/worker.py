@@ -17,12 +17,12 @@ from typing import Any
 
 import psutil
 import structlog
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 from sqlalchemy.orm import Session
 
 from service import bell, checkpoints, clock, disk, job_logs, jobs, leases, locks, memory
 from service.database import Database
-from service.errors import LeaseLost
+from service.errors import LeaseLost, ServiceError
 from service.ids import new_id
 from service.leases import Claim, Terms
 from service.plan import Plan
@@ -30,7 +30,7 @@ from service.settings import Settings
 from service.states import EndReason, JobStatus
 from workers import checkpoints as files, endings, recorder
 from workers.devices import Driver, Probe
-from workers.endings import Asked, Drained, Failed, Lost, Stopped, Succeeded
+from workers.endings import Asked, Drained, Ending, Failed, Lost, Stopped, Succeeded
 from workers.launcher import Launcher, Trainer
 from workers.processes import Busy, adopt_orphans, is_stopped, seize
 from workers.recorder import Recording
@@ -248,6 +248,11 @@ class Worker:
                 except LeaseLost:
                     attempt.rang = False
                     self.launcher.kill(attempt.trainer)
+                except (ValueError, LookupError, ServiceError, IntegrityError):
+                    # A spool that nobody can record is its own job's end, and not that of the worker.
+                    log.exception("points not recorded", job=attempt.claim.lease.job_id)
+                    attempt.rang = False
+                    self.launcher.kill(attempt.trainer)
 
     def _end(self) -> bool:
         """Writes down the ends of trainers that have ended; whether there were any."""
@@ -265,17 +270,7 @@ class Worker:
         assert trainer.status is not None
         self._trim_log(attempt)
         try:
-            recorder.drain(self.database, attempt.recording, self.terms)
-            ending = endings.judge(
-                endings.read_outcome(attempt.folder / "outcome.json"),
-                trainer.status,
-                attempt.recording.steps,
-                attempt.claim.plan["total_steps"],
-                attempt.asked,
-                endings.memory_kills() > attempt.memory_kills,
-                attempt.stalled_for,
-                attempt.claim.spec["early_stopping"] is not None,
-            )
+            ending = self._ending(attempt)
             with self.database.write() as session:
                 match ending:
                     case Succeeded(early):
@@ -293,6 +288,27 @@ class Worker:
             log.info("attempt ended", job=lease.job_id, attempt=lease.attempt, ending=type(ending).__name__.lower())
         except LeaseLost:
             log.warning("attempt was taken over", job=lease.job_id, attempt=lease.attempt)
+
+    def _ending(self, attempt: Attempt) -> Ending:
+        """Records what is left, and judges the whole. Raises LeaseLost."""
+        assert attempt.trainer.status is not None
+        try:
+            recorder.drain(self.database, attempt.recording, self.terms)
+            return endings.judge(
+                endings.read_outcome(attempt.folder / "outcome.json"),
+                attempt.trainer.status,
+                attempt.recording.steps,
+                attempt.claim.plan["total_steps"],
+                attempt.asked,
+                endings.memory_kills() > attempt.memory_kills,
+                attempt.stalled_for,
+                attempt.claim.spec["early_stopping"] is not None,
+            )
+        except LeaseLost:
+            raise
+        except (ValueError, LookupError, ServiceError, IntegrityError) as error:
+            log.exception("end not understood", job=attempt.claim.lease.job_id)
+            return Failed(EndReason.ERROR, f"what its trainer left cannot be read ({type(error).__name__})")
 
     def _shrink(self, session: Session, attempt: Attempt) -> bool:
         """Whether the job may try again in smaller parts."""

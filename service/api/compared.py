@@ -78,7 +78,7 @@ def text(found: Comparison, width: int) -> str:
             if run.x is not None and run.y is not None
         ]
     drawn = charts.line_chart(lines, width, x_label=found.x.value, y_label=found.metric)
-    notes = [*map(_sentence, found.verdicts[:MOST_SENTENCES])]
+    notes = [_sentence(verdict, found) for verdict in found.verdicts[:MOST_SENTENCES]]
     notes += [f"{note['code']}: {note['message']}" for note in found.warnings]
     parts = [charts.table(headers, rows, width), drawn]
     if notes:
@@ -86,7 +86,7 @@ def text(found: Comparison, width: int) -> str:
     return "\n".join(parts)
 
 
-def _sentence(verdict: Verdict) -> str:
+def _sentence(verdict: Verdict, found: Comparison) -> str:
     interval = (
         "" if verdict.interval is None else f", difference {verdict.interval[0]:.4g} to {verdict.interval[1]:.4g}"
     )
@@ -94,7 +94,15 @@ def _sentence(verdict: Verdict) -> str:
     basis = f"by {verdict.basis}" if verdict.basis == "seeds" else "by how the two curves end, one seed each"
     more = verdict.more_seeds_needed
     needed = "" if more is None else f"; {more} more seed{'' if more == 1 else 's'} of each would tell"
-    return f"{verdict.a} {told} {verdict.b} ({basis}{interval}{needed})"
+    first, second = (_told(each, found) for each in (verdict.a, verdict.b))
+    return f"{first} {told} {second} ({basis}{interval}{needed})"
+
+
+def _told(name: Any, found: Comparison) -> str:
+    """A run or a group as the legend has it."""
+    if found.grouped_by is not None:
+        return f"{found.grouped_by.rpartition('.')[2]}={name}"
+    return next(_label(run, found.differing_parameters) for run in found.runs if run.run_id == name)
 
 
 def _wrapped(sentence: str, width: int) -> list[str]:

@@ -20,11 +20,12 @@ from service.api.once import Once, Repeatable
 from service.api.place import Here, Place
 from service.api.problems import Refusal
 from service.api.strict_route import StrictRoute
-from service.api.views import DatasetList, DatasetView
-from service.datasets import arrivals, catalogue
-from service.datasets.arrivals import SUFFIXES, Draft, Said
+from service.api.views import DatasetList, DatasetVersion, DatasetView
+from service.datasets import arrays, arrivals, catalogue
+from service.datasets.arrivals import Draft, Said
 from service.datasets.catalogue import Arrival
 from service.errors import FieldProblem, InvalidInput, QuotaExceeded, Stopping
+from service.inspection.found import MEDIA_TYPES, SUFFIXES
 from service.settings import Settings
 from service.spec import DATASET_PATTERN, NAME_PATTERN, Name, Part
 from service.tables import Dataset
@@ -37,14 +38,9 @@ Reference = Annotated[str, Path(pattern=DATASET_PATTERN, description="NAME, or N
 Task = Literal["classification", "regression"]
 TABLE = ["name", "version", "kind", "task", "rows", "features", "classes", "bytes", "owner", "description"]
 
-MEDIA_TYPES = {
-    "text/csv": "csv",
-    "application/vnd.apache.parquet": "parquet",
-    "application/x-npz": "npz",
-    "text/plain": "text",
-}
 BYTES = {"schema": {"type": "string", "format": "binary"}}
 PUT_BODY = {"requestBody": {"required": True, "content": dict.fromkeys(MEDIA_TYPES, BYTES)}}
+COLUMNS_IN_LISTS = 100
 WRITE_BYTES = 1 << 20  # received before they are written, so that the others are not made to wait for each piece
 
 
@@ -100,12 +96,12 @@ async def put_dataset(
     task: Annotated[Task | None, Query(description="where the target leaves it open")] = None,
 ) -> Response:
     """Takes in a file as a new version. 200 when the same bytes are there already, to be read in the same way."""
-    said = Said(name, _format(request), target, task)
+    said = Said(name, _format(request), target or None, task)
     room = await run_in_threadpool(_admit, here, principal, name, int(request.headers.get("content-length", 0)))
     with arrivals.draft(here.settings) as draft:
         await _receive(here, request, draft, room)
         async with here.inspections:
-            arrival = await run_in_threadpool(arrivals.received, draft, said, room, here.stopping.is_set)
+            arrival = await run_in_threadpool(arrivals.received, draft, said, here.stopping.is_set)
         return await run_in_threadpool(_shelve, here, principal, arrival, None)
 
 
@@ -120,11 +116,11 @@ async def register_dataset(here: Here, principal: Submitter, asked: Registration
     if form is None:
         message = "the ending of its name tells no format: say csv, parquet, npz or text"
         raise InvalidInput([FieldProblem("format", "missing", message)])
-    room = await run_in_threadpool(_admit, here, principal, asked.name, 0)
-    said = Said(asked.name, form, asked.target, asked.task)
+    await run_in_threadpool(_admit, here, principal, asked.name, 0)
+    said = Said(asked.name, form, asked.target or None, asked.task)
     with arrivals.draft(here.settings) as draft:
         async with here.inspections:
-            arrival = await run_in_threadpool(arrivals.registered, draft, said, path, room, here.stopping.is_set)
+            arrival = await run_in_threadpool(arrivals.registered, draft, said, path, here.stopping.is_set)
         return await run_in_threadpool(_shelve, here, principal, arrival, once)
 
 
@@ -190,7 +186,9 @@ def _shelve(here: Place, principal: Principal, arrival: Arrival, once: Once | No
         made = dataset_id is None
         if dataset_id is None:
             datasets.require_owner(session, principal, arrival.name)
-            catalogue.room_left(session, principal.user, here.settings.max_datasets_mib_per_user)
+            room = catalogue.room_left(session, principal.user, here.settings.max_datasets_mib_per_user)
+            if arrays.size(arrival.folder) > room:
+                raise QuotaExceeded(here.settings.max_datasets_mib_per_user)
             dataset, made = catalogue.add(session, principal.user, arrival, here.settings.datasets_path)
             dataset_id = dataset.id
             if once is not None:
@@ -203,7 +201,8 @@ def _shelve(here: Place, principal: Principal, arrival: Arrival, once: Once | No
 def _view(here: Place, reference: str) -> dict[str, Any]:
     with here.database.read() as session:
         shown = datasets.find(session, reference)
-        return {**_named(shown), "versions": [_version(each) for each in datasets.versions(session, shown.name)]}
+        every = [_version(each) for each in datasets.versions(session, shown.name)]
+    return {**_named(shown), "columns": shown.columns, "versions": every}
 
 
 def _named(dataset: Dataset) -> dict[str, Any]:
@@ -211,11 +210,16 @@ def _named(dataset: Dataset) -> dict[str, Any]:
     return about | _version(dataset)
 
 
-SHOWN = tuple(name for name in DatasetView.model_fields if name not in ("name", "description", "versions"))
+SHOWN = tuple(name for name in DatasetVersion.model_fields if name not in ("features", "columns"))
 
 
 def _version(dataset: Dataset) -> dict[str, Any]:
-    return {name: getattr(dataset, name) for name in SHOWN}
+    """For a list: ten thousand columns of a thousand values each would be too much of it."""
+    few = [
+        {name: column[name] for name in ("name", "type", "missing")} for column in dataset.columns[:COLUMNS_IN_LISTS]
+    ]
+    about = {name: getattr(dataset, name) for name in SHOWN}
+    return about | {"features": len(dataset.columns), "columns": few}
 
 
 def _row(dataset: Dataset) -> list[formats.Cell]:

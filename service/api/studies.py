@@ -1,10 +1,9 @@
 """Routes for studies: submit, list, look, wait, cancel; their reports as tables, text and pictures."""
 
-from enum import Enum
 from time import monotonic
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import AfterValidator
 from starlette.concurrency import run_in_threadpool
 
@@ -12,7 +11,7 @@ from service import bell
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
-from service.api.formats import Format, Wanted, Width
+from service.api.formats import Format, Wanted, WantedDrawing, Width
 from service.api.jobs import STOPPING_SECONDS
 from service.api.listings import After, Limit, Word
 from service.api.once import Repeatable
@@ -20,10 +19,11 @@ from service.api.paths import in_form
 from service.api.place import Here
 from service.api.strict_route import StrictBody, StrictRoute, described_body
 from service.api.views import StudyDryRun, StudyList, StudyView
-from service.errors import NoReport
+from service.errors import FieldProblem, InvalidInput, NoReport
+from service.pictures import ReportPicture
 from service.queue import Draft
 from service.states import TERMINAL, JobStatus, StudyKind
-from service.studies import advance, drafts, pictures, records, texts
+from service.studies import advance, drafts, records, texts
 from service.studies.drafts import Checked
 from service.studies.points import Point
 from service.studies.records import Filter
@@ -35,37 +35,14 @@ StudyId = Annotated[str, Path(), AfterValidator(in_form("study"))]
 TABLE = ["id", "kind", "name", "status", "user", "project", "finished", "total_jobs", "created_at"]
 
 
-class ReportFormat(Enum):
-    """The forms of one study: those of a list, and pictures of its report."""
-
-    JSON = "json"
-    CSV = "csv"
-    NDJSON = "ndjson"
-    TEXT = "text"
-    PNG = "png"
-    SVG = "svg"
+async def wanted_report(form: WantedDrawing) -> Format:
+    """The forms of a list, and pictures. Raises InvalidInput for Parquet, of which a report has no columns."""
+    if form is Format.PARQUET:
+        raise InvalidInput([FieldProblem("format", "no_curves", "only curves and comparisons come as Parquet")])
+    return form
 
 
-PICTURES = {"image/png": ReportFormat.PNG, "image/svg+xml": ReportFormat.SVG}
-MEDIA_TYPES = {form: media_type for media_type, form in PICTURES.items()}
-
-
-async def wanted_report(
-    request: Request,
-    given: Annotated[ReportFormat | None, Query(alias="format", description="instead of the header Accept")] = None,
-) -> ReportFormat:
-    """`?format=` first, then the first media type of Accept that is known, else JSON."""
-    if given is not None:
-        return given
-    known = {**{name: ReportFormat(form.value) for name, form in formats.MEDIA_TYPES.items()}, **PICTURES}
-    for part in request.headers.get("accept", "").split(","):
-        found = known.get(part.partition(";")[0].strip().lower())
-        if found is not None:
-            return found
-    return ReportFormat.JSON
-
-
-ReportWanted = Annotated[ReportFormat, Depends(wanted_report)]
+ReportWanted = Annotated[Format, Depends(wanted_report)]
 
 
 @router.post(
@@ -183,19 +160,20 @@ def _status(here: Here, principal: Reader, study_id: str) -> JobStatus:
         return records.seen(session, principal, study_id).status
 
 
-def _answer(here: Here, principal: Reader, study_id: str, form: ReportFormat, width: int) -> Response:
+def _answer(here: Here, principal: Reader, study_id: str, form: Format, width: int) -> Response:
     with here.database.read() as session:
         study = records.get(session, principal, study_id)
-    if form is ReportFormat.JSON:
+    if form is Format.JSON:
         return Json(study)
-    if form is ReportFormat.NDJSON:
+    if form is Format.NDJSON:
         return formats.lines([study])
     kind, report = study["kind"], study["report"]
-    if form in MEDIA_TYPES:
+    if form in (Format.PNG, Format.SVG):
         if report is None:
             raise NoReport(study_id, JobStatus(study["status"]))
-        return Response(pictures.draw(kind, report, study["name"], form.value), media_type=MEDIA_TYPES[form])
-    if form is ReportFormat.CSV:
+        wanted = ReportPicture(kind, report, study["name"], "png" if form is Format.PNG else "svg")
+        return formats.drawn(here.studio.make(wanted), form)
+    if form is Format.CSV:
         return formats.table(*_table(study), Format.CSV, width)
     if report is None:
         return formats.table(*_table(study), Format.TEXT, width)
@@ -213,7 +191,8 @@ def cancel_study(here: Here, principal: Submitter, study_id: StudyId) -> Respons
     """Its waiting jobs end at once, running ones at their next step. 200 when it was cancelled before."""
     with here.database.write() as session:
         changed = records.cancel(session, principal, study_id)
-    advance.advance(here.database, study_id, here.queue_limits)
+    while advance.advance(here.database, study_id, here.queue_limits):
+        pass
     with here.database.read() as session:
         study = records.get(session, principal, study_id)
     bell.ring(here.settings.run_path)

@@ -306,7 +306,8 @@ class DatasetVersion(View):
     shape: list[int]
     rows: int
     validation_rows: int | None
-    columns: list[dict[str, Any]]
+    features: int = Field(description="how many columns there are besides the target")
+    columns: list[dict[str, Any]] = Field(description="in lists, and among versions, the first 100, without values")
     target: str | None
     classes: list[dict[str, Any]] | None
     sha256: str

@@ -1,6 +1,7 @@
 """Commands about curves: one run's, and several compared. The service draws them as text."""
 
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,11 +10,15 @@ from service.cli import screen
 from service.cli.connection import connect, resolve
 
 DEFAULT_WIDTH = 120
+SAVED = ("png", "svg", "parquet", "csv")
 
 Width = Annotated[int | None, typer.Option(min=40, max=400, help="Characters in a line; by default the terminal's.")]
-Axis = Annotated[str, typer.Option("--x", help="step, epoch, samples or time.")]
+Axis = Annotated[str, typer.Option("--x", help="step, epoch, samples, time or gpu_seconds.")]
 Points = Annotated[
     int | None, typer.Option(min=10, max=10_000, help="The most points of a curve; longer ones are thinned to 1000.")
+]
+Save = Annotated[
+    Path | None, typer.Option("--save", metavar="FILE", help="Write a picture or a file: .png, .svg, .parquet or .csv.")
 ]
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values.")]
 
@@ -26,6 +31,7 @@ def curve(
     x: Axis = "step",
     points: Points = None,
     width: Width = None,
+    save: Save = None,
     as_csv: AsCsv = False,
     as_json: screen.AsJson = False,
 ) -> None:
@@ -33,7 +39,7 @@ def curve(
     with connect() as client:
         found = resolve(client, run_id, kind="run")
         query = {"metric": metrics or ["train_loss"], "x": x, "points": points}
-        _answer(client, f"/v1/runs/{found}/curves", query, width, as_csv=as_csv, as_json=as_json)
+        _answer(client, f"/v1/runs/{found}/curves", query, width, save, as_csv=as_csv, as_json=as_json)
 
 
 def compare(
@@ -41,8 +47,12 @@ def compare(
     metric: Annotated[str, typer.Option(help="What is compared.")] = "val_loss",
     x: Axis = "step",
     target: Annotated[float | None, typer.Option(help="Also tell when each run first reaches this value.")] = None,
+    group_by: Annotated[
+        str | None, typer.Option(metavar="PARAM", help="Average the runs with one value of a parameter, over seeds.")
+    ] = None,
     points: Points = None,
     width: Width = None,
+    save: Save = None,
     as_csv: AsCsv = False,
     as_json: screen.AsJson = False,
 ) -> None:
@@ -52,10 +62,24 @@ def compare(
         if len(found) < 2:
             raise screen.WrongUse("give the ids of two runs or more")
         query = {"runs": ",".join(found), "metric": metric, "x": x, "points": points, "target": target}
-        _answer(client, "/v1/compare", query, width, as_csv=as_csv, as_json=as_json)
+        query["group_by"] = group_by
+        _answer(client, "/v1/compare", query, width, save, as_csv=as_csv, as_json=as_json)
 
 
-def _answer(client: Any, path: str, query: dict[str, Any], width: int | None, *, as_csv: bool, as_json: bool) -> None:
+def _save(client: Any, path: str, query: dict[str, Any], file: Path) -> None:
+    form = file.suffix.removeprefix(".").lower()
+    if form not in SAVED:
+        raise screen.WrongUse(f"the name must end with .{', .'.join(SAVED)}")
+    file.write_bytes(client.content(path, format=form, **query))
+    screen.say(str(file))
+
+
+def _answer(
+    client: Any, path: str, query: dict[str, Any], width: int | None, save: Path | None, *, as_csv: bool, as_json: bool
+) -> None:
+    if save is not None:
+        _save(client, path, query, save)
+        return
     if as_json and as_csv:
         raise screen.WrongUse("--json and --csv exclude each other")
     if as_json:

@@ -11,16 +11,11 @@ from typer.core import TyperGroup
 
 from service.cli import screen
 from service.cli.connection import connect
+from service.inspection.found import MEDIA_TYPES, SUFFIXES
 
 FEW = 12
 BLOCK_BYTES = 1 << 20
-MEDIA_TYPES = {
-    "csv": "text/csv",
-    "parquet": "application/vnd.apache.parquet",
-    "npz": "application/x-npz",
-    "text": "text/plain",
-}
-SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".npz": "npz", ".txt": "text"}
+TYPES = {form: media_type for media_type, form in MEDIA_TYPES.items()}
 
 
 class Names(TyperGroup):
@@ -48,7 +43,7 @@ def datasets(context: typer.Context, as_json: screen.AsJson = False) -> None:
             each["name"],
             each["task"],
             each["rows"],
-            len(each["columns"]) or "",
+            each["features"] or "",
             each["target"] or "",
             each["version"],
             each["owner"] or "",
@@ -103,7 +98,7 @@ def put(
 ) -> None:
     """Upload a file as a new version of a data set."""
     chosen = form or SUFFIXES.get(file.suffix.lower())
-    if chosen not in MEDIA_TYPES:
+    if chosen not in TYPES:
         raise screen.WrongUse(
             f"what {file.name} holds cannot be told from its name: say --as csv, parquet, npz or text"
         )
@@ -114,7 +109,7 @@ def put(
     with opened, connect() as client:
         path, size = f"/v1/datasets/{quote(name, '')}", opened.seek(0, 2)
         opened.seek(0)
-        answer = client.put(path, _read(opened, size), size, MEDIA_TYPES[chosen], target=target, task=task)
+        answer = client.put(path, _read(opened, size), size, TYPES[chosen], target=target, task=task)
     if as_json:
         screen.say_json(answer)
     else:

@@ -15,7 +15,7 @@ from service.curves.smoothing import smooth
 from service.states import Direction
 
 INTERESTING = ("hyperparameters.", "model.")  # parameters that come first, in this order
-DATA = {"dataset", "validation.fraction"}
+DATA = {"dataset", "data.missing", "validation.fraction"}
 LOSS = {"hyperparameters.loss", "hyperparameters.label_smoothing"}
 SEED = "hyperparameters.seed"
 MISSING = object()

@@ -13,7 +13,7 @@ from service import disk
 from service.datasets import arrays, roots
 from service.datasets.arrays import Place
 from service.datasets.catalogue import Arrival
-from service.errors import FieldProblem, InvalidInput, QuotaExceeded
+from service.errors import FieldProblem, InvalidInput
 from service.ids import new_id
 from service.inspection import limited
 from service.inspection.found import Asked
@@ -21,8 +21,6 @@ from service.settings import Settings
 
 MOST_DECODED_BYTES = 8 << 30
 LOOK_BYTES = 64 << 20  # received between two looks at the disk
-
-SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".npz": "npz", ".txt": "text"}
 
 
 @dataclass(frozen=True)
@@ -77,25 +75,22 @@ def clear(uploads_path: Path) -> None:
         shutil.rmtree(place, ignore_errors=True)
 
 
-def received(made: Draft, said: Said, room: int, stopping: Callable[[], bool]) -> Arrival:
-    """The upload that a draft holds now. room: bytes that its arrays may take.
-
-    Raises InvalidInput, QuotaExceeded, DiskFull or Stopping.
-    """
+def received(made: Draft, said: Said, stopping: Callable[[], bool]) -> Arrival:
+    """The upload that a draft holds now. Raises InvalidInput, DiskFull or Stopping."""
     if made.size == 0:
         raise InvalidInput([FieldProblem("body", "empty", "there is nothing in it")])
     made.source.flush()
     found = limited.inspect(made.source.fileno(), made.arrays, _asked(made.settings, said, mapped=False), stopping)
-    _require(made, room)
+    disk.require_room(made.settings.home, made.settings.min_free_mib)
     return Arrival(
         said.name, said.format, made.digest.hexdigest(), made.size, found, made.arrays, arrays.digest(made.arrays)
     )
 
 
-def registered(made: Draft, said: Said, path: Path, room: int, stopping: Callable[[], bool]) -> Arrival:
+def registered(made: Draft, said: Said, path: Path, stopping: Callable[[], bool]) -> Arrival:
     """A file below a data root, whose large arrays are read where they are when their form allows it.
 
-    Raises InvalidInput, QuotaExceeded, DiskFull or Stopping.
+    Raises InvalidInput, DiskFull or Stopping.
     """
     root = roots.root_of(path, made.settings.data_roots)
     try:
@@ -112,7 +107,7 @@ def registered(made: Draft, said: Said, path: Path, room: int, stopping: Callabl
         size = os.fstat(source.fileno()).st_size
     for name, place in found.places.items():
         arrays.point(made.arrays, name, Place(str(root), str(path), **place))
-    _require(made, room)
+    disk.require_room(made.settings.home, made.settings.min_free_mib)
     digest = arrays.digest(made.arrays, {str(path): sha256})
     copied = not found.places
     return Arrival(said.name, said.format, sha256, size, found, made.arrays, digest, str(path), copied)
@@ -122,12 +117,6 @@ def _known_roots(settings: Settings) -> str:
     if not settings.data_roots:
         return "TRAINBOX_DATA_ROOTS names no folder: upload the file instead"
     return f"data roots: {', '.join(map(str, settings.data_roots))}"
-
-
-def _require(made: Draft, room: int) -> None:
-    disk.require_room(made.settings.home, made.settings.min_free_mib)
-    if arrays.size(made.arrays) > room:
-        raise QuotaExceeded(made.settings.max_datasets_mib_per_user)
 
 
 def _asked(settings: Settings, said: Said, *, mapped: bool) -> Asked:

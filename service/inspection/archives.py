@@ -18,14 +18,12 @@ from numpy.typing import NDArray
 from service.errors import FieldProblem, InvalidInput
 from service.inspection import targets
 from service.inspection.found import Asked, Found
+from service.inspection.refusals import MOST_COLUMNS, refused, require_decodable
 from service.inspection.writing import Writer, blocks, save
 
 KEYS = ("x", "y", "x_val", "y_val")
 MOST_MEMBERS = 1000
 MOST_DIRECTORY_BYTES = 1 << 20
-MOST_COLUMNS = 10_000
-MOST_EXPANSION = 100
-HARMLESS_BYTES = 16 << 20  # what a small archive may expand to, whatever the ratio
 WHOLE_BYTES = 256 << 20  # of an array that cannot be taken in blocks
 HEAD_BYTES = 10_000
 
@@ -46,7 +44,7 @@ def inspect(path: str, asked: Asked) -> Found:
             for name in ("x", "x_val"):
                 if name in members:
                     _take(archive, file, members[name], asked, found)
-    train = members["y"].shape[0]
+    train = len(members["y"])
     save("y", learned.y[:train])
     if "y_val" in members:
         save("y_val", learned.y[train:])
@@ -64,13 +62,13 @@ class Member:
     shape: tuple[int, ...]
     head: int
 
+    def __len__(self) -> int:
+        return self.shape[0] if self.shape else 0
+
     @property
     def size(self) -> int:
+        """Bytes of its numbers."""
         return math.prod(self.shape) * self.dtype.itemsize
-
-
-def _refused(param: str, code: str, message: str, hint: str | None = None) -> InvalidInput:
-    return InvalidInput([FieldProblem(param, code, message, hint)])
 
 
 @contextmanager
@@ -78,7 +76,7 @@ def _refusing_damage() -> Iterator[None]:
     try:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError) as error:
-        raise _refused(
+        raise refused(
             "body", "damaged", "this is no NPZ archive, or it is damaged", "numpy.savez writes one"
         ) from error
 
@@ -95,7 +93,7 @@ def _check_directory(file: IO[bytes]) -> None:
     if (at64 := tail.rfind(END64, 0, at)) >= 0:
         entries, directory = struct.unpack_from("<QQ", tail, at64 + 32)
     if entries > MOST_MEMBERS or directory > MOST_DIRECTORY_BYTES:
-        raise _refused("body", "too_many_members", f"an archive may have {MOST_MEMBERS:,} members")
+        raise refused("body", "too_many_members", f"an archive may have {MOST_MEMBERS:,} members")
 
 
 def _members(archive: zipfile.ZipFile, asked: Asked, file_bytes: int) -> dict[str, Member]:
@@ -117,19 +115,10 @@ def _members(archive: zipfile.ZipFile, asked: Asked, file_bytes: int) -> dict[st
     ]
     if problems:
         raise InvalidInput(list({(problem.param, problem.code): problem for problem in problems}.values()))
-    _check_sizes(members, asked, file_bytes)
-    return members
-
-
-def _check_sizes(members: dict[str, Member], asked: Asked, file_bytes: int) -> None:
     decoded = sum(member.info.file_size for member in members.values())
-    mapped = asked.mapped and all(member.info.compress_type == zipfile.ZIP_STORED for member in members.values())
-    if decoded > asked.decoded_bytes and not mapped:
-        message = f"the arrays have more than {asked.decoded_bytes >> 20} MiB when they are decoded"
-        raise _refused("body", "too_large", message)
-    if decoded > max(MOST_EXPANSION * file_bytes, HARMLESS_BYTES):
-        message = f"the arrays are more than {MOST_EXPANSION} times as large as the file"
-        raise _refused("body", "too_large", message, "numpy.savez writes them without compression")
+    if not (asked.mapped and all(member.info.compress_type == zipfile.ZIP_STORED for member in members.values())):
+        require_decodable(decoded, file_bytes, asked, "numpy.savez writes it without compression")
+    return members
 
 
 def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Member:
@@ -140,34 +129,39 @@ def _member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, name: str) -> Membe
             read = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
             shape, fortran, dtype = read(file, max_header_size=HEAD_BYTES)
         except Exception as error:  # NumPy evaluates it as a literal, and says in many ways that it is none
-            raise _refused(name, "damaged", "its head is not that of an array") from error
+            raise refused(name, "damaged", "its head is not that of an array") from error
         head = file.tell()
     if dtype.hasobject:
-        raise _refused(name, "objects", "it holds Python objects, and nothing is unpickled here", "save plain numbers")
+        raise refused(name, "objects", "it holds Python objects, and nothing is unpickled here", "save plain numbers")
     if dtype.names or dtype.subdtype or dtype.kind not in "biufU":
-        raise _refused(name, "wrong_type", "it must hold numbers" + (", or texts" if name.startswith("y") else ""))
+        raise refused(name, "wrong_type", "it must hold numbers" + (", or texts" if name.startswith("y") else ""))
     member = Member(name, info, dtype, fortran, shape, head)
     if any(type(length) is not int or length < 0 for length in shape) or member.size != info.file_size - head:
-        raise _refused(name, "wrong_size", "it has not as many bytes as its head says")
+        raise refused(name, "wrong_size", "it has not as many bytes as its head says")
     return member
 
 
 def _check_shapes(members: dict[str, Member]) -> None:
-    x, problems = members["x"], []
+    problems: list[FieldProblem] = []
     for part in ("", "_val") if "x_val" in members else ("",):
         inputs, outputs = members[f"x{part}"], members[f"y{part}"]
-        problems += list(_input_problems(inputs))
-        if inputs.shape[1:] != x.shape[1:]:
-            problems.append(FieldProblem(f"x{part}", "wrong_shape", "its samples have not the shape of those in x"))
-        elif math.prod(outputs.shape) != outputs.shape[:1][0] if outputs.shape else True:
-            problems.append(FieldProblem(f"y{part}", "wrong_shape", "it must have one value for each sample"))
-        elif inputs.shape and outputs.shape[0] != inputs.shape[0]:
-            message = f"it has {outputs.shape[0]} values, and x{part} has {inputs.shape[0]} samples"
-            problems.append(FieldProblem(f"y{part}", "wrong_shape", message))
-        if outputs.size > WHOLE_BYTES:
-            problems.append(FieldProblem(f"y{part}", "too_large", f"it has more than {WHOLE_BYTES >> 20} MiB"))
+        problems += _input_problems(inputs)
+        if inputs.shape[1:] != members["x"].shape[1:]:
+            problems.append(FieldProblem(inputs.name, "wrong_shape", "its samples have not the shape of those in x"))
+        problems += _output_problems(outputs, len(inputs))
     if problems:
         raise InvalidInput(problems)
+
+
+def _output_problems(outputs: Member, samples: int) -> Iterator[FieldProblem]:
+    """y is (samples,), or a column of them."""
+    if math.prod(outputs.shape) != len(outputs):
+        yield FieldProblem(outputs.name, "wrong_shape", "it must have one value for each sample")
+    elif len(outputs) != samples:
+        message = f"it has {len(outputs)} values, and there are {samples} samples"
+        yield FieldProblem(outputs.name, "wrong_shape", message)
+    elif outputs.size > WHOLE_BYTES:
+        yield FieldProblem(outputs.name, "too_large", f"it has more than {WHOLE_BYTES >> 20} MiB")
 
 
 def _input_problems(inputs: Member) -> Iterator[FieldProblem]:
@@ -192,12 +186,12 @@ def _learned(archive: zipfile.ZipFile, members: dict[str, Member], asked: Asked)
     """The targets of both splits, one behind the other, so that a class has one number in both."""
     values = [_whole(archive, members[name]).reshape(-1) for name in ("y", "y_val") if name in members]
     if len({part.dtype.kind == "U" for part in values}) > 1:
-        raise _refused("y_val", "wrong_type", "it is not of the type of y")
+        raise refused("y_val", "wrong_type", "it is not of the type of y")
     both = np.concatenate(values)
     if both.dtype.kind == "b":
         both = both.astype(np.int64)
     if both.dtype.kind == "f" and not np.isfinite(both).all():
-        raise _refused("y", "missing_values", "a value is NaN or infinite, and cannot be learned")
+        raise refused("y", "missing_values", "a value is NaN or infinite, and cannot be learned")
     return targets.of(both, asked.task, "y", always_classes=len(members["x"].shape) > 2)
 
 
@@ -219,8 +213,8 @@ def _found(members: dict[str, Member], learned: targets.Target) -> Found:
         kind="images" if images else "table",
         task=learned.task,
         shape=shape,
-        rows=x.shape[0],
-        validation_rows=members["x_val"].shape[0] if "x_val" in members else None,
+        rows=len(x),
+        validation_rows=len(members["x_val"]) if "x_val" in members else None,
         columns=[] if images else [{"name": f"x{at}", "type": "number", "missing": 0} for at in range(x.shape[1])],
         classes=learned.classes,
         target="y",
@@ -229,34 +223,31 @@ def _found(members: dict[str, Member], learned: targets.Target) -> Found:
 
 def _take(archive: zipfile.ZipFile, file: IO[bytes], member: Member, asked: Asked, found: Found) -> None:
     """Writes the inputs as they will be read, or only looks through them where they can be read in the file itself."""
-    shape = (member.shape[0], *found.shape)
-    images = found.kind == "images"
-    stored = (
-        np.dtype(np.uint8) if images and member.dtype.kind in "bu" and member.dtype.itemsize == 1 else np.dtype("<f4")
-    )
-    stays = (
-        asked.mapped
-        and member.dtype == stored
-        and not member.fortran
-        and member.info.compress_type == zipfile.ZIP_STORED
-    )
-    missing = np.zeros(0 if images else found.shape[0], np.int64)
-    with Writer(member.name, stored.str, shape) if not stays else _Nowhere() as writer:
+    shape = (len(member), *found.shape)
+    bytes_stay = found.kind == "images" and member.dtype.kind in "bu" and member.dtype.itemsize == 1
+    dtype = np.dtype(np.uint8) if bytes_stay else np.dtype("<f4")
+    plain = member.dtype == dtype and not member.fortran and member.info.compress_type == zipfile.ZIP_STORED
+    stays = asked.mapped and plain
+    with _Nowhere() if stays else Writer(member.name, dtype.str, shape) as writer:
         for block in _rows(archive, member):
-            with np.errstate(over="ignore"):
-                rows = block.astype(stored, copy=False)
-            if stored.kind == "f":
-                if np.isinf(rows).any() or (images and np.isnan(rows).any()):
-                    message = "a number is not finite, or too large for float32"
-                    raise _refused(member.name, "not_finite", message)
-                if not images:
-                    missing += np.isnan(rows).sum(axis=0)
-            writer.write(np.ascontiguousarray(rows).data)
-    for column, count in zip(found.columns, missing.tolist(), strict=True) if not images else ():
-        column["missing"] += count
+            with np.errstate(over="ignore"):  # told by `_look_at`
+                samples = np.ascontiguousarray(block, dtype)
+            if dtype.kind == "f":
+                _look_at(samples, member.name, found)
+            writer.write(samples.data)
     if stays:
         offset = _offset(file, member.info) + member.head
-        found.places[member.name] = {"offset": offset, "dtype": stored.str, "shape": list(shape)}
+        found.places[member.name] = {"offset": offset, "dtype": dtype.str, "shape": list(shape)}
+
+
+def _look_at(samples: NDArray[Any], name: str, found: Found) -> None:
+    """Counts the empty cells of a table. Raises InvalidInput for what no model can take."""
+    empty = np.isnan(samples)
+    if np.isinf(samples).any() or (found.kind == "images" and empty.any()):
+        raise refused(name, "not_finite", "a number is not finite, or too large for float32")
+    if found.kind == "table":
+        for column, count in zip(found.columns, empty.sum(axis=0).tolist(), strict=True):
+            column["missing"] += count
 
 
 class _Nowhere:
@@ -277,7 +268,7 @@ def _rows(archive: zipfile.ZipFile, member: Member) -> Iterator[NDArray[Any]]:
     if member.fortran:
         yield _whole(archive, member)
         return
-    sample = member.size // member.shape[0]
+    sample = member.size // len(member)
     with archive.open(member.info) as file:
         file.read(member.head)
         for block in blocks(file, member.size, sample):

@@ -6,6 +6,7 @@ part of it. An empty cell is missing; in a column of numbers so are the words in
 
 import codecs
 import csv
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,14 +14,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
-from service.inspection.tables import Column, Kind, days, refused
+from service.inspection.refusals import refused
+from service.inspection.tables import Column, Kind, days
 from service.inspection.writing import BLOCK_BYTES
 
 MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 ROW_BYTES = 16 << 20  # of a block that is read at a time, and so the longest row
 HEAD_BYTES = 4 << 20
 LINE_FEED = b"\n"
-NUMBERS = {Kind.INTEGER: pa.int64(), Kind.NUMBER: pa.float64(), Kind.DATE: pa.timestamp("us")}
+NUMBERS = {Kind.INTEGER: pa.int64(), Kind.NUMBER: pa.float64()}
 
 
 class CsvFile:
@@ -60,8 +62,7 @@ class CsvFile:
         if kind is Kind.CATEGORY:
             return pc.if_else(pc.equal(texts, ""), None, texts)
         known = pc.if_else(pc.is_in(texts, value_set=pa.array(MISSING)), None, texts)
-        numbers = pc.cast(known, NUMBERS[kind])
-        return days(numbers) if kind is Kind.DATE else numbers
+        return days(_moments(known)) if kind is Kind.DATE else pc.cast(known, NUMBERS[kind])
 
     def line(self, row: int) -> str:
         for at, (line, _) in enumerate(self._rows()):
@@ -97,13 +98,13 @@ class CsvFile:
     def _header(self) -> list[str]:
         with open(self._path, "rb") as file:
             head = file.read(HEAD_BYTES)
-        first = head.decode("utf-8-sig", "ignore").splitlines()[:1]
-        if not first or not first[0].strip():
+        first = re.split("[\r\n]", head.decode("utf-8-sig", "ignore"), maxsplit=1)[0]
+        if not first.strip():
             raise refused("body", "no_header", "line 1: the names of the columns belong here, and it is empty")
-        if len(first[0].encode()) > HEAD_BYTES - 4:
+        if len(first.encode()) > HEAD_BYTES - 4:
             raise refused("body", "too_many_columns", f"line 1: it has more than {HEAD_BYTES >> 20} MiB")
         try:
-            return [name.strip() for name in next(csv.reader(first, strict=True))]
+            return [name.strip() for name in next(csv.reader([first], strict=True))]
         except csv.Error:
             raise refused("body", "quote", "line 1: a quote is not closed before the line ends") from None
 
@@ -132,6 +133,14 @@ class CsvFile:
             if len(row) != len(self.columns):
                 message = f"line {line}: {len(row)} values, and there are {len(self.columns)} columns"
                 raise refused("body", "ragged", message)
+
+
+def _moments(texts: Any) -> Any:
+    """Dates and times as ISO 8601 writes them, all with a time zone or all without. Raises ArrowInvalid."""
+    try:
+        return pc.cast(texts, pa.timestamp("us"))
+    except pa.ArrowInvalid:
+        return pc.cast(texts, pa.timestamp("us", "UTC"))
 
 
 def _is_number(text: str) -> bool:

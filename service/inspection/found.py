@@ -1,10 +1,19 @@
-"""What is asked of an inspection and what it finds: the words that the service and its limited child exchange."""
+"""What is asked of an inspection and what it finds: the words that the service and its limited child exchange.
+
+The command line reads this module too: it imports nothing that takes time.
+"""
 
 import json
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-FORMATS = ("csv", "parquet", "npz", "text")
+MEDIA_TYPES = {
+    "text/csv": "csv",
+    "application/vnd.apache.parquet": "parquet",
+    "application/x-npz": "npz",
+    "text/plain": "text",
+}
+SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".npz": "npz", ".txt": "text"}
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ import pyarrow.parquet as pq
 
 from service.errors import FieldProblem, InvalidInput
 from service.inspection.found import Asked
-from service.inspection.tables import MOST_COLUMNS, Column, Kind, days, refused
+from service.inspection.refusals import MOST_COLUMNS, refused, require_decodable
+from service.inspection.tables import Column, Kind, days
 
 ROWS_AT_ONCE = 65_536
 CELLS_AT_ONCE = 1 << 22
-MOST_EXPANSION = 100
-HARMLESS_BYTES = 16 << 20  # what a small file may expand to, whatever the ratio
 EXTENSION = b"ARROW:extension:name"
 
 
@@ -44,12 +43,7 @@ class ParquetFile:
             raise refused("body", "too_many_columns", f"a table may have {MOST_COLUMNS:,} columns")
         groups = sum(about.row_group(at).total_byte_size for at in range(about.num_row_groups))
         decoded = max(groups, 4 * about.num_rows * about.num_columns)
-        if decoded > asked.decoded_bytes:
-            message = f"the columns have more than {asked.decoded_bytes >> 20} MiB when they are decoded"
-            raise refused("body", "too_large", message)
-        if decoded > max(MOST_EXPANSION * self._bytes, HARMLESS_BYTES):
-            message = f"the columns are more than {MOST_EXPANSION} times as large as the file"
-            raise refused("body", "too_large", message, "write it without compression")
+        require_decodable(decoded, self._bytes, asked, "write it without compression")
 
     def batches(self, names: Sequence[str]) -> Iterator[pa.RecordBatch]:
         size = max(1, min(ROWS_AT_ONCE, CELLS_AT_ONCE // max(1, len(names))))

@@ -13,14 +13,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from service.errors import FieldProblem, InvalidInput
+from service.errors import InvalidInput
 from service.inspection import targets
 from service.inspection.found import Asked, Found
+from service.inspection.refusals import MOST_COLUMNS, refused
 from service.inspection.writing import Writer, save
 
 USUAL_TARGETS = ("target", "label", "class", "y")
-MOST_COLUMNS = 10_000
-MOST_CATEGORIES = 1000
+MOST_CATEGORIES = 1000  # of a column
+MOST_INPUTS = 100_000  # that the categories of all columns become
 LONGEST_VALUE = 256
 LONGEST_COLUMN_NAME = 128
 SHOWN = 20
@@ -114,10 +115,6 @@ def inspect(path: str, asked: Asked) -> Found:
     )
 
 
-def refused(param: str, code: str, message: str, hint: str | None = None) -> InvalidInput:
-    return InvalidInput([FieldProblem(param, code, message, hint)])
-
-
 def days(moments: Any) -> Any:
     """Moments as days since 1970, fractions for the time of day."""
     return pc.divide(pc.cast(pc.cast(moments, pa.int64()), pa.float64()), float(DAY_MICROSECONDS))
@@ -207,6 +204,9 @@ def _collect(source: Source, columns: Sequence[Column]) -> None:
         row += batch.num_rows
     for column in columns:
         column.values = sorted(values[column.name])
+    if sum(map(len, values.values())) > MOST_INPUTS:
+        message = f"the texts of all columns would be more than {MOST_INPUTS:,} inputs"
+        raise refused("body", "too_many_categories", message, "leave some of the columns out")
 
 
 def _check_lengths(source: Source, column: Column, texts: Any, row: int) -> None:

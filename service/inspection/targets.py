@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from service.errors import FieldProblem, InvalidInput
+from service.inspection.refusals import refused
 
 FEW = 100  # different integers that are taken for classes
 ROWS_A_CLASS = 2  # on average, or the integers are taken for measurements
@@ -41,14 +41,14 @@ def of(values: NDArray[Any], task: str | None, param: str, *, always_classes: bo
     with np.errstate(over="ignore"):  # told in the next line
         numbers = values.astype(np.float32)
     if not np.isfinite(numbers).all():
-        raise InvalidInput([FieldProblem(param, "not_finite", "a number is infinite, or too large for float32")])
+        raise refused(param, "not_finite", "a number is infinite, or too large for float32")
     return Target(task, numbers, None)
 
 
 def of_texts(names: list[str], codes: NDArray[np.int64], task: str | None, param: str) -> Target:
     """names: each text once, in any order. codes: shape (n,), the place of each in `names`. Raises InvalidInput."""
     if task == "regression":
-        raise InvalidInput([FieldProblem(param, "not_a_number", "regression learns numbers, and these are texts")])
+        raise refused(param, "not_a_number", "regression learns numbers, and these are texts")
     order = np.array(sorted(range(len(names)), key=names.__getitem__), np.int64)
     return _classes([names[place] for place in order], np.argsort(order)[codes], param)
 
@@ -60,13 +60,13 @@ def _few(values: NDArray[Any]) -> bool:
 def _classes(names: list[str], codes: NDArray[np.int64], param: str) -> Target:
     if len(names) > MOST_CLASSES:
         message = f"there are more than {MOST_CLASSES:,} classes"
-        raise InvalidInput([FieldProblem(param, "too_many_classes", message, "is it a number? then task=regression")])
+        raise refused(param, "too_many_classes", message, "is it a number? then task=regression")
     if max(map(len, names), default=0) > LONGEST_NAME:
         message = f"the name of a class has more than {LONGEST_NAME} characters"
-        raise InvalidInput([FieldProblem(param, "too_long", message)])
+        raise refused(param, "too_long", message)
     if len(names) < 2:
         message = "there is one class only, and nothing to tell apart"
-        raise InvalidInput([FieldProblem(param, "one_class", message)])
+        raise refused(param, "one_class", message)
     counts = zip(names, np.bincount(codes, minlength=len(names)).tolist(), strict=True)
     classes = [{"value": value, "name": name, "rows": rows} for value, (name, rows) in enumerate(counts)]
     return Target("classification", codes.astype(np.int64), classes)

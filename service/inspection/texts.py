@@ -1,7 +1,7 @@
 """Text as it is: any bytes, in one array of them."""
 
-from service.errors import FieldProblem, InvalidInput
 from service.inspection.found import Asked, Found
+from service.inspection.refusals import refused
 from service.inspection.writing import Writer, blocks
 
 FEWEST_BYTES = 2  # one to read and one to predict
@@ -12,7 +12,7 @@ def inspect(path: str, asked: Asked) -> Found:
     with open(path, "rb") as file:
         size = file.seek(0, 2)
         if size < FEWEST_BYTES:
-            raise InvalidInput([FieldProblem("body", "too_short", f"a text has {FEWEST_BYTES} bytes or more")])
+            raise refused("body", "too_short", f"a text has {FEWEST_BYTES} bytes or more")
         found = Found("text", "language_modeling", [], size)
         if asked.mapped:
             found.places["text"] = {"offset": 0, "dtype": "|u1", "shape": [size]}

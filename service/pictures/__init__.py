@@ -3,7 +3,7 @@
 What they take (matplotlib, pyarrow) would double the memory of the service, and seconds of its first answer.
 """
 
-from service.pictures.requests import CurveFile, Line, Panel, Picture
+from service.pictures.requests import CurveFile, Line, Panel, Picture, ReportPicture
 from service.pictures.studio import Studio, StudioFailed
 
-__all__ = ["CurveFile", "Line", "Panel", "Picture", "Studio", "StudioFailed"]
+__all__ = ["CurveFile", "Line", "Panel", "Picture", "ReportPicture", "Studio", "StudioFailed"]

@@ -7,16 +7,20 @@ import traceback
 from select import select
 from typing import IO
 
-from service.pictures.requests import CurveFile, Picture
+from service.pictures.requests import Picture, ReportPicture, Wanted
 from service.pictures.studio import IDLE_SECONDS, LENGTH
 
 
-def make(wanted: Picture | CurveFile) -> bytes:
+def make(wanted: Wanted) -> bytes:
     """The file. What each kind takes is imported when the first one is asked for."""
     if isinstance(wanted, Picture):
-        from service.pictures.drawing import draw
+        from service.pictures import drawing
 
-        return draw(wanted)
+        return drawing.draw(wanted)
+    if isinstance(wanted, ReportPicture):
+        from service.pictures import reports
+
+        return reports.draw(wanted)
     from service.pictures.parquet import write
 
     return write(wanted)

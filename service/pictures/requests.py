@@ -50,3 +50,16 @@ class CurveFile:
     """Columns of equal length for a Parquet file: arrays, or lists of texts."""
 
     columns: Mapping[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class ReportPicture:
+    """The report of a study of some kind, as the study keeps it."""
+
+    kind: str
+    report: Mapping[str, Any]
+    title: str
+    form: Literal["png", "svg"]
+
+
+Wanted = Picture | ReportPicture | CurveFile

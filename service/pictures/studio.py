@@ -11,7 +11,7 @@ from time import monotonic
 from typing import IO
 
 from service.errors import ServiceError
-from service.pictures.requests import CurveFile, Picture
+from service.pictures.requests import Wanted
 
 IDLE_SECONDS = 120.0
 MOST_SECONDS = 60.0  # for one picture, the start of the process included
@@ -32,7 +32,7 @@ class Studio:
         self._process: subprocess.Popen[bytes] | None = None
         self._taken = threading.Lock()
 
-    def make(self, wanted: Picture | CurveFile) -> bytes:
+    def make(self, wanted: Wanted) -> bytes:
         """The file. Raises StudioFailed."""
         # Pickled data goes only this way, to a process of our own; what comes back is bytes.
         message = pickle.dumps(wanted, protocol=pickle.HIGHEST_PROTOCOL)

@@ -38,11 +38,9 @@ class BatchRun:
 
 
 def reached(curve: Curve, direction: Direction, target: float) -> int | None:
-    """Which point of the curve is the first at the target or past it."""
-    for at, value in enumerate(curve.value.tolist()):
-        if value >= target if direction is Direction.MAX else value <= target:
-            return at
-    return None
+    """Which point of the curve, or bucket of points, is the first at the target or past it."""
+    past = curve.max >= target if direction is Direction.MAX else curve.min <= target
+    return int(past.argmax()) if past.any() else None
 
 
 def report(
@@ -54,7 +52,7 @@ def report(
     """
     sizes = list(dict.fromkeys(run.batch_size for run in runs))
     rows = [_row([run for run in runs if run.batch_size == size]) for size in sizes]
-    retuned = policy == "range_test"
+    kept = [test for test in tests if test["no_clear_answer"] is not None]
     return {
         "target": target,
         "direction": direction.value,
@@ -65,10 +63,10 @@ def report(
         "fastest_to_target": _pick(rows, "seconds_to_target", least=True),
         "fewest_steps_to_target": _pick(rows, "steps_to_target", least=True),
         "most_accurate": _pick(rows, "best", least=direction is Direction.MIN),
-        "largest_that_fits": max((row["samples_per_step"] for row in rows if row["samples_per_step"]), default=None),
-        "confounded": not retuned and len(sizes) > 1,
+        "largest_that_fits": _pick(rows, "samples_per_step", least=False),
+        "confounded": len(sizes) > 1 and (policy != "range_test" or bool(kept)),
         "perfect_scaling": _perfect(rows),
-        "conclusions": list(_conclusions(rows, target, direction, policy)),
+        "conclusions": [*_conclusions(rows, target, direction, policy), *map(_unanswered, kept)],
     }
 
 
@@ -150,6 +148,11 @@ def _conclusions(rows: Sequence[Row], target: Row, direction: Direction, policy:
             f"The learning rate was {how} for each size, so this compares pairs of size and rate: "
             "learning_rate range_test finds each its own."
         )
+
+
+def _unanswered(test: Row) -> str:
+    why = test["no_clear_answer"]["message"]
+    return f"The range test of batch size {test['batch_size']} has no clear answer ({why}): the base's rate was kept."
 
 
 def _run(run: BatchRun) -> Row:

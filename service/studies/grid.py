@@ -4,10 +4,15 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
+import numpy as np
+
+from service import statistics
+from service.compare import verdicts
+from service.compare.verdicts import Side
 from service.states import Direction
-from service.studies import statistics
 
 
 @dataclass(frozen=True)
@@ -73,8 +78,8 @@ def _groups(direction: Direction, outcomes: Sequence[Outcome]) -> list[dict[str,
                 "job_ids": [each.job_id for each in runs if each.job_id is not None],
                 "runs": len(runs),
                 "values": values,
-                "mean": statistics.mean(values) if values else None,
-                "interval": statistics.interval(values),
+                "mean": fmean(values) if values else None,
+                "interval": interval(values),
             }
         )
     return sorted(groups, key=lambda group: _order(direction, group["mean"]))
@@ -83,11 +88,20 @@ def _groups(direction: Direction, outcomes: Sequence[Outcome]) -> list[dict[str,
 def _verdicts(direction: Direction, groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The best group against each of the others."""
     known = [group for group in groups if group["values"]]
-    return [
-        {"a": known[0]["parameters"], "b": other["parameters"]}
-        | statistics.verdict(known[0]["values"], other["values"], direction)
-        for other in known[1:]
-    ]
+    return [vars(verdicts.judge(_side(known[0]), _side(other), direction)) for other in known[1:]]
+
+
+def _side(group: dict[str, Any]) -> Side:
+    return Side(group["parameters"], np.array(group["values"], np.float64), None)
+
+
+def interval(values: Sequence[float]) -> list[float] | None:
+    """Student's 95 % interval of the mean; None for fewer than two values."""
+    if len(values) < 2:
+        return None
+    found = statistics.mean_of_samples(np.array(values, np.float64))
+    half = statistics.t_quantile(0.5 + statistics.CONFIDENCE / 2, found.freedom) * found.error
+    return [found.value - half, found.value + half]
 
 
 def main_effects(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
@@ -99,14 +113,14 @@ def main_effects(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
     known = [each for each in outcomes if each.value is not None]
     if not known:
         return {}
-    overall = statistics.mean([_value(each) for each in known])
+    overall = fmean(map(_value, known))
     total = math.fsum((_value(each) - overall) ** 2 for each in known)
     effects = {}
     for name in outcomes[0].parameters:
         levels: dict[str, list[Outcome]] = {}
         for each in known:
             levels.setdefault(_key(each.parameters.get(name)), []).append(each)
-        means = {level: statistics.mean([_value(each) for each in runs]) for level, runs in levels.items()}
+        means = {level: fmean(map(_value, runs)) for level, runs in levels.items()}
         between = math.fsum(len(runs) * (means[level] - overall) ** 2 for level, runs in levels.items())
         effects[name] = {
             "share_of_variance": between / total if total > 0 else None,

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from itertools import product
 from typing import Any, Self
 
@@ -35,7 +35,6 @@ class Point:
     seed: int
     stage: str = RUNS
     error: str | None = None
-    note: dict[str, str] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -78,14 +77,11 @@ def first(asked: Asked, seed: int, train_samples: int) -> list[Point]:
             return batch_runs(asked, seed, [_scaled(asked, size, train_samples) for size in asked.batch_sizes])
 
 
-def batch_runs(
-    asked: BatchSizeRequest, seed: int, found: list[float], notes: list[dict[str, str]] | None = None
-) -> list[Point]:
-    """The long runs of a study of batch sizes. found: the learning rate of each size; notes: where it comes from."""
-    told = notes or [{} for _ in found]
+def batch_runs(asked: BatchSizeRequest, seed: int, found: list[float]) -> list[Point]:
+    """The long runs of a study of batch sizes. found: the learning rate of each size."""
     return [
-        Point({BATCH: size, RATE: rate}, seed + offset, RUNS, note=note)
-        for size, rate, note in zip(asked.batch_sizes, found, told, strict=True)
+        Point({BATCH: size, RATE: rate}, seed + offset)
+        for size, rate in zip(asked.batch_sizes, found, strict=True)
         for offset in range(asked.seeds)
     ]
 

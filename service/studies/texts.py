@@ -51,13 +51,13 @@ def table(kind: str, report: Report) -> Table:
             columns = [
                 "batch_size",
                 "learning_rate",
-                "samples_per_second",
-                "peak_memory_mib",
+                "best",
+                "seconds_to_target",
                 "steps_to_target",
                 "epochs_to_target",
                 "samples_to_target",
-                "seconds_to_target",
-                "best",
+                "samples_per_second",
+                "peak_memory_mib",
             ]
             return columns, [[row[name] for name in columns] for row in report["rows"]]
 

@@ -105,6 +105,23 @@ def read_nowhere() -> None:
     _before_step(20, lambda: ctypes.string_at(0))
 
 
+def write_nonsense_into_its_spool() -> None:
+    def write() -> None:
+        with open("spool", "r+b") as spool:
+            spool.write(b"nonsense")
+
+    _before_step(20, write)
+
+
+def leave_a_senseless_outcome() -> None:
+    def leave() -> None:
+        with open("outcome.json", "w") as outcome:
+            outcome.write('{"status": "failed", "code": "fatigue"}')
+        os._exit(1)
+
+    _before_step(20, leave)
+
+
 def take_all_memory() -> None:
     taken: list[bytes] = []
 

@@ -16,8 +16,8 @@ from workers.training import room
 Table = NDArray[np.float32]
 Indices = NDArray[np.int64]
 
-# Statistics are added up in blocks of so many rows: what fits into one has the bits of NumPy's own.
-BLOCK_ROWS = 65_536
+# Statistics are added up in blocks of so many cells: what fits into one has the bits of NumPy's own.
+BLOCK_CELLS = 1 << 24
 
 
 class MissingValues(ValueError):
@@ -86,7 +86,7 @@ class Preprocessing:
     def table(self, x: Table, rows: Indices, scratch: Path) -> Table:
         """Some rows of a data set, transformed: shape (len(rows), width). Where they are: see `room`."""
         out = room.empty((len(rows), self.width), np.float32, scratch)
-        for part, block in zip(room.parts(len(rows), BLOCK_ROWS), _blocks(x, rows), strict=True):
+        for part, block in _blocks(x, rows):
             out[part] = self.transform(block)
         return out
 
@@ -98,10 +98,10 @@ class Preprocessing:
         return cls(**{name: value for name, value in kept.items() if name != "kind"})
 
 
-def _blocks(x: Table, rows: Indices) -> Iterator[Table]:
-    """Copies of these rows in their order, some at a time."""
-    for part in room.parts(len(rows), BLOCK_ROWS):
-        yield np.array(x[rows[part]], dtype=np.float32)
+def _blocks(x: Table, rows: Indices) -> Iterator[tuple[slice, Table]]:
+    """Copies of these rows in their order, some at a time, and which of them they are."""
+    for part in room.parts(len(rows), max(1, BLOCK_CELLS // x.shape[1])):
+        yield part, np.asarray(x[rows[part]], dtype=np.float32)
 
 
 def _statistics(x: Table, rows: Indices, missing: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -109,7 +109,7 @@ def _statistics(x: Table, rows: Indices, missing: str) -> tuple[NDArray[np.float
     columns = x.shape[1]
     sums, counts = np.zeros(columns), np.zeros(columns, np.int64)
     least, most = np.full(columns, np.inf, np.float32), np.full(columns, -np.inf, np.float32)
-    for block in _blocks(x, rows):
+    for _, block in _blocks(x, rows):
         empty = np.isnan(block)
         if missing == "refuse" and empty.any():
             raise MissingValues("the table has empty cells, and data.missing is refuse")
@@ -120,7 +120,7 @@ def _statistics(x: Table, rows: Indices, missing: str) -> tuple[NDArray[np.float
     counts = np.maximum(counts, 1)
     mean = sums / counts
     squares = np.zeros(columns)
-    for block in _blocks(x, rows):
+    for _, block in _blocks(x, rows):
         block -= mean
         block[np.isnan(block)] = 0
         squares += np.einsum("ij,ij->j", block, block, dtype=np.float64)

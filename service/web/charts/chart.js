@@ -1,11 +1,12 @@
 /** A chart of lines. uPlot gives axes, pointer and selection; the lines are drawn here, each with an x of its own. */
 
 import uPlot from "../vendor/uPlot.esm.js";
-import { h } from "../page/dom.js";
 import { number } from "../page/format.js";
-import { draw, extent, nearest } from "./line.js";
+import { draw, extent } from "./line.js";
 import { color } from "./palette.js";
 import { logTicks } from "./ticks.js";
+import { Tip } from "./tip.js";
+import { listen } from "./zooming.js";
 
 /**
  * @typedef {import("./line.js").Line} Line
@@ -19,7 +20,6 @@ import { logTicks } from "./ticks.js";
  * @property {(from: number | null, to: number | null) => void} [onZoom] both null: all of it
  */
 
-const NAMED = 8; // lines that the pointer names at once; of more, the nearest one
 const PADDING = 0.05;
 
 export class Chart {
@@ -39,18 +39,15 @@ export class Chart {
     this.view = null;
     /** @type {[number, number] | null} all x, where the lines do not tell: they may be of a stretch alone */
     this.bounds = null;
-    this.tip = h("div", { class: "tip", hidden: true });
+    this.tip = new Tip(this);
     host.classList.add("chart");
     host.tabIndex = 0;
     host.setAttribute("role", "img");
     host.setAttribute("aria-label", options.label);
-    host.addEventListener("wheel", (event) => this.wheel(event), { passive: false });
-    host.addEventListener("keydown", (event) => this.key(event));
-    host.addEventListener("pointerleave", () => { this.tip.hidden = true; });
+    listen(this);
     this.build();
     new ResizeObserver(() => this.resize()).observe(host);
-    this.onTheme = () => (host.isConnected ? this.build() : removeEventListener("theme", this.onTheme));
-    addEventListener("theme", this.onTheme);
+    redrawWithTheme(this);
   }
 
   /** @param {Line[]} lines @param {Mark[]} [marks] @param {number | null} [target] a height that is aimed at */
@@ -140,9 +137,9 @@ export class Chart {
         points: { show: false },
         y: false,
       },
-      hooks: { drawClear: [(plot) => this.drawMarks(plot)], draw: [(plot) => this.drawLines(plot)], setSelect: [(plot) => this.selected(plot)], setCursor: [(plot) => this.point(plot)] },
+      hooks: { drawClear: [(plot) => this.drawMarks(plot)], draw: [(plot) => this.drawLines(plot)], setSelect: [(plot) => this.selected(plot)], setCursor: [() => this.tip.follow()] },
     }, [[from, to], [null, null]], this.host);
-    this.plot.root.append(this.tip);
+    this.plot.root.append(this.tip.element);
     this.refresh();
   }
 
@@ -163,7 +160,7 @@ export class Chart {
     return {
       x: scale("x", this.options.logX, width, false),
       y: scale("y", this.options.logY, height, true),
-      left: plot.scales.x.min, right: plot.scales.x.max, top, ratio: uPlot.pxRatio,
+      left: plot.scales.x.min, right: plot.scales.x.max, top, bottom: top + height, ratio: uPlot.pxRatio,
     };
   }
 
@@ -193,7 +190,7 @@ export class Chart {
     for (const mark of this.marks) {
       const [from, to] = [frame.x(mark.x), frame.x(mark.to ?? mark.x)];
       context.fillStyle = color(mark.kind ?? "mark");
-      context.globalAlpha = mark.to === undefined ? 0.9 : 0.14;
+      context.globalAlpha = mark.to === undefined ? 0.9 : 0.1;
       context.fillRect(from, bbox.top, Math.max(frame.ratio, to - from), bbox.height);
     }
     context.restore();
@@ -214,89 +211,12 @@ export class Chart {
     this.options.onZoom?.(...(this.view ?? [null, null]));
   }
 
-  /** With Ctrl, or two fingers: a wheel alone scrolls the page. @param {WheelEvent} event */
-  wheel(event) {
-    if (!event.ctrlKey && !event.metaKey) return;
-    event.preventDefault();
-    const pointer = event.clientX - this.plot.over.getBoundingClientRect().left;
-    this.zoomBy(1.2 ** (event.deltaY > 0 ? 1 : -1), pointer / this.plot.over.clientWidth);
-  }
-
-  /** @param {number} factor above 1 shows more @param {number} part of the width that stays where it is */
-  zoomBy(factor, part = 0.5) {
-    const log = this.options.logX;
-    const turn = log ? Math.log10 : (value) => value;
-    const back = log ? (value) => 10 ** value : (value) => value;
-    const [low, high] = this.range().map(turn);
-    const still = low + (high - low) * part;
-    this.zoom(back(still - (still - low) * factor), back(still + (high - still) * factor));
-  }
-
-  /** @param {number} part of the width; negative is to the left */
-  move(part) {
-    if (!this.view) return;
-    const [low, high] = this.whole();
-    const [from, to] = this.view;
-    const by = Math.max(low - from, Math.min(high - to, (to - from) * part));
-    this.zoom(from + by, to + by);
-  }
-
-  /** @param {KeyboardEvent} event */
-  key(event) {
-    const acts = { "+": () => this.zoomBy(0.7), "-": () => this.zoomBy(1 / 0.7), ArrowLeft: () => this.move(-0.2), ArrowRight: () => this.move(0.2), 0: () => this.zoom(null, null) };
-    const act = acts[event.key];
-    if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
-    event.preventDefault();
-    act();
-  }
-
   /** @param {Line | null} line */
   focus(line) {
     if (this.focused === line) return;
     this.focused = line;
     this.plot.redraw(false, false);
   }
-
-  /** Names what is under the pointer. */
-  point(plot) {
-    const { left, top } = plot.cursor;
-    const x = left >= 0 ? plot.posToVal(left, "x") : NaN;
-    const named = Number.isFinite(x) ? this.under(plot, x, top) : [];
-    this.tip.hidden = named.length === 0;
-    if (this.tip.hidden) return;
-    this.tip.replaceChildren(
-      h("p", { class: "muted" }, `${this.options.xLabel ?? "x"} ${number(named[0].x)}`),
-      ...named.map(({ line, y }) => tipLine(line, y)),
-      ...this.marksAt(plot, left).map((mark) => h("p", { class: "muted" }, mark.label)));
-    const right = left > plot.over.clientWidth / 2;
-    this.tip.style.left = right ? "auto" : `${plot.over.offsetLeft + left + 14}px`;
-    this.tip.style.right = right ? `${this.host.clientWidth - plot.over.offsetLeft - left + 14}px` : "auto";
-    this.tip.style.top = `${plot.over.offsetTop + 6}px`;
-  }
-
-  /** The values of the lines at an x; of many lines, the nearest to the pointer. */
-  under(plot, x, top) {
-    const found = this.lines.filter((line) => !line.quiet).map((line) => {
-      const place = nearest(line.x, x);
-      return { line, x: line.x[place], y: line.y[place] };
-    }).filter(({ x: at }) => at !== undefined);
-    if (found.length <= NAMED) return found;
-    const away = ({ y }) => Math.abs(plot.valToPos(y, "y") - top);
-    return [found.reduce((best, each) => (away(each) < away(best) ? each : best))];
-  }
-
-  marksAt(plot, left) {
-    const near = (mark) => Math.abs(plot.valToPos(mark.x, "x") - left) < 4;
-    const within = (mark) => mark.to !== undefined && plot.valToPos(mark.x, "x") <= left && left <= plot.valToPos(mark.to, "x");
-    return this.marks.filter((mark) => near(mark) || within(mark)).slice(0, 4);
-  }
-}
-
-/** @param {Line} line @param {number} y */
-function tipLine(line, y) {
-  const dot = h("i", {});
-  dot.style.background = line.color;
-  return h("p", {}, dot, h("span", {}, line.label), h("b", {}, number(y)));
 }
 
 /** @param {CanvasRenderingContext2D} context */
@@ -309,4 +229,15 @@ function drawTarget(context, bbox, y, ratio) {
   context.lineTo(bbox.left + bbox.width, y);
   context.stroke();
   context.setLineDash([]);
+}
+
+/** Weakly: a chart that was left would otherwise be kept, with its points, for as long as the tab. @param {Chart} chart */
+function redrawWithTheme(chart) {
+  const held = new WeakRef(chart);
+  const redraw = () => {
+    const there = held.deref();
+    if (there?.host.isConnected) there.build();
+    else removeEventListener("theme", redraw);
+  };
+  addEventListener("theme", redraw);
 }

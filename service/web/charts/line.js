@@ -7,6 +7,7 @@
  * @property {Float64Array} y
  * @property {Float64Array} [low] the lower edge of a band around the line
  * @property {Float64Array} [high]
+ * @property {boolean} [soft] the band says how sure the line is: it may leave the chart
  * @property {Int32Array | Float64Array} [step]
  * @property {string} color
  * @property {number[]} [dash]
@@ -14,7 +15,7 @@
  * @property {number} [alpha]
  * @property {boolean} [quiet] not named by the pointer
  *
- * @typedef {{ x: (value: number) => number, y: (value: number) => number, left: number, right: number, ratio: number }} Frame
+ * @typedef {{ x: (value: number) => number, y: (value: number) => number, left: number, right: number, top: number, bottom: number, ratio: number }} Frame
  */
 
 /** A column of an answer; the words for what is not finite become such numbers again. @param {(number | string | null)[]} column */
@@ -54,10 +55,11 @@ export function nearest(x, value) {
  */
 export function extent(lines, from, to, positive) {
   let [low, high] = [Infinity, -Infinity];
-  for (const { x, y, low: lower, high: upper } of lines) {
+  for (const { x, y, low: lower, high: upper, soft } of lines) {
+    const banded = lower && upper && !soft;
     const end = Math.min(x.length, place(x, to) + 1);
     for (let i = Math.max(0, place(x, from) - 1); i < end; i += 1) {
-      for (const value of lower && upper ? [y[i], lower[i], upper[i]] : [y[i]]) {
+      for (const value of banded ? [y[i], lower[i], upper[i]] : [y[i]]) {
         if (Number.isFinite(value) && (!positive || value > 0)) {
           if (value < low) low = value;
           if (value > high) high = value;
@@ -97,8 +99,12 @@ export function draw(context, line, frame) {
 /** @param {CanvasRenderingContext2D} context @param {Line} line @param {Frame} frame @param {number} begin @param {number} end */
 function drawBand(context, line, frame, begin, end) {
   context.beginPath();
-  for (let i = begin; i < end; i += 1) lineTo(context, frame.x(line.x[i]), frame.y(line.high[i]));
-  for (let i = end - 1; i >= begin; i -= 1) lineTo(context, frame.x(line.x[i]), frame.y(line.low[i]));
+  const edge = (value) => {
+    const y = frame.y(value);
+    return Number.isNaN(y) && !Number.isNaN(value) ? frame.bottom : y; // below 0 on a logarithmic axis
+  };
+  for (let i = begin; i < end; i += 1) lineTo(context, frame.x(line.x[i]), edge(line.high[i]));
+  for (let i = end - 1; i >= begin; i -= 1) lineTo(context, frame.x(line.x[i]), edge(line.low[i]));
   context.globalAlpha = 0.16 * (line.alpha ?? 1);
   context.fillStyle = line.color;
   context.fill();
@@ -106,9 +112,10 @@ function drawBand(context, line, frame, begin, end) {
 
 /** @param {CanvasRenderingContext2D} context */
 function lineTo(context, x, y) {
-  if (Number.isFinite(y)) context.lineTo(x, y);
+  if (!Number.isNaN(y)) context.lineTo(x, Math.max(-FAR, Math.min(FAR, y)));
 }
 
+const FAR = 1e6; // pixels: further out a canvas draws nothing
 const FEW = 60;
 
 /** Single points: where there are few, and always those that no line can show. */

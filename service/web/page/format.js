@@ -10,9 +10,9 @@ export function number(value) {
   return size >= 1e4 ? grouped(Math.round(value)) : String(Number(value.toPrecision(4)));
 }
 
-/** 1 234 567: with thin spaces, which no country takes for a point. @param {number} value */
+/** 1 234 567: with narrow spaces, which no country takes for a point and no line breaks at. @param {number} value */
 export function grouped(value) {
-  return String(value).replace(/\B(?=(\d{3})+$)/g, "\u2009");
+  return String(value).replace(/\B(?=(\d{3})+$)/g, "\u202f");
 }
 
 /** @param {number | null | undefined} seconds */
@@ -32,7 +32,7 @@ export function bytes(count) {
   if (count === null || count === undefined) return "–";
   const power = count < 1 ? 0 : Math.min(UNITS.length - 1, Math.floor(Math.log2(count) / 10));
   const value = count / 1024 ** power;
-  return `${value < 10 && power ? value.toFixed(1) : Math.round(value)} ${UNITS[power]}`;
+  return `${value < 10 && power ? value.toFixed(1) : Math.round(value)}\u00a0${UNITS[power]}`;
 }
 
 /** How long ago, or how soon. @param {string | null | undefined} moment RFC 3339 */

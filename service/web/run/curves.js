@@ -82,7 +82,7 @@ export class Curves {
   async picture() {
     const first = [...this.charts.values()][0];
     if (!first) return notice("There is no curve yet.");
-    return download(this.path, `${this.id}.png`, { ...this.query(first.group.metrics, this.smooth), format: "png" }).catch(() => notice("The service draws no pictures of curves.", "bad"));
+    return download(this.path, `${this.id}.png`, { ...this.query(first.group.metrics, this.smooth), format: "png" }).catch(tell);
   }
 
   changed(state) {

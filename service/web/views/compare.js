@@ -6,9 +6,9 @@ import { Chart } from "../charts/chart.js";
 import * as line from "../charts/line.js";
 import { look, swatch } from "../charts/palette.js";
 import { parallel } from "../charts/parallel.js";
-import { choice, h, heading, refill, svg } from "../page/dom.js";
+import { choice, h, heading, refill, svg, table } from "../page/dom.js";
 import { grouped, number, short, value } from "../page/format.js";
-import { notice, tell } from "../page/notices.js";
+import { tell } from "../page/notices.js";
 import { panel, runLink, warnings } from "../page/parts.js";
 import { settled } from "../page/polling.js";
 import { remember } from "../page/route.js";
@@ -18,6 +18,7 @@ const POINTS = 1000;
 const SETTLED = 180; // milliseconds after which a zoomed stretch is fetched
 const WEIGHTS = ["", "0.5", "0.9", "0.97"];
 const STATE = ["metric", "x", "smooth", "target", "group_by", "logx", "logy"];
+const [FIRST_VERDICTS, MOST_VERDICTS] = [8, 200];
 const OUTCOMES = ["best", "best_at", "last", "tail_mean", "to_target"];
 
 /** @type {import("../main.js").View} */
@@ -62,7 +63,7 @@ class Comparison {
   }
 
   async fetch() {
-    const found = await this.compared();
+    const found = await get("/v1/compare", this.query(), this.signal);
     if (this.signal.aborted) return;
     this.found = found;
     Object.assign(this.chart, { view: null, bounds: null });
@@ -70,17 +71,6 @@ class Comparison {
     this.drawChart();
     this.chart.bounds = this.chart.whole();
     this.drawOutcome();
-  }
-
-  /** A service that knows no groups yet is asked without. */
-  async compared() {
-    try {
-      return await get("/v1/compare", this.query(), this.signal);
-    } catch (error) {
-      if (!this.state.group_by || !error.errors?.some(({ param, code }) => param === "group_by" && code.startsWith("unknown"))) throw error;
-      this.state.group_by = "";
-      return get("/v1/compare", this.query(), this.signal);
-    }
   }
 
   set(name, chosen) {
@@ -112,9 +102,10 @@ class Comparison {
 
   drawChart() {
     const { found } = this;
-    const groups = this.state.group_by ? (found.groups ?? []) : [];
+    this.groups = ranked(found.groups);
     this.looks = new Map(ranked(found.runs).map(({ run_id: id }, place) => [id, place]));
-    this.groupLines = groups.filter(({ curve }) => curve?.x.length).map((group) => this.groupLine(group, groups.indexOf(group)));
+    this.groups.forEach(({ run_ids: ids }, place) => ids.forEach((id) => this.looks.set(id, place)));
+    this.groupLines = this.groups.filter(({ curve }) => curve?.x.length).map((group) => this.groupLine(group, this.groups.indexOf(group)));
     this.runLines = new Map(found.runs.filter(({ curve }) => curve).map((run) => [run.run_id, this.runLine(run, run.curve)]));
     this.refresh();
   }
@@ -134,7 +125,7 @@ class Comparison {
 
   groupLine({ key, curve }, place) {
     const style = look(place);
-    return { ...style, label: keyed(key), x: line.numbers(curve.x), y: line.numbers(curve.mean), low: line.numbers(curve.lower), high: line.numbers(curve.upper), width: 2 };
+    return { ...style, label: this.named(key), x: line.numbers(curve.x), y: line.numbers(curve.mean), low: line.numbers(curve.lower), high: line.numbers(curve.upper), soft: true, width: 2 };
   }
 
   /** What is zoomed into is shown with points of its own; so is all of it again. */
@@ -157,7 +148,7 @@ class Comparison {
 
   drawOutcome() {
     const { found } = this;
-    refill(this.outcome, warnings(found.warnings), this.verdicts(), panel("Ranking", this.ranking()), this.groupTable(), this.coordinates());
+    refill(this.outcome, warnings(found.warnings), this.groups.length ? [this.groupTable(), this.verdicts(), this.ranking()] : [this.ranking(), this.verdicts()], this.coordinates());
   }
 
   ranking() {
@@ -169,23 +160,34 @@ class Comparison {
         [run.rank ?? "–", swatch(this.looks.get(run.run_id), svg), runLink(run.run_id, run.name), ...found.differing_parameters.map((name) => value(run.parameters[name])), ...outcomes.map((name) => number(run.summary?.[name]))].map((cell) => h("td", {}, cell)));
       return row;
     });
-    return h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Ranking" },
-      h("table", { class: "ranking" }, h("caption", { class: "hidden" }, `Runs by ${found.metric}, best first`), heading(heads), h("tbody", {}, rows)));
+    return panel("Ranking", h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Ranking" },
+      h("table", { class: "ranking" }, h("caption", { class: "hidden" }, `Runs by ${found.metric}, best first`), heading(heads), h("tbody", {}, rows))));
   }
 
+  /** What is said of the best one; of the others on demand. */
   verdicts() {
-    const told = this.found.verdicts ?? [];
+    const told = this.found.verdicts;
     if (!told.length) return null;
-    return panel("Verdicts", h("ul", { class: "verdicts" }, told.slice(0, 30).map((each) => h("li", {}, verdict(each, this.found.metric)))));
+    const best = JSON.stringify(this.groups.length ? this.groups[0].key : ranked(this.found.runs)[0].run_id);
+    const first = told.filter(({ a, b }) => [JSON.stringify(a), JSON.stringify(b)].includes(best)).slice(0, FIRST_VERDICTS);
+    const rest = told.filter((each) => !first.includes(each)).slice(0, MOST_VERDICTS);
+    const list = (shown) => h("ul", { class: "verdicts" }, shown.map((each) => h("li", {}, verdict(each, this.found.metric, (key) => this.named(key)))));
+    return panel("Verdicts", list(first), rest.length ? h("details", {}, h("summary", { class: "muted" }, `${rest.length} more ▸`), list(rest)) : null);
+  }
+
+  /** A group or a run in words. @param {any} key */
+  named(key) {
+    const run = this.found.runs.find(({ run_id: id }) => id === key);
+    if (run) return label(run, this.found.differing_parameters);
+    return this.state.group_by && (key === null || typeof key !== "object") ? `${short(this.state.group_by)} ${keyed(key)}` : keyed(key);
   }
 
   groupTable() {
-    const groups = this.state.group_by ? (this.found.groups ?? []) : [];
-    if (!groups.length) return null;
-    const names = Object.keys(groups[0].summary ?? {});
-    return panel("Groups", h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Groups" }, h("table", {},
-      heading(["", "group", "runs", ...names]),
-      h("tbody", {}, groups.map((group, place) => h("tr", {}, [swatch(place, svg), keyed(group.key), group.run_ids.length, ...names.map((name) => value(group.summary[name]))].map((cell) => h("td", {}, cell))))))));
+    if (!this.groups.length) return null;
+    const names = ["best", "deviation", "interval", ...OUTCOMES.slice(1)].filter((name) => name in (this.groups[0].summary ?? {}));
+    const cell = (each) => (Array.isArray(each) ? each.map(number).join(" to ") : number(each));
+    const rows = this.groups.map((group, place) => [group.rank ?? place + 1, swatch(place, svg), this.named(group.key), group.run_ids.length, ...names.map((name) => cell(group.summary[name]))]);
+    return panel("Groups", table("Groups", ["#", "", "group", "runs", ...names], rows));
   }
 
   coordinates() {
@@ -197,7 +199,7 @@ class Comparison {
   }
 
   async picture() {
-    await download("/v1/compare", "compare.png", { ...this.query(), format: "png" }).catch(() => notice("The service draws no pictures of comparisons.", "bad"));
+    await download("/v1/compare", "compare.png", { ...this.query(), format: "png" }).catch(tell);
   }
 }
 
@@ -217,10 +219,10 @@ export function keyed(key) {
   return Object.entries(key).map(([name, each]) => `${short(name)} ${value(each)}`).join(", ");
 }
 
-/** A verdict as a sentence. */
-export function verdict({ a, b, difference, interval, verdict, basis, more_seeds_needed: more }, metric) {
+/** A verdict as a sentence. @param {any} told @param {string} metric @param {(key: any) => string} [named] */
+export function verdict({ a, b, difference, interval, verdict, basis, more_seeds_needed: more }, metric, named = keyed) {
   const words = { better: "is better than", worse: "is worse than", cannot_tell: "cannot be told from" };
   const range = interval?.every((each) => each !== null) ? `, between ${number(interval[0])} and ${number(interval[1])}` : "";
-  return [h("b", {}, keyed(a)), ` ${words[verdict] ?? verdict} `, h("b", {}, keyed(b)),
+  return [h("b", {}, named(a)), ` ${words[verdict] ?? verdict} `, h("b", {}, named(b)),
     difference === null || difference === undefined ? "" : `: ${metric} differs by ${number(difference)}${range}`, h("span", { class: "muted" }, ` (by ${basis}${more ? `; ${grouped(more)} more seeds would tell` : ""})`)];
 }

@@ -29,7 +29,7 @@ export async function show(root, route, signal) {
 
 function drawList(datasets, open) {
   return table("Data sets", ["name", "task", "rows", "columns", "size", "version", "made", ""], datasets.map((each) => [
-    h("button", { class: "link", click: () => open(each.name) }, each.name), each.task ?? "–", grouped(each.rows ?? 0), grouped(each.columns?.length ?? 0), bytes(each.bytes), each.version, ago(each.created_at),
+    h("button", { class: "link", click: () => open(each.name) }, each.name), each.task ?? "–", grouped(each.rows ?? 0), grouped(each.features ?? 0), bytes(each.bytes), each.version, ago(each.created_at),
     session.maySubmit() ? h("a", { href: href("submit", { dataset: each.name }) }, "train on it") : "",
   ]));
 }
@@ -67,7 +67,7 @@ function upload(done) {
       refill(told, `Version ${made.version} is there.`);
       await done(name.value);
     } catch (error) {
-      refill(told, error.status === 405 || error.status === 404 ? "This service takes no uploads." : h("p", { class: "bad" }, error.message), warnings(error.errors));
+      refill(told, h("p", { class: "bad" }, error.message), warnings(error.errors));
     } finally {
       button.disabled = false;
     }

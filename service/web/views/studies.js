@@ -1,6 +1,6 @@
 /** Studies: what was asked of whole families of jobs, and a way to ask. */
 
-import { create, find, freshKey, Problem, send } from "../api/client.js";
+import { create, freshKey, get, Problem, send } from "../api/client.js";
 import { button as curlButton } from "../api/curl.js";
 import * as session from "../api/session.js";
 import { choice, h, refill, table } from "../page/dom.js";
@@ -26,18 +26,11 @@ export async function show(root, _route, signal) {
   await every(ROUND, () => drawList(list, signal), signal);
 }
 
-/** False when the service knows no studies. */
 async function drawList(list, signal) {
-  const found = await find("/v1/studies", { limit: 200 }, signal);
-  if (signal.aborted) return false;
-  if (!found) {
-    refill(list, h("p", { class: "muted" }, "This service offers no studies."));
-    return false;
-  }
-  refill(list, found.data.length ? table("Studies", ["study", "kind", "status", "jobs over", "user", "created"], found.data.map((study) => [
+  const found = await get("/v1/studies", { limit: 200 }, signal);
+  if (!signal.aborted) refill(list, found.data.length ? table("Studies", ["study", "kind", "status", "jobs over", "user", "created"], found.data.map((study) => [
     h("a", { href: href(`study/${study.id}`) }, study.name ?? study.id), study.kind.replaceAll("_", " "), badge(study.status), study.progress?.total_jobs ? `${study.progress.finished ?? 0} of ${study.progress.total_jobs}` : "–", study.user, ago(study.created_at)]))
     : h("p", { class: "muted" }, "No study yet."));
-  return true;
 }
 
 /** A request to edit, with what it would create. @param {AbortSignal} signal */

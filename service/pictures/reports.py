@@ -1,37 +1,33 @@
-"""The report of a study as a picture, by matplotlib, which is imported when the first one is drawn.
-
-Drawn without pyplot: its figures are the process's own, and the service draws in threads.
-"""
+"""The report of a study as a picture: loss by learning rate, time and steps by batch size, trials and parameters."""
 
 import io
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
+from service.pictures.requests import ReportPicture
 
 Report = Mapping[str, Any]
 BLUE, GREEN, RED, GREY = "#2563a8", "#2a7f3f", "#b3402e", "#666666"
 
 
-def draw(kind: str, report: Report, title: str, form: str) -> bytes:
-    """The picture of a report. form: `png` or `svg`."""
-    from matplotlib.figure import Figure
-
-    panels = PANELS[kind]
+def draw(wanted: ReportPicture) -> bytes:
+    """The picture of a report."""
+    panels, report = PANELS[wanted.kind], wanted.report
     figure = Figure(figsize=(7.2 * len(panels), 4.5), layout="constrained")
     for panel, axes in zip(panels, np.atleast_1d(figure.subplots(1, len(panels))), strict=True):
         panel(axes, report)
     # A dollar sign would begin a formula.
-    figure.suptitle(title.replace("$", r"\$"), fontsize=11)
+    figure.suptitle(wanted.title.replace("$", r"\$"), fontsize=11)
     content = io.BytesIO()
-    figure.savefig(content, format=form, dpi=110, metadata={"Date": None} if form == "svg" else None)
+    figure.savefig(content, format=wanted.form, dpi=110, metadata={"Date": None} if wanted.form == "svg" else None)
     return content.getvalue()
 
 
-def _range_test(axes: "Axes", report: Report) -> None:
+def _range_test(axes: Axes, report: Report) -> None:
     rows = [row for row in report["rates"] if row["loss"] is not None]
     rates = [row["learning_rate"] for row in rows]
     ceiling = 2 * (report["initial_loss"] or 1.0)
@@ -61,7 +57,7 @@ def _range_test(axes: "Axes", report: Report) -> None:
     _finish(axes)
 
 
-def _time_to_target(axes: "Axes", report: Report) -> None:
+def _time_to_target(axes: Axes, report: Report) -> None:
     rows = _arrived(report)
     axes.plot([row["samples_per_step"] for row in rows], [row["seconds_to_target"] for row in rows], "o-", color=BLUE)
     axes.set(xlabel="batch size", ylabel="seconds to target")
@@ -70,7 +66,7 @@ def _time_to_target(axes: "Axes", report: Report) -> None:
     _finish(axes)
 
 
-def _double_log(axes: "Axes", rows: list[Report]) -> None:
+def _double_log(axes: Axes, rows: list[Report]) -> None:
     """Both axes logarithmic, with the sizes themselves below."""
     axes.set(xscale="log", yscale="log")
     axes.set_xticks([row["samples_per_step"] for row in rows], [str(row["samples_per_step"]) for row in rows])
@@ -79,7 +75,7 @@ def _double_log(axes: "Axes", rows: list[Report]) -> None:
     axes.yaxis.set_minor_formatter("{x:g}")
 
 
-def _steps_to_target(axes: "Axes", report: Report) -> None:
+def _steps_to_target(axes: Axes, report: Report) -> None:
     rows = _arrived(report)
     sizes = [row["samples_per_step"] for row in rows]
     axes.plot(sizes, [row["steps_to_target"] for row in rows], "o-", color=BLUE, label="steps to target")
@@ -96,7 +92,7 @@ def _arrived(report: Report) -> list[Report]:
     return sorted(rows, key=lambda row: row["samples_per_step"])
 
 
-def _parallel(axes: "Axes", report: Report) -> None:
+def _parallel(axes: Axes, report: Report) -> None:
     """A line for each run through its parameters to its value, the better ones darker."""
     coordinates = report["parallel_coordinates"]
     rows = [row for row in coordinates["rows"] if row[-1] is not None]
@@ -116,7 +112,7 @@ def _parallel(axes: "Axes", report: Report) -> None:
             axes.annotate(label, (at, end), xytext=(3, 3), textcoords="offset points", fontsize=8, color=GREY)
 
 
-def _placed(values: list[Any]) -> "np.ndarray[Any, np.dtype[np.float64]]":
+def _placed(values: list[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Each value between 0 and 1: numbers by size, on a logarithmic scale where they span decades, others by name."""
     if values and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         numbers = np.asarray(values, np.float64)
@@ -138,7 +134,7 @@ def _ends(values: list[Any]) -> list[str]:
     return [names[0][:20].replace("$", r"\$"), names[-1][:20].replace("$", r"\$")]
 
 
-def _history(axes: "Axes", report: Report) -> None:
+def _history(axes: Axes, report: Report) -> None:
     known = [row for row in report["history"] if row["value"] is not None and row["state"] == "complete"]
     axes.plot([row["trial"] for row in known], [row["value"] for row in known], "o", color=BLUE, label="trials")
     best = [row for row in report["history"] if row["best_so_far"] is not None]
@@ -149,13 +145,13 @@ def _history(axes: "Axes", report: Report) -> None:
     _finish(axes)
 
 
-def _finish(axes: "Axes") -> None:
+def _finish(axes: Axes) -> None:
     axes.grid(alpha=0.3)
     if axes.get_legend_handles_labels()[0]:
         axes.legend(fontsize=8)
 
 
-PANELS: dict[str, list[Callable[["Axes", Report], None]]] = {
+PANELS: dict[str, list[Callable[[Axes, Report], None]]] = {
     "lr_range": [_range_test],
     "batch_size": [_time_to_target, _steps_to_target],
     "grid": [_parallel],
