@@ -152,7 +152,7 @@ def _type(described: Schema, schema: Schema) -> str:
     kind = schema.get("type", "any")
     if kind == "array":
         return f"list of {_type(described, schema.get('items', {}))}"
-    if kind == "object" and not schema.get("properties") and schema.get("additionalProperties"):
+    if kind == "object" and not schema.get("properties") and isinstance(schema.get("additionalProperties"), dict):
         return f"object of {_type(described, schema['additionalProperties'])}"
     return str(kind)
 
@@ -181,7 +181,8 @@ def _curl(described: Schema, base: str, method: str, path: str, body: Schema, sc
     words.append('-H "Authorization: Bearer $TRAINBOX_TOKEN"')
     if schema is not None:
         words.append(f"-H 'Content-Type: {next(iter(body))}'")
-        words.append(f"-d '{json.dumps(_example(described, schema))}'")
+        binary = schema.get("format") == "binary"
+        words.append("-T FILE" if binary else f"-d '{json.dumps(_example(described, schema))}'")
     return " \\\n  ".join([*words, base + re.sub("{(.*?)}", lambda name: name[1].upper(), path)])
 
 
