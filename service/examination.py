@@ -5,6 +5,7 @@ learning rate alone.
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 from sqlalchemy.orm import Session
 
 from service import curves, diagnosis, runs
@@ -39,16 +40,16 @@ def of_curves(
     recorded = curves.find(session, [seq]).get(seq, {})
     train, validation = _first(recorded, TRAINING_LOSSES), _first(recorded, VALIDATION_LOSSES)
     scores = [each for name, each in recorded.items() if name.startswith("val") and each is not validation]
-    return diagnosis.diagnose(
-        Case(
-            train=None if train is None else _signal(session, train),
-            validation=None if validation is None else _signal(session, validation),
-            scores=[_signal(session, each) for each in scores if each.best is not None],
-            running=running,
-            parameters=dict(parameters),
-            siblings=siblings or [],
-        )
+    case = Case(
+        train=None if train is None else _signal(session, train),
+        validation=None if validation is None else _signal(session, validation),
+        scores=[_signal(session, each) for each in scores if each.best is not None],
+        running=running,
+        parameters=dict(parameters),
+        siblings=siblings or [],
     )
+    with np.errstate(all="ignore"):  # what overflows becomes an infinity, which no rule is afraid of
+        return diagnosis.diagnose(case)
 
 
 def _first(recorded: Mapping[str, Summary], names: tuple[str, ...]) -> Summary | None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import AwareDatetime, Field, StringConstraints
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service import clock, curves, projects
@@ -22,6 +22,7 @@ METRIC_PATTERN = r"^[A-Za-z0-9_./:@%()+=, -]{1,128}$"
 MOST_POINTS = 10_000
 MOST_METRICS = 1_000
 MOST_PARAMETERS = 256
+SILENT_SECONDS = 86_400.0
 WORDS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 
 
@@ -83,7 +84,8 @@ def begin(session: Session, principal: Principal, wanted: NewRun) -> str:
             status=JobStatus.RUNNING,
             batch_size=wanted.batch_size,
             train_samples=wanted.train_samples,
-            zero=time(),
+            zero=(now := time()),
+            heard=now,
         )
     )
     session.flush()
@@ -123,9 +125,10 @@ def add_points(session: Session, principal: Principal, run_id: str, points: Sequ
     Raises NotFound, NotOwner, RunOver, or InvalidInput.
     """
     run, outside = _going(session, principal, run_id)
+    now = outside.heard = time()
     if not points:
+        session.flush()
         return
-    now = time()
     moments = np.array([now if point.at is None else point.at.timestamp() for point in points])
     recorded = curves.find(session, [run.seq]).get(run.seq, {})
     if not recorded:
@@ -166,6 +169,13 @@ def finish(session: Session, principal: Principal, run_id: str, status: str) -> 
     outside.status = JobStatus(status)
     outside.finished_at = clock.now()
     session.flush()
+
+
+def give_up(session: Session, now: float) -> int:
+    """Fails the runs whose scripts have not been heard of for a day; how many. They have ended, and nobody said so."""
+    silent = update(OutsideRun).where(OutsideRun.status == JobStatus.RUNNING, OutsideRun.heard < now - SILENT_SECONDS)
+    failed = session.execute(silent.values(status=JobStatus.FAILED, finished_at=clock.now()))
+    return int(failed.rowcount)  # type: ignore[attr-defined]
 
 
 def _going(session: Session, principal: Principal, run_id: str) -> tuple[Run, OutsideRun]:

@@ -162,7 +162,9 @@ def difference(first: Mean, second: Mean, confidence: float) -> tuple[float, flo
     apart = first.value - second.value
     variances = first.error**2, second.error**2
     total = sum(variances)
-    if not total > 0:
+    if not math.isfinite(total):
+        return apart, -math.inf, math.inf  # larger than can be told
+    if total == 0:
         return apart, apart, apart
     parts = variances[0] / total, variances[1] / total
     freedom = 1 / (parts[0] ** 2 / first.freedom + parts[1] ** 2 / second.freedom)

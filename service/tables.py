@@ -283,6 +283,8 @@ class OutsideRun(Table):
     train_samples: Mapped[int | None] = mapped_column(BigInteger)
     # Unix time that the times of its points count from: the earliest that it told, or when it began.
     zero: Mapped[float] = mapped_column(Double)
+    # Unix time at which the script was last heard of.
+    heard: Mapped[float] = mapped_column(Double)
     active_seconds: Mapped[float] = mapped_column(Double, default=0.0)
     finished_at: Mapped[str | None] = mapped_column(String(24))
 

@@ -3,6 +3,7 @@
 import importlib.util
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from sqlalchemy.orm import Session
 
 from benchmarks.curves import RECORDING, prepared
-from service import curves
+from service import curves, outside
 from service.api.views import RunView
 from service.curves import merging, rollups, stored
 from service.curves.merging import Logged
@@ -178,6 +179,17 @@ def test_a_wrong_beginning_is_named(shared: httpx.Client, body: Any, param: str)
     answer = shared.post("/v1/runs", json=body)
     assert answer.status_code == 422
     assert answer.json()["errors"][0]["param"] == param
+
+
+def test_a_run_whose_script_is_silent_for_a_day_has_failed(client: httpx.Client, settings: Settings) -> None:
+    run_id = begin(client)
+    assert send(client, run_id, point(1, 1.0)).status_code == 200
+    database = Database(settings.database_path)
+    for hours, expected in ((23, "running"), (25, "failed")):
+        with database.write() as session:
+            outside.give_up(session, time.time() + 3600 * hours)
+        assert client.get(f"/v1/runs/{run_id}").json()["status"] == expected
+    database.close()
 
 
 def test_the_same_key_begins_one_run(shared: httpx.Client) -> None:

@@ -237,3 +237,46 @@ def test_a_picture_that_fails_leaves_a_studio_that_works(studio: Studio) -> None
     studio._process.kill()
     studio._process.wait()
     assert studio.make(picture(line([1.0, 2.0]))).startswith(b"\x89PNG")
+
+
+ODD: dict[str, list[Any]] = {
+    "huge": [1.7e308, -1.7e308, 1.7e308] * 9,
+    "tiny": [5e-324, 0.0, -5e-324] * 9,
+    "broken": ["NaN", "Infinity", "-Infinity"] * 9,
+    "mixed": [1.0, "NaN", 1e300, -1e-300, 0.5] * 9,
+    "flat": [1.0] * 30,
+    "one": [2.0],
+}
+
+
+def test_whatever_a_script_logs_can_be_read_compared_drawn_and_diagnosed(shared: httpx.Client) -> None:
+    ids = []
+    for seed, (name, values) in enumerate(ODD.items()):
+        parameters = {"hyperparameters": {"learning_rate": 10.0 ** (300 * (-1) ** seed), "seed": seed}, "odd": name}
+        sizes = {"batch_size": 2**40, "train_samples": 2**40} if seed % 2 else {}
+        run = {"name": f"{name} $x$ \u202e _", "tags": {"set": "odd"}, "parameters": parameters, **sizes}
+        ids.append(shared.post("/v1/runs", json=run).json()["id"])
+        steps = [step * (2**63 - 1) // max(1, len(values) - 1) for step in range(len(values))]
+        for metric in ("train_loss", "val_loss", "val_accuracy"):
+            points = [
+                {"metric": metric, "step": step, "value": value} for step, value in zip(steps, values, strict=True)
+            ]
+            assert shared.post(f"/v1/runs/{ids[-1]}/points", json={"points": points}).status_code == 200
+    urls = [f"/v1/runs/{run_id}/diagnosis?format=text" for run_id in ids]
+    for form in ("json", "csv", "ndjson", "text", "png", "parquet"):
+        for x in ("step", "samples", "gpu_seconds"):
+            urls += [f"/v1/runs/{ids[0]}/curves?metric=train_loss&points=10&x={x}&smooth=0.9&format={form}&log=true"]
+            query = f"metric=train_loss&metric=val_accuracy&x={x}&format={form}"
+            urls += [f"/v1/runs/{run_id}/curves?{query}" for run_id in ids[:: 1 if form == "json" else 4]]
+        urls += [
+            f"/v1/compare?tag.set=odd&metric=val_loss&target=1&format={form}",
+            f"/v1/compare?tag.set=odd&metric=val_accuracy&group_by=odd&x=time&format={form}",
+            f"/v1/compare?runs={','.join(ids[1::2])}&metric=val_loss&group_by=seed&x=epoch&format={form}&smooth=0.5",
+        ]
+    urls += [
+        f"/v1/runs/{ids[3]}/curves?metric=train_loss&points=all&x=samples&format={form}" for form in ("json", "csv")
+    ]
+    statuses = {url: shared.get(url).status_code for url in urls}
+    # A run that says nothing of its batches has no samples.
+    assert {url: status for url, status in statuses.items() if status != 200 and "x=samples" not in url} == {}
+    assert all(status in (200, 422) for status in statuses.values())

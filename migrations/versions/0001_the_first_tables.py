@@ -165,6 +165,7 @@ def upgrade() -> None:
         sa.Column("batch_size", sa.BigInteger(), nullable=True),
         sa.Column("train_samples", sa.BigInteger(), nullable=True),
         sa.Column("zero", sa.Double(), nullable=False),
+        sa.Column("heard", sa.Double(), nullable=False),
         sa.Column("active_seconds", sa.Double(), nullable=False),
         sa.Column("finished_at", sa.String(length=24), nullable=True),
         sa.CheckConstraint("(finished_at IS NULL) = (status = 'running')", name=op.f("ck_outside_runs_finished")),

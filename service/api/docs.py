@@ -139,7 +139,9 @@ def _table(caption: str, rows: list[tuple[str, ...]]) -> str:
     return f"<table><caption>{escape(caption)}</caption>{lines}</table>"
 
 
-def _type(described: Schema, schema: Schema) -> str:
+def _type(described: Schema, schema: Schema | bool) -> str:
+    if isinstance(schema, bool):
+        return "any"  # JSON Schema says `true` where everything is taken
     schema = _resolved(described, schema)
     if "const" in schema:
         return json.dumps(schema["const"])
@@ -152,8 +154,9 @@ def _type(described: Schema, schema: Schema) -> str:
     kind = schema.get("type", "any")
     if kind == "array":
         return f"list of {_type(described, schema.get('items', {}))}"
-    if kind == "object" and not schema.get("properties") and isinstance(schema.get("additionalProperties"), dict):
-        return f"object of {_type(described, schema['additionalProperties'])}"
+    values = schema.get("additionalProperties")
+    if kind == "object" and not schema.get("properties") and isinstance(values, dict):  # true: of anything
+        return f"object of {_type(described, values)}"
     return str(kind)
 
 

@@ -2,11 +2,11 @@
 
 import asyncio
 from dataclasses import asdict
-from time import monotonic
+from time import monotonic, time
 
 import structlog
 
-from service import disk, retention
+from service import disk, outside, retention
 from service.api.place import Place
 
 log = structlog.get_logger()
@@ -23,6 +23,9 @@ async def keep(place: Place) -> None:
         try:
             await asyncio.to_thread(_look, place)
             if swept is None or monotonic() - swept > SWEEP_SECONDS:
+                # Not at the start: scripts must first have had time to come back to a service that was away.
+                if swept is not None:
+                    await asyncio.to_thread(_give_up, place)
                 swept = monotonic()
                 await asyncio.to_thread(_sweep, place)
         except Exception:  # a disk or a database that is busy or full for once: there is a next time
@@ -32,6 +35,13 @@ async def keep(place: Place) -> None:
 def _look(place: Place) -> None:
     disk.keep_reserve(place.settings.home, place.settings.min_free_mib)
     place.database.trim_log()
+
+
+def _give_up(place: Place) -> None:
+    with place.database.write() as session:
+        failed = outside.give_up(session, time())
+    if failed:
+        log.info("runs of silent scripts have failed", runs=failed)
 
 
 def _sweep(place: Place) -> None:
