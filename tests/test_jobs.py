@@ -169,22 +169,6 @@ def test_all_problems_of_a_spec_are_told_at_once(admin: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "param"),
-    [
-        ({"early_stopping": {"metric": "val_loss"}}, "early_stopping"),
-        ({"hyperparameters": {"precision": "bfloat16"}}, "hyperparameters.precision"),
-        ({"hyperparameters": {"gradient_accumulation": 2}}, "hyperparameters.gradient_accumulation"),
-    ],
-)
-def test_what_this_version_does_not_offer_is_refused_by_name(
-    admin: httpx.Client, change: dict[str, Any], param: str
-) -> None:
-    answer = admin.post("/v1/jobs", json={"task": "classification", "dataset": "digits"} | change)
-    assert answer.status_code == 422
-    assert [(each["param"], each["code"]) for each in answer.json()["errors"]] == [(param, "not_offered")]
-
-
-@pytest.mark.parametrize(
     ("spec", "param"),
     [
         ({"task": "regression", "dataset": "digits"}, "task"),

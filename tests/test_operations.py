@@ -307,6 +307,8 @@ def left(database: Database, settings: Settings, job: str) -> Path:
                 active_seconds=1.0,
                 bytes=0,
                 sha256="",
+                weights_sha256="",
+                resumable=True,
                 metrics={},
                 created_at=clock.now(),
             )

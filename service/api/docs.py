@@ -184,7 +184,8 @@ def _curl(described: Schema, base: str, method: str, path: str, body: Schema, sc
     words.append('-H "Authorization: Bearer $TRAINBOX_TOKEN"')
     if schema is not None:
         words.append(f"-H 'Content-Type: {next(iter(body))}'")
-        words.append(f"-d '{json.dumps(_example(described, schema))}'")
+        binary = schema.get("format") == "binary"
+        words.append("-T FILE" if binary else f"-d '{json.dumps(_example(described, schema))}'")
     return " \\\n  ".join([*words, base + re.sub("{(.*?)}", lambda name: name[1].upper(), path)])
 
 
