@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -134,21 +135,49 @@ def _largest_worker(session: Session) -> dict[str, int]:
 
 
 def submit(
+    session: Session, principal: Principal, made: Draft, limits: QueueLimits, retry_of: str | None = None
+) -> str:
+    """Queues the job and returns its id. Raises QueueFull, or NotFound for a project of others."""
+    [job_id] = submit_all(session, principal, [made], limits, retry_of=retry_of)
+    return job_id
+
+
+def submit_all(
     session: Session,
     principal: Principal,
-    made: Draft,
+    drafts: Sequence[Draft],
     limits: QueueLimits,
+    *,
     retry_of: str | None = None,
-    place: Place | None = None,
-) -> str:
-    """Queues the job and returns its id. place: in the study that it is a part of.
+    places: Sequence[Place] = (),
+) -> list[str]:
+    """Queues the jobs, all of them or none, and returns their ids. places: one for each, when they are of a study.
 
-    Raises QueueFull, or NotFound for a project of others.
+    Raises QueueFull, or NotFound for a project of others. Written table by table: one after the other, a thousand jobs
+    would keep everybody else from writing for seconds.
     """
-    _require_room(session, principal, limits)
-    projects.use(session, principal, made.spec.project)
+    _require_room(session, principal, limits, len(drafts))
+    for project in dict.fromkeys(made.spec.project for made in drafts):
+        projects.use(session, principal, project)
     now = clock.now()
-    run = Run(
+    runs = [_run(principal, made, now) for made in drafts]
+    session.add_all(runs)
+    session.flush()
+    jobs = [
+        _job(run, made, retry_of, place) for run, made, place in zip(runs, drafts, places or repeat(None), strict=False)
+    ]
+    session.add_all(jobs)
+    session.flush()
+    for job, made in zip(jobs, drafts, strict=True):
+        session.add_all(JobDependency(job=job.seq, needs=needed) for needed in made.needs)
+    message = f"submitted by {principal.user}"
+    session.add_all(JobEvent(job=job.seq, at=now, code="submitted", message=message, data={}) for job in jobs)
+    session.flush()
+    return [job.id for job in jobs]
+
+
+def _run(principal: Principal, made: Draft, now: str) -> Run:
+    return Run(
         id=new_id(),
         name=made.spec.name,
         project=made.spec.project,
@@ -157,12 +186,13 @@ def submit(
         parameters=spec.parameters(made.spec) | {"dataset_version": made.dataset.version},
         created_at=now,
     )
-    session.add(run)
-    session.flush()
-    job = Job(
+
+
+def _job(run: Run, made: Draft, retry_of: str | None, place: Place | None) -> Job:
+    return Job(
         seq=run.seq,
         id=run.id,
-        user=principal.user,
+        user=run.user,
         dataset_id=made.dataset.id,
         task=made.spec.task,
         spec=made.spec.model_dump(mode="json"),
@@ -176,23 +206,18 @@ def submit(
         status=JobStatus.QUEUED,
         reason_code="waiting",
         reason_message="waiting for the jobs it depends on" if made.needs else "waiting for a free slot",
-        reason_since=now,
+        reason_since=run.created_at,
         retry_of=retry_of,
         study_id=place and place.study,
         study_place=place and place.number,
     )
-    session.add(job)
-    session.flush()
-    session.add_all(JobDependency(job=job.seq, needs=needed) for needed in made.needs)
-    tell(session, job.seq, "submitted", f"submitted by {principal.user}")
-    return job.id
 
 
-def _require_room(session: Session, principal: Principal, limits: QueueLimits) -> None:
+def _require_room(session: Session, principal: Principal, limits: QueueLimits, more: int) -> None:
     queued = select(func.count()).select_from(Job).where(Job.status == JobStatus.QUEUED)
-    if session.scalars(queued).one() >= limits.jobs:
+    if session.scalars(queued).one() + more > limits.jobs:
         raise QueueFull(limits.jobs, "all users")
-    if session.scalars(queued.where(Job.user == principal.user)).one() >= limits.jobs_per_user:
+    if session.scalars(queued.where(Job.user == principal.user)).one() + more > limits.jobs_per_user:
         raise QueueFull(limits.jobs_per_user, "this user")
 
 

@@ -112,12 +112,13 @@ def test_what_nobody_can_read_of_a_trainer_fails_its_job_alone(place: Place, fau
     place.ended(other)
 
 
-def test_a_job_that_kills_what_started_it_every_time_fails_and_others_go_on(place: Place, shared: Process) -> None:
+@pytest.mark.parametrize("times", [1, pytest.param(3, marks=pytest.mark.chaos)])
+def test_a_job_that_kills_what_started_it_every_time_fails_and_others_go_on(place: Place, times: int) -> None:
     other = place.submit(small(ENDLESS))
     running = place.trainer(other)
-    job = ended(place, "kill_parent_and_itself", limits={"max_attempts": 2})
+    job = ended(place, "kill_parent_and_itself", limits={"max_attempts": times})
     assert (job.status, job.error_code) == (JobStatus.FAILED, EndReason.WORKER_LOST)
-    assert [end for _, end in place.attempts(job.id)] == ["worker_lost"] * 2
+    assert [end for _, end in place.attempts(job.id)] == ["worker_lost"] * times
     assert is_alive(running)
     assert place.attempts(other) == [(1, None)]
     jobs = [place.submit(small(5)) for _ in range(4)]

@@ -209,11 +209,16 @@ def test_a_copy_tells_what_its_changes_mean_before_it_is_made(visit: Visit, box:
     page = visit.show(f"submit?clone={pair[0]}")
     page.get_by_label("batch size").fill("32")
     expect(page.locator(".changes")).to_contain_text("64 → 32")
+    expect(page.locator(".changes li")).to_have_count(1)
+    page.get_by_text("early stopping", exact=True).click()
+    page.get_by_label("with early stopping").check()
+    expect(page.locator(".changes")).to_contain_text("early_stopping")
     assert len(box.admin.get("/v1/jobs", params={"limit": 200}).json()["data"]) == before
     page.get_by_role("button", name="Submit the copy").click()
     page.wait_for_url(re.compile("#/run/"))
     copy = box.admin.get(f"/v1/jobs/{page.url.rpartition('/')[2]}").json()
     assert copy["spec"]["hyperparameters"]["batch_size"] == 32
+    assert copy["spec"]["early_stopping"]["patience"] == 5
 
 
 def test_two_runs_are_selected_and_compared_by_key(visit: Visit, pair: list[str]) -> None:
@@ -398,6 +403,19 @@ def test_of_many_runs_only_those_in_sight_are_in_the_document(
         expect(page.locator("h1 + .muted")).to_have_text("5")
         expect(table).to_contain_text("number 0")
         page.wait_for_url(re.compile("search=number"))
+
+
+def test_a_run_of_a_script_is_shown_without_what_only_jobs_have(visit: Visit, box: Box) -> None:
+    asked = {"name": HOSTILE, "project": "default", "parameters": {HOSTILE: HOSTILE}, "tags": {"t": HOSTILE}}
+    run = box.admin.post("/v1/runs", json=asked).json()["id"]
+    points = [{"metric": "my/loss", "step": step, "value": 1 / step} for step in range(1, 6)]
+    points.append({"metric": "my/loss", "step": 6, "value": "NaN"})
+    assert box.admin.post(f"/v1/runs/{run}/points", json={"points": points}).status_code == 200
+    page = visit.show(f"run/{run}")
+    expect(page.locator(".chart").first).to_have_attribute("aria-label", re.compile("my/loss, 6 points, from 1 to NaN"))
+    expect(page.get_by_role("tab")).to_have_count(1)
+    expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
+    assert page.evaluate("window.taken") is None
 
 
 def test_whoever_may_only_read_is_offered_nothing_else(browser: Browser, box: Box, pair: list[str]) -> None:

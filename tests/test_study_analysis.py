@@ -213,10 +213,10 @@ def test_the_same_history_gives_the_same_suggestions(sampler: str) -> None:
 def test_importances_name_the_parameter_that_matters() -> None:
     asked = searching()
     tried = [Tried(each, "complete", each["rate"]) for each in search.suggest(asked, Direction.MIN, [], 16)]
-    shares = search.importances(asked, Direction.MIN, tried)
-    assert shares is not None
+    found = [Outcome("j", each.parameters, 0, each.value) for each in tried]
+    shares = search.weighed(asked, search.report(asked, Direction.MIN, found, tried, 16, 16))["importances"]
     assert max(shares, key=lambda name: shares[name]) == "rate"
-    assert search.importances(asked, Direction.MIN, tried[:2]) is None
+    assert search.importances(asked, search.report(asked, Direction.MIN, found[:2], tried[:2], 2, 2)) is None
 
 
 def planned(batch_size: int | str) -> Plan:

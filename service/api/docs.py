@@ -154,8 +154,9 @@ def _type(described: Schema, schema: Schema | bool) -> str:
     kind = schema.get("type", "any")
     if kind == "array":
         return f"list of {_type(described, schema.get('items', {}))}"
-    if kind == "object" and not schema.get("properties") and schema.get("additionalProperties"):
-        return f"object of {_type(described, schema['additionalProperties'])}"
+    values = schema.get("additionalProperties")
+    if kind == "object" and not schema.get("properties") and isinstance(values, dict):  # true: of anything
+        return f"object of {_type(described, values)}"
     return str(kind)
 
 

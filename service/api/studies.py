@@ -191,7 +191,8 @@ def cancel_study(here: Here, principal: Submitter, study_id: StudyId) -> Respons
     """Its waiting jobs end at once, running ones at their next step. 200 when it was cancelled before."""
     with here.database.write() as session:
         changed = records.cancel(session, principal, study_id)
-    advance.advance(here.database, study_id, here.queue_limits)
+    while advance.advance(here.database, study_id, here.queue_limits):
+        pass
     with here.database.read() as session:
         study = records.get(session, principal, study_id)
     bell.ring(here.settings.run_path)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True)
 
 WAIT_SECONDS = 20
+WIDEST = 120  # characters of a report, also where nobody looks
 
 Spec = Annotated[str, typer.Argument(metavar="SPEC", help="The base: a JSON or YAML file, or - for what comes in.")]
 Settings = Annotated[
@@ -196,7 +197,7 @@ def _report(client: "Client", study: dict[str, Any], *, as_json: bool) -> None:
         screen.say_json(study)
     else:
         screen.say("")
-        screen.say(client.text(f"/v1/studies/{study['id']}", format="text", width=screen.console().width))
+        screen.say(client.text(f"/v1/studies/{study['id']}", format="text", width=min(screen.console().width, WIDEST)))
 
 
 @app.command("show")

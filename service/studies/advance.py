@@ -5,7 +5,7 @@ taken it before. So any process may take it, as often as it likes, and one that 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import structlog
@@ -26,6 +26,8 @@ from service.users import Principal
 
 log = structlog.get_logger()
 
+CANCELLED_AT_ONCE = 100  # jobs; more would keep everybody else from writing
+
 
 @dataclass(frozen=True)
 class End:
@@ -45,12 +47,13 @@ class Step:
     points: list[Point] = field(default_factory=list)
     drafts: list[Draft | None] = field(default_factory=list)
     prune: dict[int, str] = field(default_factory=dict)
+    cancel: bool = False
     status: JobStatus | None = None
     started_at: str | None = None
     end: End | None = None
 
     def __bool__(self) -> bool:
-        return bool(self.points or self.prune or self.status or self.end)
+        return bool(self.points or self.prune or self.cancel or self.status or self.end)
 
 
 def advance(database: Database, study_id: str, limits: QueueLimits) -> bool:
@@ -59,9 +62,13 @@ def advance(database: Database, study_id: str, limits: QueueLimits) -> bool:
         study = session.scalars(select(Study).where(Study.id == study_id)).one_or_none()
         if study is None or study.finished_at is not None:
             return False
-        step = _next(session, study)
+        asked = records.asked(study)
+        step = _next(session, study, asked)
     if not step:
         return False
+    if step.end is not None and isinstance(asked, SearchRequest):
+        # Seconds, in which no transaction should be open.
+        step = replace(step, end=replace(step.end, report=search.weighed(asked, step.end.report)))
     with database.write() as session:
         current = session.scalars(select(Study).where(Study.id == study_id)).one_or_none()
         same = current is not None and current.finished_at is None and len(current.points) == step.known
@@ -75,8 +82,8 @@ def _principal(study: Study) -> Principal:
     return Principal(study.user, Scope.ADMIN, "")
 
 
-def _next(session: Session, study: Study) -> Step:
-    asked, made = records.asked(study), evidence.trials(session, study)
+def _next(session: Session, study: Study, asked: Asked) -> Step:
+    made = evidence.trials(session, study)
     known = len(made)
     cancelled = study.cancel_requested_at is not None
     if not cancelled and (new := _points(session, study, asked, made)):
@@ -85,8 +92,10 @@ def _next(session: Session, study: Study) -> Step:
     started = min((trial.started_at for trial in made if trial.started_at), default=None)
     if all(trial.over for trial in made):
         return Step(known, started_at=started, end=_end(session, study, asked, made))
+    if cancelled and any(not trial.over and not trial.asked_to_stop for trial in made):
+        return Step(known, cancel=True)
     prune = reports.hopeless(session, asked, made) if isinstance(asked, SearchRequest) and not cancelled else {}
-    prune = {place: why for place, why in prune.items() if made[place].reason_code != "pruning"}
+    prune = {place: why for place, why in prune.items() if not made[place].asked_to_stop}
     status = _status(made)
     return Step(known, prune=prune, status=status if status is not study.status else None, started_at=started)
 
@@ -168,6 +177,8 @@ def _take(session: Session, study: Study, step: Step, limits: QueueLimits) -> No
         job = session.scalars(select(Job).where(Job.study_id == study.id, Job.study_place == place)).one_or_none()
         if job is not None:
             control.prune(session, job, why)
+    if step.cancel:
+        records.cancel_jobs(session, _principal(study), study, CANCELLED_AT_ONCE)
     if step.end is not None:
         _finish(session, study, step.end, step.started_at)
     elif step.status is not None:

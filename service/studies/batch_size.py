@@ -38,11 +38,9 @@ class BatchRun:
 
 
 def reached(curve: Curve, direction: Direction, target: float) -> int | None:
-    """Which point of the curve is the first at the target or past it."""
-    for at, value in enumerate(curve.value.tolist()):
-        if value >= target if direction is Direction.MAX else value <= target:
-            return at
-    return None
+    """Which point of the curve, or bucket of points, is the first at the target or past it."""
+    past = curve.max >= target if direction is Direction.MAX else curve.min <= target
+    return int(past.argmax()) if past.any() else None
 
 
 def report(

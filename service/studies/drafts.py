@@ -78,6 +78,8 @@ def check(session: Session, principal: Principal, raw: Mapping[str, Any], met: I
     after = points.later(asked, base.spec.hyperparameters.seed)
     drafts, impossible = _drafts(asked, [*made, *after], draft)
     requests.refuse(impossible)
+    for each in drafts:
+        each.warnings.extend(notes)
     later = list(zip(after, drafts[len(made) :], strict=True))
     return Checked(asked, base, made, drafts[: len(made)], later, points.total(asked, len(made)), notes)
 

@@ -1,11 +1,11 @@
 """Studies as they are kept: created with their first jobs, found, listed, cancelled. Reports are drawn elsewhere."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, select, update
+from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from service import clock, control, projects, queue
@@ -69,9 +69,12 @@ def add_jobs(
 ) -> None:
     """Queues a job for each point, in the transaction that adds the points. drafts: None where none can be made."""
     known = list(study.points)
-    for number, draft in enumerate(drafts, len(known)):
-        if draft is not None:
-            queue.submit(session, principal, draft, limits, place=Place(study.id, number))
+    possible = [
+        (draft, Place(study.id, number)) for number, draft in enumerate(drafts, len(known)) if draft is not None
+    ]
+    queue.submit_all(
+        session, principal, [draft for draft, _ in possible], limits, places=[place for _, place in possible]
+    )
     study.points = known + [point.as_dict() for point in points]
     session.flush()
 
@@ -107,10 +110,11 @@ def page(session: Session, principal: Principal, wanted: Filter, after: str | No
         cursor = select(Study.seq).where(Study.id == after, visible(principal, Study.project)).scalar_subquery()
         query = query.where(Study.seq < cursor)
     found = session.scalars(query).all()
-    rows = select(Job.study_id, Job.status).where(Job.study_id.in_([study.id for study in found]))
-    counted: dict[str, Counter[JobStatus]] = {study.id: Counter() for study in found}
-    for row in session.execute(rows):
-        counted[row.study_id][row.status] += 1
+    of_these = Job.study_id.in_([study.id for study in found])
+    rows = select(Job.study_id, Job.status, func.count()).where(of_these).group_by(Job.study_id, Job.status)
+    counted: dict[str | None, Counter[JobStatus]] = {study.id: Counter() for study in found}
+    for study_id, status, count in session.execute(rows):
+        counted[study_id][status] = count
     return [_head(study) | {"progress": _counts(study, counted[study.id])} for study in found]
 
 
@@ -169,7 +173,7 @@ def _job(trial: Trial) -> dict[str, Any]:
 
 
 def cancel(session: Session, principal: Principal, study_id: str) -> bool:
-    """Ends the study's waiting jobs at once and asks the running ones to stop; whether anything was changed.
+    """Asks the study to stop, so that its next steps cancel its jobs; whether anything was changed.
 
     Raises NotFound, NotOwner, or IllegalMove for a study that is over otherwise.
     """
@@ -183,15 +187,15 @@ def cancel(session: Session, principal: Principal, study_id: str) -> bool:
     study.cancel_requested_at = clock.now()
     study.reason_code, study.reason_since = "cancelling", study.cancel_requested_at
     study.reason_message = f"asked to stop by {principal.user}"
-    for job_id in _unfinished(session, study):
-        control.cancel(session, principal, job_id)
     session.flush()
     return True
 
 
-def _unfinished(session: Session, study: Study) -> Iterable[str]:
-    open_jobs = select(Job.id).where(Job.study_id == study.id, Job.status.not_in(TERMINAL)).order_by(Job.seq)
-    return session.scalars(open_jobs).all()
+def cancel_jobs(session: Session, principal: Principal, study: Study, most: int) -> None:
+    """Cancels jobs of the study that nobody has asked to stop yet, at most so many."""
+    unasked = Job.study_id == study.id, Job.status.not_in(TERMINAL), Job.cancel_requested_at.is_(None)
+    for job_id in session.scalars(select(Job.id).where(*unasked).order_by(Job.seq).limit(most)).all():
+        control.cancel(session, principal, job_id)
 
 
 def open_ids(session: Session) -> list[str]:

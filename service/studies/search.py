@@ -4,9 +4,14 @@ The state is ours: optuna is told the history anew each time. Importing it takes
 only a process with a search pays.
 """
 
+import json
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
+
+import structlog
 
 from service.states import Direction
 from service.studies import grid
@@ -17,7 +22,11 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
 
+log = structlog.get_logger()
+
 STARTUP = 10  # trials by chance before tpe suggests
+FEWEST_TO_WEIGH = 4  # whole trials
+MOST_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -50,21 +59,41 @@ def suggest(asked: SearchRequest, direction: Direction, tried: Sequence[Tried], 
     return found
 
 
-def importances(asked: SearchRequest, direction: Direction, tried: Sequence[Tried]) -> dict[str, float] | None:
-    """The share of each parameter in the variance of the metric, by functional ANOVA over a random forest (Hutter et
-    al. 2014); None when there are too few whole trials, or all gave the same value.
+def weighed(asked: SearchRequest, found: dict[str, Any]) -> dict[str, Any]:
+    """The report with the importance of each parameter.
+
+    Found in a process of its own: the random forest would leave this one with twice its memory.
     """
-    whole = [each for each in tried if each.state == "complete"]
-    if len(whole) < 4 or len({each.value for each in whole}) < 2:
+    question = {"asked": asked.model_dump(mode="json"), "report": found}
+    command = [sys.executable, "-m", "service.studies.importances"]
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, input=json.dumps(question), capture_output=True, text=True, timeout=MOST_SECONDS, check=True
+        )
+    except subprocess.SubprocessError as error:
+        # The search has its answer all the same.
+        log.warning("importances not found", error=str(error))
+        return found
+    return found | {"importances": json.loads(done.stdout)}
+
+
+def importances(asked: SearchRequest, found: Mapping[str, Any]) -> dict[str, float] | None:
+    """The share of each parameter in the variance of the metric, by functional ANOVA over a random forest (Hutter et
+    al. 2014); None when there are too few whole trials, or all gave the same value. found: the report.
+    """
+    whole = [
+        Tried(row["parameters"], row["state"], row["value"]) for row in found["history"] if row["state"] == "complete"
+    ]
+    if len(whole) < FEWEST_TO_WEIGH or len({each.value for each in whole}) < 2:
         return None
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction=_word(direction))
+    study = optuna.create_study(direction=_word(Direction(found["direction"])))
     _tell(study, asked, {name: _distribution(dimension) for name, dimension in asked.space.items()}, whole)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    found = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(share) for name, share in found.items()}
+    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
+    return {name: float(share) for name, share in shares.items()}
 
 
 def report(
@@ -75,7 +104,7 @@ def report(
     steps: int,
     full: int,
 ) -> dict[str, Any]:
-    """The best whole trial, the history, how much each parameter mattered, and what pruning saved.
+    """The best whole trial, the history and what pruning saved; `weighed` adds how much each parameter mattered.
 
     steps, full: taken by the trials, and what they had taken without pruning.
     """
@@ -101,7 +130,7 @@ def report(
         "direction": direction.value,
         "best": None if best is None else history[best],
         "history": history,
-        "importances": importances(asked, direction, tried),
+        "importances": None,
         "parallel_coordinates": grid.parallel(metric, outcomes),
         "states": {word: sum(each.state == word for each in tried) for word in ("complete", "pruned", "failed")},
         "steps": steps,

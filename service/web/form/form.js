@@ -18,6 +18,8 @@ export class Form {
     this.changed = changed;
     /** @type {Map<string, { field: Field, input: any, told: HTMLElement, before: string }>} before: the default as text */
     this.inputs = new Map();
+    /** @type {Map<string, any>} checkboxes of the groups that may be left out */
+    this.switches = new Map();
     const plain = this.fields.filter(({ kind }) => kind !== "group" && kind !== "variants");
     const groups = this.fields.filter((field) => !plain.includes(field));
     this.element = h("form", { class: "spec", submit: (event) => event.preventDefault(), input: changed, change: changed },
@@ -33,18 +35,39 @@ export class Form {
   /** @param {Field} group @param {any} given */
   group(group, given) {
     const open = OPEN.includes(group.name);
+    if (group.nullable) return this.switched(group, given);
     if (group.kind === "group") return this.fieldset(group.name, group.fields, given, open, group.about);
     const types = Object.keys(group.variants);
-    const first = given?.type ?? group.initial?.type ?? types[0];
+    const first = given?.type ?? group.initial?.type ?? "";
     const host = h("div", { class: "fields" });
     const fill = (type, known) => {
       for (const path of [...this.inputs.keys()]) if (path.startsWith(`${group.path}.`) && path !== `${group.path}.type`) this.inputs.delete(path);
-      refill(host, group.variants[type].map((field) => this.one(field, known?.[field.name])));
+      refill(host, (group.variants[type] ?? []).map((field) => this.one(field, known?.[field.name])));
     };
-    const type = this.one({ path: `${group.path}.type`, name: "type", kind: "choice", options: types, initial: group.initial?.type, required: true, optional: false }, first);
+    const type = this.one({ path: `${group.path}.type`, name: "type", kind: "choice", options: types, initial: group.initial?.type, required: group.initial !== undefined }, first || undefined);
     type.querySelector("select").addEventListener("change", (event) => fill(event.target.value));
     fill(first, given);
     return h("details", { open, class: "panel" }, h("summary", {}, h("h2", {}, group.name)), h("div", { class: "fields" }, type), host);
+  }
+
+  /** A group that says nothing unless it is switched on. @param {Field} group @param {any} given */
+  switched(group, given) {
+    const fields = h("div", { class: "fields", hidden: !given }, group.fields.map((field) => this.one(field, given?.[field.name])));
+    const box = h("input", { type: "checkbox", checked: Boolean(given), change: () => { fields.hidden = !box.checked; } });
+    this.switches.set(group.path, box);
+    const title = group.name.replaceAll("_", " ");
+    return h("details", { open: Boolean(given), class: "panel" }, h("summary", {}, h("h2", {}, title), h("span", { class: "muted" }, group.about)),
+      h("p", {}, h("label", { class: "check" }, box, ` with ${title}`)), fields);
+  }
+
+  /** Whether a field belongs to a group that is switched off. @param {string} path */
+  isOff(path) {
+    return [...this.switches].some(([group, box]) => !box.checked && path.startsWith(`${group}.`));
+  }
+
+  /** Required fields that say nothing yet. */
+  missing() {
+    return [...this.inputs.values()].filter(({ field, input }) => field.required && !this.isOff(field.path) && !input.value);
   }
 
   /** @param {Field} field @param {any} given */
@@ -76,7 +99,9 @@ export class Form {
   /** What was chosen: values that are the defaults are left out, for the service knows them. */
   spec() {
     const spec = {};
+    for (const [path, box] of this.switches) if (box.checked) put(spec, path.split("."), {});
     for (const { field, input, before } of this.inputs.values()) {
+      if (this.isOff(field.path)) continue;
       const chosen = text(field, input);
       if (chosen !== before || field.required) put(spec, field.path.split("."), read(field, chosen));
     }
@@ -86,7 +111,11 @@ export class Form {
   /** A JSON merge patch (RFC 7396) from the spec that the form began with to what it says now. @param {any} before */
   patch(before) {
     const patch = {};
+    for (const [path, box] of this.switches) {
+      if (box.checked !== Boolean(at(before, path))) put(patch, path.split("."), box.checked ? {} : null);
+    }
     for (const { field, input } of this.inputs.values()) {
+      if (this.isOff(field.path)) continue;
       const now = read(field, text(field, input));
       const then = at(before, field.path) ?? (field.kind === "map" ? {} : field.kind === "flag" ? false : null);
       if (field.kind === "map") for (const key of Object.keys(then)) if (!(key in now)) now[key] = null;

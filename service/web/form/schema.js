@@ -10,7 +10,7 @@ import { number } from "../page/format.js";
  * @property {string} [about]
  * @property {any} [initial] the default
  * @property {boolean} required
- * @property {boolean} optional may be left empty, which means null or not given
+ * @property {boolean} [nullable] of a group: may be left out as a whole
  * @property {string[]} [options] of a choice
  * @property {string[]} [words] that may stand in place of a number
  * @property {string} [bounds]
@@ -31,14 +31,14 @@ export function fields(schema, root = schema, prefix = "") {
 function field(name, raw, root, prefix, required) {
   const schema = resolved(raw, root);
   const path = prefix + name;
-  const base = { path, name, about: schema.description, initial: schema.default, required, optional: !required };
+  const base = { path, name, about: schema.description, initial: schema.default, required };
   const variants = (schema.oneOf ?? schema.anyOf ?? []).map((each) => resolved(each, root));
   const real = variants.filter((each) => each.type !== "null");
   if (schema.discriminator || (real.length > 1 && real.every((each) => each.properties?.type))) {
     return { ...base, kind: "variants", variants: Object.fromEntries(real.map((each) => [each.properties.type.const, fields(each, root, `${path}.`).filter((inner) => inner.name !== "type")])) };
   }
   const objects = [schema, ...real].filter((each) => each.properties);
-  if (objects.length) return { ...base, kind: "group", fields: fields(objects[0], root, `${path}.`), about: schema.description ?? objects[0].description };
+  if (objects.length) return { ...base, kind: "group", nullable: variants.length > real.length, fields: fields(objects[0], root, `${path}.`), about: schema.description ?? objects[0].description };
   return { ...base, ...simple(real.length ? real : [schema]) };
 }
 

@@ -54,7 +54,10 @@ export function cloneLink(job) {
 /** A field for the priority of a job that waits. @param {any} job @param {() => any} done */
 export function priority(job, done) {
   if (!session.may(job.user) || job.status !== "queued") return String(job.priority);
-  const change = (event) => send(path(job), { method: "PATCH", body: { priority: Number(event.target.value) } }).then(done).catch(tell);
+  const change = (event) => {
+    event.target.blur(); // what is being typed into is not drawn anew
+    send(path(job), { method: "PATCH", body: { priority: Number(event.target.value) } }).then(done).catch(tell);
+  };
   return h("input", { type: "number", class: "narrow", min: -1000, max: 1000, value: job.priority, "aria-label": `Priority of ${job.name}`, change });
 }
 

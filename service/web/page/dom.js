@@ -49,6 +49,23 @@ export function refill(element, ...children) {
   return fill(element, ...children);
 }
 
+/** The same, and what had the focus has it again if something of its name is still there. @param {Element} element @param {...(Child | Child[])} children */
+export function redraw(element, ...children) {
+  const focused = element.contains(document.activeElement) ? nameOf(document.activeElement) : null;
+  refill(element, ...children);
+  if (focused) [...element.querySelectorAll("a, button, input")].find((each) => nameOf(each) === focused)?.focus();
+}
+
+/** @param {Element} element */
+function nameOf(element) {
+  return element.getAttribute("aria-label") ?? element.textContent;
+}
+
+/** Whether somebody writes something here, which a new drawing would take away. @param {Element} element */
+export function isTypedInto(element) {
+  return element.contains(document.activeElement) && document.activeElement.tagName === "INPUT";
+}
+
 /** A list of words and what they stand for. @param {[Child, Child | Child[]][]} pairs */
 export function definitions(pairs, kind = "facts") {
   return h("dl", { class: kind }, pairs.map(([word, meaning]) => h("div", {}, h("dt", {}, word), h("dd", {}, meaning))));

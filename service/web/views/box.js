@@ -5,7 +5,7 @@ import { button as curlButton } from "../api/curl.js";
 import { follow } from "../api/stream.js";
 import { sparkline } from "../charts/sparkline.js";
 import { buttons, priority } from "../page/actions.js";
-import { definitions, h, refill, table } from "../page/dom.js";
+import { definitions, h, isTypedInto, redraw, refill, table } from "../page/dom.js";
 import { ago, bytes, duration, grouped, number } from "../page/format.js";
 import { badge, panel, progress, runLink } from "../page/parts.js";
 import { every, throttled } from "../page/polling.js";
@@ -79,15 +79,13 @@ class Board {
     return this.asked.waiting;
   }
 
-  /** Draws a part when what it shows has changed: what has the focus keeps it otherwise. */
+  /** Draws a part when what it shows has changed. */
   update(name, shown, draw) {
     const now = JSON.stringify([shown, name === "running" ? [...this.losses.values()].map(({ count }) => count) : Math.floor(Date.now() / 30_000)]);
     if (now === this.drawn[name]) return;
-    const label = this.parts[name].contains(document.activeElement) ? document.activeElement.getAttribute("aria-label") : null;
-    if (label && document.activeElement.tagName === "INPUT") return; // somebody types
+    if (isTypedInto(this.parts[name])) return;
     this.drawn[name] = now;
-    refill(this.parts[name], draw());
-    if (label) [...this.parts[name].querySelectorAll("button")].find((each) => each.getAttribute("aria-label") === label)?.focus();
+    redraw(this.parts[name], draw());
   }
 
   async jobs(query) {
@@ -133,11 +131,11 @@ function meter(part, label) {
   return h("meter", { value: part, max: 1, "aria-label": `${Math.round(part * 100)} % of ${label}` });
 }
 
-/** A GPU with its jobs, and the processes of others on it. */
-function device(device) {
-  const foreign = device.processes ?? device.foreign ?? [];
-  return card(`${device.name}`, device.memory_bytes ? bytes(device.memory_bytes) : null,
-    device.jobs?.length ? h("p", {}, "used by ", device.jobs.map((id) => [runLink(id, id), " "])) : h("p", { class: "muted" }, foreign.length ? "" : "free"),
+/** A GPU with its jobs, those that are about to leave it, and the processes of others on it. */
+function device({ index, name, memory_bytes: memory, free, jobs, foreign_processes: foreign, waiting_for: leaving }) {
+  return card(`GPU ${index}, ${name}`, bytes(memory), meter(1 - free, `GPU ${index} given to jobs`),
+    jobs.length ? h("p", {}, "used by ", jobs.map((id) => [runLink(id, id), " "])) : null,
+    leaving.length ? h("p", { class: "muted" }, `not yet left by ${leaving.join(", ")}`) : null,
     foreign.map((each) => h("p", { class: "muted" }, `foreign process ${each.pid}: ${bytes(each.memory_bytes)}`)));
 }
 

@@ -4,7 +4,7 @@ import { below, find, get } from "../api/client.js";
 import { button as curlButton } from "../api/curl.js";
 import { follow } from "../api/stream.js";
 import { buttons, cloneLink, priority } from "../page/actions.js";
-import { definitions, h, refill } from "../page/dom.js";
+import { definitions, h, isTypedInto, redraw, refill } from "../page/dom.js";
 import { ago, duration, moment } from "../page/format.js";
 import { tell } from "../page/notices.js";
 import { badge, isOver, progress, runLink, warnings } from "../page/parts.js";
@@ -36,7 +36,8 @@ class RunPage {
   }
 
   async start(tab) {
-    [this.run, this.job] = await Promise.all([get(below("/v1/runs", this.id), {}, this.signal), find(below("/v1/jobs", this.id), {}, this.signal)]);
+    this.run = await get(below("/v1/runs", this.id), {}, this.signal);
+    this.job = this.run.job_id && (await get(below("/v1/jobs", this.id), {}, this.signal)); // a script's run has none
     refill(this.root, this.head, this.diagnosis, this.curves.element, this.tabs(tab));
     this.draw();
     this.curves.setMetrics(Object.keys(this.run.metrics).length ? Object.keys(this.run.metrics) : USUAL);
@@ -82,18 +83,18 @@ class RunPage {
     this.curves.setMarks([
       ...marks,
       ...(checkpoints?.data ?? []).map(({ step, is_best: best }) => ({ x: step, label: best ? `best checkpoint, step ${step}` : `checkpoint, step ${step}`, kind: "checkpoint" })),
-      ...(events?.data ?? []).filter(({ code, data }) => code === "started" && data?.step > 0).map(({ data, message }) => ({ x: data.step, label: `attempt ${data.attempt ?? ""}: ${message}`, kind: "attempt" })),
+      ...(events?.data ?? []).filter(({ code }) => code === "resumed").map(({ data, message }) => ({ x: data.step, label: message, kind: "attempt" })),
     ]);
   }
 
   draw() {
     const { run, job } = this;
     const shown = JSON.stringify([run.name, run.status, job?.progress, job?.status_reason, job?.priority]);
-    if (shown === this.drawn) return;
+    if (shown === this.drawn || isTypedInto(this.head)) return;
     this.drawn = shown;
     document.title = `${run.name} · trainbox`;
     const done = () => this.look().catch(tell);
-    refill(this.head,
+    redraw(this.head,
       h("div", { class: "row" }, h("h1", {}, run.name), badge(run.status, job?.status_reason?.message), job && !isOver(run.status) ? progress(job) : null, h("span", { class: "space" }),
         job ? buttons(job, done) : null, job ? cloneLink(job) : null,
         h("a", { class: "button", href: href("compare", { runs: run.id }) }, "Compare"), curlButton(() => this.calls())),

@@ -59,7 +59,7 @@ class Submission {
   }
 
   async check() {
-    if (!this.original && [...this.form.inputs.values()].some(({ field, input }) => field.required && !input.value)) {
+    if (!this.original && this.form.missing().length) {
       refill(this.told, h("p", { class: "muted" }, "Choose a task and a data set: the plan then stands here."));
       return;
     }
