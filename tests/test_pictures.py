@@ -115,6 +115,8 @@ def test_groups_over_seeds_and_verdicts_have_the_documented_form(admin: httpx.Cl
     text = admin.get("/v1/compare", params=query | {"format": "text", "width": 90}).text
     assert max(map(len, text.splitlines())) <= 90
     assert "learning_rate=0.0001 is worse than learning_rate=0.003 (by seeds" in text.replace("\n  ", " ")
+    lines = admin.get("/v1/compare", params=query | {"format": "ndjson"}).text.splitlines()
+    assert [json.loads(line)["key"] for line in lines] == [0.0001, 0.003]
     rows = list(csv.DictReader(io.StringIO(admin.get("/v1/compare", params=query | {"format": "csv"}).text)))
     assert [(row["learning_rate"], row["runs"]) for row in rows] == [("0.003", "3"), ("0.0001", "3")]
 

@@ -121,8 +121,9 @@ def _tabular(found: Comparison, form: Format, width: int) -> Response:
     if form is Format.CSV:
         return formats.table(*compared.table(found), form, width)
     views = [_view(run, found) for run in found.runs]
+    groups = [_group(each) for each in found.groups]
     if form is Format.NDJSON:
-        return formats.lines(views)
+        return formats.lines(groups or views)
     return Json(
         {
             "metric": found.metric,
@@ -131,7 +132,7 @@ def _tabular(found: Comparison, form: Format, width: int) -> Response:
             "group_by": found.grouped_by,
             "differing_parameters": found.differing_parameters,
             "runs": views,
-            "groups": [_group(each) for each in found.groups],
+            "groups": groups,
             "verdicts": found.verdicts,
             "warnings": found.warnings,
         }
