@@ -14,6 +14,7 @@ from service import clock, curves
 from service.errors import NotFound
 from service.projects import visible
 from service.queue import tell
+from service.runs import INEXACT
 from service.tables import Checkpoint, Dataset, Job, Run
 from service.users import Principal
 
@@ -202,7 +203,7 @@ def resumed(session: Session, seq: int, told: Mapping[str, Any]) -> None:
         tell(session, seq, "resumed", f"training goes on after step {step}", step=step, exact=not told["differs"])
     if step and told["differs"]:
         message = f"from here on the curve may differ from an undisturbed one: {'; '.join(told['differs'])}"
-        tell(session, seq, "inexact", message, step=step)
+        tell(session, seq, INEXACT, message, step=step)
 
 
 def _point(session: Session, seq: int, step: int) -> None:

@@ -15,7 +15,7 @@ from service.errors import FieldProblem, InvalidInput, NotFound
 from service.plan import Epoch, Plan
 from service.projects import visible
 from service.states import Direction, JobStatus
-from service.tables import Dataset, Job, OutsideRun, Run, Series
+from service.tables import Dataset, Job, JobEvent, OutsideRun, Run, Series
 from service.users import Principal
 
 Query = Select[*tuple[Any, ...]]
@@ -35,6 +35,8 @@ class Filter:
     tags: Mapping[str, str] = field(default_factory=dict)
     parameters: Mapping[str, str] = field(default_factory=dict)
 
+
+INEXACT = "inexact"  # the event that tells what keeps a run from coming out the same again
 
 # A run's place is in the queue, or outside of it: of each pair of columns one is NULL.
 STATUS: ColumnElement[JobStatus] = func.coalesce(Job.status, OutsideRun.status, type_=Job.status.type)
@@ -163,10 +165,16 @@ def _by_metric(session: Session, query: Query, principal: Principal, sort: str, 
 def get(session: Session, principal: Principal, run_id: str) -> dict[str, Any]:
     """The view of one run. Raises NotFound."""
     query = placed(select(*COLUMNS)).where(Run.id == run_id, visible(principal))
-    found = views(session, session.execute(query).all())
-    if not found:
+    rows = session.execute(query).all()
+    if not rows:
         raise NotFound("run")
-    return found[0]
+    return views(session, rows)[0] | {"inexact": doubts(session, rows[0].seq)}
+
+
+def doubts(session: Session, seq: int) -> list[dict[str, Any]]:
+    """What keeps a run from coming out the same again: `{step, message}`, oldest first."""
+    query = select(JobEvent).where(JobEvent.job == seq, JobEvent.code == INEXACT).order_by(JobEvent.id)
+    return [{"step": event.data["step"], "message": event.message} for event in session.scalars(query)]
 
 
 def views(session: Session, rows: Sequence[Found]) -> list[dict[str, Any]]:

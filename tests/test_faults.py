@@ -14,7 +14,7 @@ import pytest
 from conftest import Until
 from test_worker import ENDLESS, Place, Process, descendants, is_alive, small
 
-from service import home, job_logs
+from service import home, job_logs, runs
 from service.settings import Settings
 from service.states import EndReason, JobStatus
 from service.tables import Job
@@ -254,6 +254,18 @@ def test_a_trainer_that_prints_without_end_is_not_held_up_and_its_log_keeps_both
     assert max(map(len, shown.splitlines())) <= job_logs.LINE_BYTES + len(job_logs.LONG_LINE)
     assert b"\nthe last line\n" in shown
     assert shown.splitlines()[-1].endswith(b"trained 200 steps")
+
+
+def test_operations_that_are_not_deterministic_are_recorded_once(place: Place) -> None:
+    job = ended(place, "compute_inexactly")
+    assert job.status is JobStatus.SUCCEEDED
+    assert place.events(job.id) == ["submitted", "started", "inexact", "succeeded"]
+    with place.database.read() as session:
+        [doubt] = runs.doubts(session, job.seq)
+    assert doubt["message"] == (
+        "the same spec may give another curve: put_ does not have a deterministic implementation"
+    )
+    assert doubt["step"] < 20
 
 
 def test_a_trainer_that_closes_its_log_trains_on(place: Place) -> None:

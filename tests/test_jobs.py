@@ -12,7 +12,7 @@ from boxes import digits, finish, submit, train, values
 from conftest import Box, MakeToken, Serve, Until
 
 from service import datasets
-from service.api.views import DryRun, JobList, JobView, RunView
+from service.api.views import DryRun, JobList, JobView, WholeRun
 from service.database import Database
 from service.settings import Settings
 from service.states import Scope
@@ -49,7 +49,7 @@ def test_a_job_is_trained_and_its_result_is_its_run(admin: httpx.Client, finishe
 def test_answers_have_the_documented_form(admin: httpx.Client, finished: dict[str, Any]) -> None:
     JobView.model_validate_json(admin.get(f"/v1/jobs/{finished['id']}").content, strict=False)
     JobList.model_validate_json(admin.get("/v1/jobs").content)
-    RunView.model_validate_json(admin.get(f"/v1/runs/{finished['id']}").content)
+    WholeRun.model_validate_json(admin.get(f"/v1/runs/{finished['id']}").content)
     DryRun.model_validate_json(admin.post("/v1/jobs?dry_run=true", json=digits()).content)
 
 

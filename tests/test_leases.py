@@ -9,13 +9,14 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import IO, Any
 
+import httpx
 import numpy as np
 import pytest
 from conftest import Until
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service import clock, control, curves, leases, locks, order, queue
+from service import checkpoints, clock, control, curves, leases, locks, order, queue
 from service.database import Database
 from service.errors import IllegalMove, LeaseLost
 from service.leases import Claim, Lease, Terms
@@ -331,6 +332,37 @@ def test_a_recorder_whose_lease_is_lost_stores_no_point(database: Database, subm
     recorder.drain(database, again, TERMS)
     with database.read() as session:
         assert session.scalars(select(Point.step)).all() == [1, 2]
+
+
+def test_what_keeps_a_run_from_coming_out_the_same_is_told_once_for_all_attempts(
+    database: Database, submit: Submit, client: httpx.Client, tmp_path: Path
+) -> None:
+    lease = start(database, submit)
+    assert client.get(f"/v1/runs/{lease.job_id}").json()["inexact"] == []
+    record_doubts(database, lease, tmp_path / "first", "put_ is not")
+    lose(database, lease, Terms(lease=30.0, backoff=0))
+    lease = claim(database, "worker-2").lease
+    record_doubts(database, lease, tmp_path / "second", "put_ is not", "kthvalue is not")
+    with database.write() as session:
+        checkpoints.resumed(session, lease.seq, {"step": 2, "unusable": [], "differs": ["threads is 1 and was 7"]})
+    said = "the same spec may give another curve"
+    resumed = "from here on the curve may differ from an undisturbed one: threads is 1 and was 7"
+    assert client.get(f"/v1/runs/{lease.job_id}").json()["inexact"] == [
+        {"step": 1, "message": f"{said}: put_ is not"},
+        {"step": 1, "message": f"{said}: kthvalue is not"},
+        {"step": 2, "message": resumed},
+    ]
+    assert events(database, lease.job_id)[-3:] == ["inexact", "resumed", "inexact"]
+
+
+def record_doubts(database: Database, lease: Lease, folder: Path, *sentences: str) -> None:
+    folder.mkdir()
+    writer = spool.Writer(folder / "spool", ["train_loss"])
+    writer.append(np.array([(0, 1, 0.5, 0.1)], spool.RECORD))
+    for place, sentence in enumerate(sentences):
+        writer.doubt(sentence, place, 1, 0.1)
+    writer.close()
+    recorder.drain(database, recording_of(lease, folder), TERMS)
 
 
 def test_a_job_of_a_dead_worker_waits_again_and_its_curve_begins_anew(

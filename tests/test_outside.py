@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from benchmarks.curves import RECORDING, prepared
 from service import curves, outside
-from service.api.views import RunView
+from service.api.views import WholeRun
 from service.curves import merging, rollups, stored
 from service.curves.merging import Logged
 from service.database import Database
@@ -68,7 +68,7 @@ def test_a_script_begins_fills_and_ends_a_run_that_looks_like_any_other(shared: 
     assert curve(shared, run_id, x="gpu_seconds")["x"] == [0, 0, 0]
     ended = shared.post(f"/v1/runs/{run_id}/finish", json={"status": "succeeded"})
     assert ended.status_code == 200
-    run = RunView.model_validate_json(ended.content)
+    run = WholeRun.model_validate_json(ended.content)
     assert run.status == "succeeded"
     assert run.finished_at is not None
     assert run.metrics["loss"].direction == "min"

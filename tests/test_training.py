@@ -444,7 +444,7 @@ class Started:
         names = spool.names(self.folder / "spool")
         records, _ = spool.read(self.folder / "spool", 0, 1 << 30)
         points: dict[str, list[tuple[int, float, float]]] = {name: [] for name in names}
-        for series, step, value, moment in records[records["series"] < spool.RESUMED].tolist():
+        for series, step, value, moment in records[records["series"] < spool.INEXACT].tolist():
             points[names[series]].append((step, value, moment))
         return points
 

@@ -14,7 +14,7 @@ import numpy as np
 import structlog
 from sqlalchemy.orm import Session
 
-from service import checkpoints, curves, gates, leases
+from service import checkpoints, curves, gates, leases, queue, runs
 from service.checkpoints import Kept
 from service.database import Database
 from service.leases import Lease, Terms
@@ -93,6 +93,7 @@ def flush(database: Database, recording: Recording, terms: Terms, **facts: Any) 
         ]
         curves.append_all(session, recording.lease.seq, batches)
         gone = _pointed(session, recording, records)
+        _doubted(session, recording, records)
         gate, look_at = _watched(session, recording, int(last["step"]))
     # After the commit: what the queue points to is always on the disk.
     files.remove(recording.checkpoints, gone)
@@ -119,6 +120,19 @@ def _resumed(session: Session, recording: Recording, records: Records) -> dict[s
     seq = recording.lease.seq
     checkpoints.resumed(session, seq, json.loads(recording.resumed.read_text()))
     return {metric: summary.count for metric, summary in curves.find(session, [seq]).get(seq, {}).items()}
+
+
+def _doubted(session: Session, recording: Recording, records: Records) -> None:
+    """Tells what keeps the curves from coming out the same again, each thing once for all attempts."""
+    marks = records[records["series"] == spool.INEXACT]
+    if not len(marks):
+        return
+    seq, sentences = recording.lease.seq, spool.doubts(recording.path)
+    told = {doubt["message"] for doubt in runs.doubts(session, seq)}
+    for mark in marks:
+        message = f"the same spec may give another curve: {sentences[int(mark['value'])]}"
+        if message not in told:
+            queue.tell(session, seq, runs.INEXACT, message, step=int(mark["step"]))
 
 
 def _pointed(session: Session, recording: Recording, records: Records) -> list[Kept]:

@@ -6,6 +6,7 @@ alone, so that 0 is the first record of any spool.
 
 The highest indexes name no series: their records are marks. RESUMED comes first, if at all, and says that the attempt
 goes on behind its step. CHECKPOINT says that the one of its step is on the disk; all points up to it stand before it.
+INEXACT says that a further sentence stands in the file beside the spool: its value is the place of it.
 """
 
 import json
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 MAGIC = b"TBSPOOL1"
 RECORD = np.dtype([("series", "<u4"), ("step", "<i8"), ("value", "<f8"), ("time", "<f8")])
 MOST_BYTES = 1 << 20
-CHECKPOINT, RESUMED = 2**32 - 1, 2**32 - 2
+CHECKPOINT, RESUMED, INEXACT = 2**32 - 1, 2**32 - 2, 2**32 - 3
 
 _START = struct.Struct("<8sI")
 
@@ -42,6 +43,7 @@ class Writer:
 
     def __init__(self, path: Path | str, names: Sequence[str]) -> None:
         """Raises FileExistsError: two trainers of one attempt would mix their points."""
+        self._path = path
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         text = json.dumps(list(names)).encode()
         self._write(_START.pack(MAGIC, len(text)) + text)
@@ -49,6 +51,12 @@ class Writer:
     def append(self, records: Records) -> None:
         """records: of dtype RECORD, shape (n,). Raises OSError when the disk is full; a torn tail may remain."""
         self._write(records.tobytes())
+
+    def doubt(self, sentence: str, place: int, step: int, time: float) -> None:
+        """Says what keeps the points from coming out the same again. place: how many sentences there were before."""
+        with open(_doubts(self._path), "a", encoding="utf-8") as file:
+            file.write(json.dumps(sentence) + "\n")
+        self.append(np.array([(INEXACT, step, place, time)], RECORD))
 
     def close(self) -> None:
         os.close(self._file)
@@ -82,6 +90,18 @@ def read(path: Source, offset: int, most_bytes: int = MOST_BYTES) -> tuple[Recor
         content = os.pread(file, max(most_bytes, RECORD.itemsize), header[1] + offset)
     count = len(content) // RECORD.itemsize
     return np.frombuffer(content, RECORD, count), offset + count * RECORD.itemsize
+
+
+def doubts(path: Path | str) -> list[str]:
+    """The sentences that the marks INEXACT of a spool tell of; none where the file is gone. Raises ValueError."""
+    try:
+        return [json.loads(line) for line in _doubts(path).read_text(encoding="utf-8").splitlines()]
+    except OSError:
+        return []
+
+
+def _doubts(path: Path | str) -> Path:
+    return Path(f"{path}.inexact")
 
 
 @contextmanager

@@ -129,7 +129,7 @@ def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
     All points of its steps are in the spool afterwards, and a checkpoint of the last one is on the disk.
     """
     # Whoever only writes orders, as the worker does, must not pay for torch: two seconds and 217 MiB.
-    from workers.training import keeper, loop
+    from workers.training import determinism, keeper, loop
     from workers.training.tape import Tape
 
     tape = None
@@ -157,7 +157,8 @@ def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
                 tape.mark(RESUMED, begun.step)
             due = perf_counter() + keeper.EVERY_SECONDS
             keeps = keeper.Keeper(tape, source, order.attempt, begun.step, due, begun.best)
-            last = record(loop.train(begun.training, begun.step + 1), tape, keeps, stop)
+            with determinism.heard(tape.doubt):
+                last = record(loop.train(begun.training, begun.step + 1), tape, keeps, stop)
             if last is not None:
                 _complain(keeps.keep(last))
     except Exception as error:

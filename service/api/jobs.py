@@ -18,7 +18,7 @@ from service.api.place import Here, Place
 from service.api.streams import Stream
 from service.api.strict_route import StrictBody, StrictRoute, described_body
 from service.api.tail import MANNERS, Tail
-from service.api.views import DryRun, Explanation, JobList, JobView, RunView
+from service.api.views import DryRun, Explanation, JobList, JobView, WholeRun
 from service.errors import FieldProblem, InvalidInput
 from service.spec import JobSpec
 from service.states import TERMINAL, JobStatus
@@ -138,7 +138,7 @@ def explain_job(here: Here, principal: Reader, job_id: JobId) -> Response:
         return Json(explain.view(session, principal, job_id, *limits, disk.lack(settings.home, settings.min_free_mib)))
 
 
-@router.get("/{job_id}/result", responses={200: {"model": RunView}, 202: {"model": JobView}})
+@router.get("/{job_id}/result", responses={200: {"model": WholeRun}, 202: {"model": JobView}})
 def get_result(here: Here, principal: Reader, job_id: JobId) -> Response:
     """The run's summary: 200 when the job succeeded, 202 while it is not over, 409 when it failed or was cancelled."""
     with here.database.read() as session:

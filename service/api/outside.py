@@ -12,7 +12,7 @@ from service.api.once import Repeatable
 from service.api.paths import RunId
 from service.api.place import Here
 from service.api.strict_route import StrictRoute
-from service.api.views import PointsTaken, RunView
+from service.api.views import PointsTaken, WholeRun
 from service.outside import Finish, NewPoints, NewRun
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
 POINTS_BODY = Upload("POST", re.compile(r"/v1/runs/[^/]+/points"), JSON_TYPES, 4 << 20)
 
 
-@router.post("", status_code=201, responses={200: {"model": RunView}, 201: {"model": RunView}})
+@router.post("", status_code=201, responses={200: {"model": WholeRun}, 201: {"model": WholeRun}})
 def begin_run(here: Here, principal: Submitter, body: NewRun, once: Repeatable) -> Response:
     """Begins a run without a job. It is `running` until the script says how it ended."""
     with here.database.write() as session:
@@ -44,7 +44,7 @@ def add_points(here: Here, principal: Submitter, run_id: RunId, body: NewPoints)
     return Json({"accepted": len(body.points)})
 
 
-@router.post("/{run_id}/finish", responses={200: {"model": RunView}})
+@router.post("/{run_id}/finish", responses={200: {"model": WholeRun}})
 def finish_run(here: Here, principal: Submitter, run_id: RunId, body: Finish) -> Response:
     """Ends a run that a script began: `succeeded`, `failed` or `cancelled`, which never changes again."""
     with here.database.write() as session:

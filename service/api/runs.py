@@ -16,7 +16,7 @@ from service.api.listings import Page
 from service.api.paths import RunId
 from service.api.place import Here
 from service.api.strict_route import StrictRoute
-from service.api.views import CurveList, RunList, RunView
+from service.api.views import CurveList, RunList, WholeRun
 from service.api.whole_curves import Whole
 from service.curves import Axis, Curve, Summary
 from service.errors import NotFound
@@ -79,7 +79,7 @@ def _value(run: dict[str, Any], metric: str) -> formats.Cell:
     return value
 
 
-@router.get("/{run_id}", responses={200: {"model": RunView}})
+@router.get("/{run_id}", responses={200: {"model": WholeRun}})
 def get_run(here: Here, principal: Reader, run_id: RunId) -> Response:
     """One run: its parameters, and each of its curves in a few numbers."""
     with here.database.read() as session:

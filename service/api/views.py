@@ -160,6 +160,17 @@ class RunView(View):
     duration_seconds: float | None = Field(description="time spent training, without waiting")
 
 
+class Doubt(View):
+    """What keeps a run from coming out the same again, and the step that was known when it was noticed."""
+
+    step: int
+    message: str
+
+
+class WholeRun(RunView):
+    inexact: list[Doubt]
+
+
 class RunList(View):
     data: list[RunView]
     has_more: bool

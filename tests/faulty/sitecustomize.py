@@ -122,6 +122,20 @@ def leave_a_senseless_outcome() -> None:
     _before_step(20, leave)
 
 
+def compute_inexactly() -> None:
+    """Twice what PyTorch warns of, and something else that it warns of."""
+    import warnings
+
+    import torch
+
+    def compute() -> None:
+        for _ in range(2):
+            torch.zeros(4).put_(torch.tensor([1]), torch.tensor([2.0]))
+        warnings.warn("nothing that matters", stacklevel=1)
+
+    _before_step(20, compute)
+
+
 def take_all_memory() -> None:
     taken: list[bytes] = []
 

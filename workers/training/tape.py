@@ -46,6 +46,7 @@ class Tape:
     norm: tuple[int, float] | None = None
     _pending: list[Step] = field(default_factory=list)
     _began: float | None = None
+    _doubts: int = 0
 
     def __post_init__(self) -> None:
         self._meter = Meter(self.training.device)
@@ -80,6 +81,12 @@ class Tape:
     def mark(self, mark: int, step: int) -> None:
         """Writes a mark of a step behind the points that are written: see `spool`. Raises OSError."""
         self.writer.append(np.array([(mark, step, 0.0, self.active_seconds)], RECORD))
+        self._ring()
+
+    def doubt(self, sentence: str) -> None:
+        """Writes down what keeps the curves from coming out the same again. Raises OSError."""
+        self.writer.doubt(sentence, self._doubts, self.steps, self.active_seconds)
+        self._doubts += 1
         self._ring()
 
     def _ring(self) -> None:

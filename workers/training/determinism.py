@@ -1,0 +1,35 @@
+"""What keeps a run from coming out the same again, as PyTorch warns of it while it trains."""
+
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+SAYS_SO = re.compile(r"determinis", re.IGNORECASE)
+LENGTH = 300
+
+
+@contextmanager
+def heard(tell: Callable[[str], None]) -> Iterator[None]:
+    """Passes on what PyTorch warns of under `use_deterministic_algorithms`, each thing once. All is printed as ever.
+
+    What `tell` raises comes out of the operation that was warned of.
+    """
+    told: set[str] = set()
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def listen(message: Warning | str, *others: object) -> None:
+            show(message, *others)  # type: ignore[arg-type]
+            sentence = _first_clause(str(message))
+            if SAYS_SO.search(str(message)) and sentence not in told:
+                told.add(sentence)
+                tell(sentence)
+
+        warnings.showwarning = listen  # type: ignore[assignment]
+        yield
+
+
+def _first_clause(message: str) -> str:
+    """Without what PyTorch goes on to say of its settings and of where to complain."""
+    return " ".join(re.split(r", but you|\. |\(Triggered", message)[0].split())[:LENGTH]
