@@ -13,7 +13,7 @@ from service import clock, meaning, projects, queue, spec
 from service.errors import FieldProblem, IllegalMove, InvalidInput, NotFound, NotNow, NotOwner
 from service.plan import Plan
 from service.queue import QueueLimits, move, tell
-from service.spec import JobSpec, Part
+from service.spec import Part
 from service.states import TERMINAL, JobStatus, Scope
 from service.tables import Dataset, Job, Run
 from service.users import Principal
@@ -119,7 +119,7 @@ class Clone:
 def clone(session: Session, principal: Principal, job_id: str, patch: Mapping[str, Any]) -> Clone:
     """What a job becomes under a JSON merge patch (RFC 7396) on its spec. Raises NotFound or InvalidInput."""
     job = seen(session, principal, job_id)
-    before = JobSpec.model_validate(job.spec)
+    before = spec.parse(job.spec, lambda _: ())
     merged = merge(_pinned(session, job), patch)
     # A run is as long as its epochs or its steps say: naming one of them takes the place of the other.
     length, given = merged.get("hyperparameters"), patch.get("hyperparameters")

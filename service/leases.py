@@ -18,7 +18,7 @@ from service.checkpoints import Kept
 from service.errors import LeaseLost
 from service.order import Room
 from service.plan import Plan
-from service.spec import Gate, JobSpec
+from service.spec import Gate
 from service.states import EndReason, JobStatus
 from service.tables import Attempt, Dataset, Job, WorkerRow
 
@@ -134,7 +134,7 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
     started = {"started_ms": now, "started_at": job.reason_since}
     session.add(Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], **started))
     session.flush()
-    spec = JobSpec.model_validate(job.spec)
+    gate = job.spec["gate"]
     dataset = session.scalars(select(Dataset).where(Dataset.id == job.dataset_id)).one()
     classes = None if dataset.classes is None else len(dataset.classes)
     return Claim(
@@ -147,8 +147,8 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
         model_kind=memory.kind(job.spec, dataset.shape, classes),
         columns=dataset.columns,
         checkpoints=kept,
-        keep=spec.checkpoints.keep,
-        gate=spec.gate,
+        keep=job.spec["checkpoints"]["keep"],
+        gate=None if gate is None else Gate.model_validate(gate),
         active_seconds=job.active_seconds,
         counts=counts,
         threads=job.threads,

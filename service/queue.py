@@ -103,8 +103,11 @@ def _data_misfits(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldPro
     if isinstance(task, str) and task in spec.LOSSES and task != dataset.task:
         yield FieldProblem("task", "task_does_not_fit", f"the data set is for {dataset.task}")
     model = raw.get("model")
-    if isinstance(model, dict) and model.get("type") == "cnn" and dataset.kind != "images":
-        yield FieldProblem("model.type", "model_does_not_fit", f"cnn wants images, and the data set is {dataset.kind}")
+    kind = model.get("type") if isinstance(model, dict) else None
+    wanted = spec.DATA_KINDS.get(kind) if isinstance(kind, str) else None
+    if wanted is not None and dataset.kind not in wanted:
+        message = f"{kind} wants {' or '.join(wanted)}, and the data set is {dataset.kind}"
+        yield FieldProblem("model.type", "model_does_not_fit", message)
     chosen = raw.get("hyperparameters")
     loss = chosen.get("loss") if isinstance(chosen, dict) else None
     classes = len(dataset.classes or ())

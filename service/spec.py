@@ -3,11 +3,13 @@
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, Field, StringConstraints, ValidationError
 
+from service import extensions
 from service.errors import FieldProblem, InvalidInput
+from service.extensions import STRICT, FurtherModel
 from service.ids import ID_PATTERN
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -29,7 +31,7 @@ MOST_TAGS = 256
 class Part(BaseModel):
     """Strict: a number is not taken from a string, nor true for 1, and an unknown field is an error."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
+    model_config = STRICT
 
 
 class LinearModel(Part):
@@ -75,10 +77,17 @@ class GptModel(Part):
     dropout: Probability = Field(default=0.0, description="share of units zeroed at each training step")
 
 
-Model = Annotated[LinearModel | MlpModel | CnnModel | GptModel, Field(discriminator="type")]
+FURTHER = extensions.installed()
+
+if TYPE_CHECKING:
+    AnyModel = LinearModel | MlpModel | CnnModel | GptModel | FurtherModel
+else:
+    AnyModel = Union[LinearModel, MlpModel, CnnModel, GptModel, *(each.model for each in FURTHER.values())]
+
+Model = Annotated[AnyModel, Field(discriminator="type")]
 
 
-def _usual_model(task: Any) -> LinearModel | MlpModel | CnnModel | GptModel:
+def _usual_model(task: Any) -> AnyModel:
     return GptModel() if task == "language_modeling" else MlpModel()
 
 
@@ -235,13 +244,21 @@ LOSSES = {
     "regression": ("mse", "l1", "huber"),
     "language_modeling": ("cross_entropy",),
 }
+
+
+def _further(task: str) -> list[str]:
+    return [name for name, extension in FURTHER.items() if task in extension.tasks]
+
+
 # The models of each task, the one that is used when none is named first.
 MODELS = {
-    "classification": ("mlp", "linear", "cnn"),
-    "regression": ("mlp", "linear", "cnn"),
+    "classification": ("mlp", "linear", "cnn", *_further("classification")),
+    "regression": ("mlp", "linear", "cnn", *_further("regression")),
     "language_modeling": ("gpt",),
 }
 EVERY_MODEL = {name for names in MODELS.values() for name in names}
+# Kinds of data, for models that do not take all that their tasks do.
+DATA_KINDS: dict[str, tuple[str, ...]] = {"cnn": ("images",)} | {name: each.data for name, each in FURTHER.items()}
 
 # What is measured at each validation of each task.
 METRICS: dict[str, tuple[ValidationMetric, ...]] = {
@@ -321,7 +338,7 @@ def _task_misfits(raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
     task, model, stopping = raw.get("task"), _inner(raw, "model"), _inner(raw, "early_stopping")
     if isinstance(task, str) and task in METRICS:
         kind, metric = model.get("type"), stopping.get("metric")
-        if kind in EVERY_MODEL and kind not in MODELS[task]:
+        if isinstance(kind, str) and kind in EVERY_MODEL and kind not in MODELS[task]:
             message = f"the model of {task} is {' or '.join(MODELS[task])}"
             yield FieldProblem("model.type", "model_does_not_fit", message)
         if isinstance(metric, str) and metric not in METRICS[task]:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from service.curves import direction
-from service.spec import LOSSES, METRICS, MODELS, JobSpec
+from service.spec import DATA_KINDS, FURTHER, LOSSES, METRICS, MODELS, JobSpec
 
 ABOUT = {
     "classification": "tell classes apart",
@@ -15,6 +15,11 @@ ABOUT_MODELS = {
     "mlp": "fully connected layers",
     "cnn": "a small residual network for images",
     "gpt": "a transformer that reads bytes",
+} | {name: extension.description for name, extension in FURTHER.items()}
+KINDS = {
+    "classification": ("table", "images"),
+    "regression": ("table", "images"),
+    "language_modeling": ("text",),
 }
 # What the trainer uses of the machine; the last two only on a GPU.
 SYSTEM_SERIES = ("system/cpu_percent", "system/memory_mib", "system/gpu_percent", "system/gpu_memory_mib")
@@ -32,7 +37,14 @@ def view() -> dict[str, Any]:
                 "name": task,
                 "description": description,
                 "losses": list(LOSSES[task]),
-                "models": [{"type": model, "description": ABOUT_MODELS[model]} for model in MODELS[task]],
+                "models": [
+                    {
+                        "type": model,
+                        "description": ABOUT_MODELS[model],
+                        "data": list(DATA_KINDS.get(model, KINDS[task])),
+                    }
+                    for model in MODELS[task]
+                ],
                 "metrics": [
                     {"name": metric, "direction": direction(metric).value}
                     for metric in [*AT_EVERY_STEP, *THINNED, *METRICS[task]]

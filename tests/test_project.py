@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 
 # The trunk, from the ground up: a module imports only from rows below its own.
 LAYERS = (
-    {"bell", "clock", "ids", "job_logs", "logs", "settings", "states"},
+    {"bell", "clock", "extensions", "ids", "job_logs", "logs", "settings", "states"},
     {"errors", "tables"},
     {"disk", "errands", "inspection"},
     {"database", "locks", "spec"},

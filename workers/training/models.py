@@ -3,12 +3,14 @@
 import math
 from collections.abc import Sequence
 from itertools import pairwise
+from pkgutil import resolve_name
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from service.spec import CnnModel, GptModel, LinearModel, MlpModel, Model
+from service.extensions import FurtherModel
+from service.spec import FURTHER, CnnModel, GptModel, LinearModel, MlpModel, Model
 
 BYTES = 256
 STAGES = 3
@@ -44,6 +46,9 @@ def build(model: Model, shape: Sequence[int], outputs: int) -> nn.Module:
             return Cnn(model, shape[0], outputs)
         case GptModel():
             return Gpt(model, outputs)
+        case FurtherModel():
+            further: nn.Module = resolve_name(FURTHER[model.type].build)(model, tuple(shape), outputs)
+            return further
 
 
 def _flat(shape: Sequence[int]) -> list[nn.Module]:
