@@ -334,6 +334,20 @@ def test_a_recorder_whose_lease_is_lost_stores_no_point(database: Database, subm
         assert session.scalars(select(Point.step)).all() == [1, 2]
 
 
+def test_a_job_of_a_model_that_is_not_installed_any_more_holds_nobody_up(
+    database: Database, submit: Submit, client: httpx.Client
+) -> None:
+    job_id = submit()
+    with database.write() as session:
+        row = session.scalars(select(Job).where(Job.id == job_id)).one()
+        row.spec = row.spec | {"model": {"type": "removed"}}
+    assert claim(database, "worker-1").lease.job_id == job_id, "its trainer tells what is missing"
+    for what in ("clone", "clone?dry_run=true"):
+        answer = client.post(f"/v1/jobs/{job_id}/{what}", json={})
+        assert (answer.status_code, answer.json()["errors"][0]["param"]) == (422, "model.type")
+    assert client.get(f"/v1/jobs/{job_id}").json()["spec"]["model"] == {"type": "removed"}
+
+
 def test_what_keeps_a_run_from_coming_out_the_same_is_told_once_for_all_attempts(
     database: Database, submit: Submit, client: httpx.Client, tmp_path: Path
 ) -> None:

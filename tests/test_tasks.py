@@ -286,6 +286,7 @@ def test_perplexity_is_that_of_torchmetrics_however_the_split_is_cut(
     [
         ({"task": "language_modeling", "model": {"type": "mlp"}}, "model.type", "model_does_not_fit"),
         ({"model": {"type": "gpt"}}, "model.type", "model_does_not_fit"),
+        ({"model": {"type": []}}, "model.type", "union_tag_invalid"),
         ({"task": "regression", "model": {"type": "gpt"}}, "model.type", "model_does_not_fit"),
         ({"early_stopping": {"metric": "val_mae"}}, "early_stopping.metric", "metric_does_not_fit"),
         ({"early_stopping": {"metric": "train_loss"}}, "early_stopping.metric", "literal_error"),
