@@ -152,6 +152,7 @@ def submitted(client: httpx.Client, jobs: int) -> Expected:
 def test_every_job_ends_as_it_should_whatever_is_killed_or_stopped_each_second(
     make_service: Callable[..., Service], until: Until, seed: int, jobs: int, storm_seconds: float
 ) -> None:
+    before = zombies()
     service = make_service(**SLOTS)
     service.start()
     other = Workers(service)
@@ -183,6 +184,7 @@ def test_every_job_ends_as_it_should_whatever_is_killed_or_stopped_each_second(
     assert service.stop() in (0, 1)  # 1 when a part had just been struck
     assert len(storm.struck) >= min(storm_seconds, 4)
     sys.stdout.write(f"{jobs} jobs, {time.monotonic() - began:.0f} s, struck: {dict(Counter(storm.struck))}\n")
+    assert not zombies() - before
     sweep(service, expected)
 
 
@@ -227,7 +229,6 @@ def check_answer(client: httpx.Client, job_id: str, wanted: Spec, undisturbed: l
 def sweep(service: Service, expected: Expected) -> None:
     """What must hold after anything: see the acceptance cases."""
     assert not service.left_over()
-    assert not [each for each in psutil.process_iter() if is_zombie_of(each, os.getpid())]
     assert is_whole(service.settings.database_path)
     with opened(service.settings) as database, database.read() as session:
         for job in session.scalars(select(Job)):
@@ -242,6 +243,11 @@ def sweep(service: Service, expected: Expected) -> None:
                 assert len(steps) == job.plan["total_steps"] if whole else len(steps) <= job.plan["total_steps"]
                 assert not whole or np.isfinite(np.array(losses, float)).all()
         assert set(session.scalars(select(Job.id))) >= expected.keys()
+
+
+def zombies() -> set[psutil.Process]:
+    """Processes of this one that have ended and were not waited for."""
+    return {each for each in psutil.process_iter() if is_zombie_of(each, os.getpid())}
 
 
 def is_zombie_of(process: psutil.Process, parent: int) -> bool:

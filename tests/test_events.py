@@ -136,7 +136,6 @@ class Hand:
 @pytest.fixture
 def hand(database: Database, settings: Settings) -> Hand:
     facts: dict[str, Any] = {"name": "rows", "version": 1, "format": "npy", "task": "classification", "rows": 100}
-    facts |= {"kind": "table", "shape": [4]}
     classes = [{"value": 0}, {"value": 1}]
     with database.write() as session:
         session.add(

@@ -209,9 +209,9 @@ def test_ordinary_json_is_read_like_any_other_reader_does() -> None:
 def test_a_long_body_is_read_quickly() -> None:
     points = [{"metric": "train_loss", "step": step, "value": step / 7} for step in range(10_000)]
     body = json.dumps({"points": points}).encode()
-    began = time.perf_counter()
+    began = time.thread_time()  # what others compute beside it does not count
     assert parse(body).tree == {"points": points}
-    assert time.perf_counter() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 def test_problems_of_the_same_field_are_told_once() -> None:

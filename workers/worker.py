@@ -133,9 +133,9 @@ class Worker:
 
     def _register(self) -> None:
         """Tells the service that this worker is there, now that it can start trainers; then it claims."""
-        described, memory = self._devices(), self.launcher.memory_bytes >> 20
+        described, memory_mib = self._devices(), self.launcher.memory_bytes >> 20
         with self.database.write() as session:
-            leases.register(session, self.id, os.getpid(), self.settings.slots, described, self.terms, memory)
+            leases.register(session, self.id, os.getpid(), self.settings.slots, described, self.terms, memory_mib)
         self.registered = True
         log.info("worker ready", worker=self.id, slots=self.settings.slots, devices=len(self.slots.accelerators))
         self._claim()

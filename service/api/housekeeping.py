@@ -1,4 +1,4 @@
-"""What the API's process does beside answering: it keeps the reserve, trims the write-ahead log, sweeps each hour."""
+"""What the API's process does beside answering: it keeps the reserve, trims logs, tidies, sweeps each hour."""
 
 import asyncio
 from dataclasses import asdict
@@ -35,6 +35,7 @@ async def keep(place: Place) -> None:
 def _look(place: Place) -> None:
     disk.keep_reserve(place.settings.home, place.settings.min_free_mib)
     place.database.trim_log()
+    place.studio.tidy()
 
 
 def _give_up(place: Place) -> None:

@@ -48,6 +48,15 @@ class Studio:
                     raise StudioFailed from None
         raise StudioFailed
 
+    def tidy(self) -> None:
+        """Takes leave of a process that has left, which otherwise stays in the system's list until the next picture."""
+        if self._taken.acquire(blocking=False):
+            try:
+                if self._process is not None and self._process.poll() is not None:
+                    self._end()
+            finally:
+                self._taken.release()
+
     def close(self) -> None:
         with self._taken:
             self._end()
