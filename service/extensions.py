@@ -25,7 +25,7 @@ class FurtherModel(BaseModel):
 class Extension:
     """What an entry point names: a model, what it is for, and where the trainer finds it.
 
-    model: its fields, each with a default; its docstring is what `GET /v1/tasks` says of it.
+    model: its fields; the first line of its docstring is what `GET /v1/tasks` says of it.
     build: `MODULE:FUNCTION`, imported by trainers alone. Called with the model's fields, the shape of a sample,
     (columns,) or (channels, height, width), and the number of outputs, it returns a `torch.nn.Module` that takes
     float32 of shape (batch, *shape) and gives shape (batch, outputs).

@@ -7,11 +7,12 @@ from contextlib import contextmanager
 
 SAYS_SO = re.compile(r"determinis", re.IGNORECASE)
 LENGTH = 300
+MOST = 20  # a model of somebody else may warn of a new thing at every step
 
 
 @contextmanager
 def heard(tell: Callable[[str], None]) -> Iterator[None]:
-    """Passes on what PyTorch warns of under `use_deterministic_algorithms`, each thing once. All is printed as ever.
+    """Passes on what PyTorch warns of under `use_deterministic_algorithms`, each thing once; it is printed too.
 
     What `tell` raises comes out of the operation that was warned of.
     """
@@ -22,7 +23,7 @@ def heard(tell: Callable[[str], None]) -> Iterator[None]:
         def listen(message: Warning | str, *others: object) -> None:
             show(message, *others)  # type: ignore[arg-type]
             sentence = _first_clause(str(message))
-            if SAYS_SO.search(str(message)) and sentence not in told:
+            if SAYS_SO.search(str(message)) and sentence not in told and len(told) < MOST:
                 told.add(sentence)
                 tell(sentence)
 
