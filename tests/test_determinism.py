@@ -17,7 +17,7 @@ def warn(*messages: str) -> None:
 
 def test_each_thing_is_told_once_and_only_if_it_is_about_determinism() -> None:
     told: list[str] = []
-    with warnings.catch_warnings(), heard(told.append):
+    with warnings.catch_warnings(record=True), heard(told.append):
         warnings.simplefilter("always")
         warn(LONG, "the learning rate is odd", LONG)
     assert told == [SHORT]
@@ -25,7 +25,7 @@ def test_each_thing_is_told_once_and_only_if_it_is_about_determinism() -> None:
 
 def test_there_is_an_end_to_what_is_told() -> None:
     told: list[str] = []
-    with warnings.catch_warnings(), heard(told.append):
+    with warnings.catch_warnings(record=True), heard(told.append):
         warnings.simplefilter("always")
         warn(*(f"operation {number} is not deterministic" for number in range(2 * MOST)))
     assert len(told) == MOST
