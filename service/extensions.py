@@ -9,14 +9,15 @@ from pydantic import BaseModel, ConfigDict
 
 GROUP = "trainbox.tasks"
 BUILT_IN = {"linear", "mlp", "cnn", "gpt"}
-# A number is not taken from a string, nor true for 1, and an unknown field is an error.
-STRICT = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class FurtherModel(BaseModel):
-    """The fields of a model that another package brings; `type` becomes a literal with a default, as specs name it."""
+    """The fields of a model that another package brings; `type` becomes a literal with a default, as specs name it.
 
-    model_config = STRICT
+    Strict, as every part of a spec: a number is not taken from a string, and an unknown field is an error.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
     type: str
 

@@ -5,11 +5,11 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from service import extensions
 from service.errors import FieldProblem, InvalidInput
-from service.extensions import STRICT, FurtherModel
+from service.extensions import FurtherModel
 from service.ids import ID_PATTERN
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
@@ -31,7 +31,7 @@ MOST_TAGS = 256
 class Part(BaseModel):
     """Strict: a number is not taken from a string, nor true for 1, and an unknown field is an error."""
 
-    model_config = STRICT
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, strict=True)
 
 
 class LinearModel(Part):
