@@ -503,8 +503,9 @@ def test_a_reader_that_takes_nothing_costs_nothing_and_is_cut(
     server = serve(allowed=replace(patient, write_seconds=1.0))
     hand.start()
     hand.print(1, b"")
-    # A file with a hole: much to send, and nothing on the disk.
-    os.truncate(jobs.attempt_folder(hand.settings.jobs_path, hand.job_id, 1) / "log", 8 << 30)
+    with (jobs.attempt_folder(hand.settings.jobs_path, hand.job_id, 1) / "log").open("ab") as log:
+        for _ in range(64):  # MiB: much more than what the kernel takes in for a reader
+            log.write((b"." * 1023 + b"\n") * 1024)
     process = psutil.Process()
     host, port = server.listener.getsockname()[:2]
     head = (
