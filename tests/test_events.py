@@ -1,7 +1,6 @@
 """What happens to a job, as a list and as a stream, and its log as it comes: to readers good, slow and gone."""
 
 import json
-import os
 import socket
 import threading
 import time

@@ -1,6 +1,7 @@
 """A comparison as a table, as text, as a picture and as columns of a file."""
 
 import textwrap
+from collections import Counter
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from service.pictures import CurveFile, Line, Panel, Picture
 
 LONGEST_NAME = 40
 MOST_SENTENCES = 12
+MOST_TOLD = 4  # parameters in a legend
 
 
 def table(found: Comparison) -> tuple[list[str], formats.Rows]:
@@ -72,8 +74,9 @@ def text(found: Comparison, width: int) -> str:
             if each.group.curve is not None
         ]
     else:
+        _, labels = _legend(found)
         lines = [
-            charts.Line(_label(run, found.differing_parameters), run.x, run.y)
+            charts.Line(labels[run.run_id], run.x, run.y)
             for run in _by_rank(found)
             if run.x is not None and run.y is not None
         ]
@@ -102,7 +105,7 @@ def _told(name: Any, found: Comparison) -> str:
     """A run or a group as the legend has it."""
     if found.grouped_by is not None:
         return f"{found.grouped_by.rpartition('.')[2]}={name}"
-    return next(_label(run, found.differing_parameters) for run in found.runs if run.run_id == name)
+    return _legend(found)[1][name]
 
 
 def _wrapped(sentence: str, width: int) -> list[str]:
@@ -111,16 +114,18 @@ def _wrapped(sentence: str, width: int) -> list[str]:
 
 def picture(found: Comparison, form: Format, target: float | None, log: bool | None) -> Picture:
     """The runs, or the groups with their bands; what differs is the legend."""
+    names, labels = _legend(found)
     if found.grouped_by is not None:
+        names = [found.grouped_by]
         lines = [_band(each, found) for each in _groups_by_rank(found) if each.group.curve is not None]
     else:
         lines = [
-            Line(charts.escaped(_label(run, found.differing_parameters)), run.x, run.y, *_extremes(run))
+            Line(charts.escaped(labels[run.run_id]), run.x, run.y, *_extremes(run))
             for run in _by_rank(found)
             if run.x is not None and run.y is not None
         ]
-    names = ", ".join(_short_names([found.grouped_by] if found.grouped_by else found.differing_parameters[:2]))
-    title = f"{found.metric} by {names}" if names else found.metric
+    told = ", ".join(_short_names(names))
+    title = f"{found.metric} by {told}" if told else found.metric
     panel = Panel(lines, charts.escaped(found.metric), log, target)
     return Picture(charts.escaped(title), [panel], X_LABELS[found.x], "png" if form is Format.PNG else "svg")
 
@@ -145,9 +150,25 @@ def _group_label(ranked: Ranked, found: Comparison) -> str:
     return f"{found.grouped_by.rpartition('.')[2]}={ranked.group.key} ({seeds})"
 
 
-def _label(run: Compared, differing: list[str]) -> str:
-    """What tells a curve from the others: what differs, else the name."""
-    told = ", ".join(f"{name.rpartition('.')[2]}={run.parameters.get(name)}" for name in differing[:2])
+def _legend(found: Comparison) -> tuple[list[str], dict[str, str]]:
+    """(names, labels): as few of the differing parameters as tell the runs apart, and what each run is called by them.
+
+    Runs that they do not tell apart are called by their ids too.
+    """
+    names: list[str] = []
+    labels: dict[str, str] = {}
+    for most in range(min(len(found.differing_parameters), MOST_TOLD) + 1):
+        names = found.differing_parameters[:most]
+        labels = {run.run_id: _told_by(run, names) for run in found.runs}
+        if len(set(labels.values())) == len(labels):
+            return names, labels
+    called = Counter(labels.values())
+    return names, {run: label if called[label] == 1 else f"{label} ({run})" for run, label in labels.items()}
+
+
+def _told_by(run: Compared, names: list[str]) -> str:
+    given = [(name, run.parameters.get(name)) for name in names]
+    told = ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in given if value is not None)
     return told or run.name[:LONGEST_NAME]
 
 
