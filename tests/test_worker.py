@@ -230,7 +230,7 @@ def test_each_data_set_is_trained_to_its_last_step(place: Place) -> None:
         assert place.attempts(job_id) == [(1, "succeeded")]
 
 
-@pytest.mark.parametrize("count", [100, pytest.param(300, marks=pytest.mark.chaos)])
+@pytest.mark.parametrize("count", [40, *(pytest.param(many, marks=pytest.mark.chaos) for many in (100, 300))])
 def test_many_jobs_on_one_slot_start_in_order_and_leave_nothing_open(place: Place, shared: Process, count: int) -> None:
     with place.slots_taken(1):
         place.ended(place.submit(small(1)))
