@@ -9,8 +9,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,42 @@ class Service:
     def post(self, path: str, body: Any) -> Any:
         return json.loads(self.ask("POST", path, body))
 
+    def apart(self) -> "Service":
+        """The same over another connection."""
+        return replace(self, connection=http.client.HTTPConnection("127.0.0.1", self.port, timeout=START_SECONDS))
+
     def processes(self) -> list[psutil.Process]:
         """The process and all that it has started and that still live."""
         first = psutil.Process(self.process.pid)
         return [first, *first.children(recursive=True)]
+
+
+@dataclass(frozen=True)
+class Calls:
+    """What one client posts, one body after another. points: how many each body holds."""
+
+    service: Service
+    path: str
+    bodies: list[Any]
+    points: int
+
+    def made(self) -> int:
+        """How many points were taken; a body that is refused counts for none."""
+        taken = 0
+        for body in self.bodies:
+            with suppress(Answer):
+                self.service.post(self.path, body)
+                taken += self.points
+        self.service.connection.close()
+        return taken
+
+
+def rate(clients: list[Calls]) -> float:
+    """Points taken a second, from all clients at once."""
+    with ThreadPoolExecutor(len(clients)) as threads:
+        begin = time.perf_counter()
+        taken = sum(threads.map(Calls.made, clients))
+        return taken / (time.perf_counter() - begin)
 
 
 @contextmanager
@@ -114,11 +147,13 @@ def process(
             started.wait()
 
 
-def answering(port: int, token: str, started: subprocess.Popen[bytes], path: str) -> Service:
+def answering(
+    port: int, token: str, started: subprocess.Popen[bytes], path: str, within: float = START_SECONDS
+) -> Service:
     """The process as a service, as soon as the path answers. Raises TimeoutError when it never does."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=START_SECONDS)
     service = Service(port, token, started, connection)
-    end = time.monotonic() + START_SECONDS
+    end = time.monotonic() + within
     while time.monotonic() < end and started.poll() is None:
         with suppress(OSError, http.client.HTTPException, Answer):
             service.ask("GET", path)
