@@ -24,7 +24,7 @@ from service.tables import Job, Run, Series
 from service.users import Principal
 
 LONG, SHORT, COMPARED = 1_000_000, 100_000, 10
-REPEATS = 15
+REPEATS = 50
 SCANS = 3
 SCAN = "SELECT step, value, time FROM points WHERE series = ?"  # what an answer is made of
 GOALS = {"reading": 200.0, "comparing": 25.0}

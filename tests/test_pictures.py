@@ -16,7 +16,7 @@ from boxes import digits, finish, submit
 from conftest import Box
 from matplotlib import image
 
-from service.api import whole_curves
+from service.api import delivery, whole_curves
 from service.api.views import ComparisonView
 from service.pictures import CurveFile, Line, Panel, Picture, Studio, StudioFailed
 
@@ -163,7 +163,10 @@ def test_a_run_that_goes_on_has_no_tag(shared: httpx.Client) -> None:
     assert "ETag" not in shared.get(f"/v1/compare?runs={run_id}&metric=loss").headers
 
 
-def test_large_answers_are_packed_for_those_who_unpack(admin: httpx.Client, path: str) -> None:
+def test_large_answers_are_packed_for_those_who_unpack(
+    admin: httpx.Client, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "LARGE", 8 << 10)
     for url in (path, f"{path}&points=all"):
         plain = admin.get(url, headers={"Accept-Encoding": "identity"})
         assert "Content-Encoding" not in plain.headers

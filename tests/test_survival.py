@@ -223,7 +223,7 @@ class Customer(threading.Thread):
 
 @pytest.mark.parametrize(
     ("seed", "rounds"),
-    [(1, 3), pytest.param(2, 20, marks=pytest.mark.chaos), pytest.param(3, 20, marks=pytest.mark.chaos)],
+    [(1, 5), pytest.param(2, 20, marks=pytest.mark.chaos), pytest.param(3, 20, marks=pytest.mark.chaos)],
 )
 @pytest.mark.timeout(1200)
 def test_every_acknowledged_job_succeeds_with_a_whole_curve_whatever_is_killed(
