@@ -60,11 +60,6 @@ def folder(jobs_path: Path, job_id: str) -> Path:
     return jobs_path / job_id / "checkpoints"
 
 
-def of_job(session: Session, seq: int) -> list[Kept]:
-    """All of a job, newest first."""
-    return [_kept(row) for row in _rows(session, seq)]
-
-
 def cut(session: Session, seq: int) -> list[Kept]:
     """What a new attempt finds, newest first: weights from behind the step that it goes on from are forgotten."""
     rows = _rows(session, seq)

@@ -92,12 +92,3 @@ def add(total: Digest, file: IO[bytes]) -> None:
 def size(folder: Path) -> int:
     """Bytes on the disk."""
     return sum(path.stat().st_size for path in folder.iterdir())
-
-
-def sync(folder: Path) -> None:
-    """Puts the names in a folder on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

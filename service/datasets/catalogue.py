@@ -7,6 +7,7 @@ from sqlalchemy import Select, func, select, update
 from sqlalchemy.orm import Session
 
 from service import clock
+from service.database import sync
 from service.datasets import arrays
 from service.errors import BuiltIn, DatasetInUse, NotFound, NotOwner, QuotaExceeded
 from service.ids import new_id
@@ -144,9 +145,9 @@ def add(session: Session, owner: str | None, arrival: Arrival, datasets_path: Pa
     )
     session.add(dataset)
     session.flush()
-    arrays.sync(arrival.folder)
+    sync(arrival.folder)
     arrival.folder.rename(datasets_path / dataset.id)
-    arrays.sync(datasets_path)
+    sync(datasets_path)
     return dataset, True
 
 
