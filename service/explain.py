@@ -73,7 +73,7 @@ def _no_longer(job: Job) -> dict[str, Any]:
         "position": None,
         "blocked_by": blocked,
         "estimated_start_at": job.started_at,
-        "basis": f"it is {job.status.value}",
+        "basis": f"the job is {job.status.value}",
         "would_start_now_if": [WISHES["paused"]] if blocked else [],
     }
 

@@ -23,7 +23,7 @@ from service.errors import NotFound
 from service.outside import METRIC_PATTERN
 from service.pictures import CurveFile, Line, Panel, Picture
 from service.runs import Subject
-from service.states import TERMINAL
+from service.states import TERMINAL, Direction
 from service.tasks import BUILT_IN_METRICS
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
@@ -59,10 +59,21 @@ def list_runs(
     """Runs, newest first or by a metric; as a table with the best value of each metric."""
     with here.database.read() as session:
         found = runs.page(session, principal, page.filter, after=page.after, limit=page.fetched, sort=sort)
-    metrics = sorted({metric for run in found for metric in run["metrics"]})
+    metrics = _in_order({metric for run in found for metric in run["metrics"]}, sort.removeprefix("-"))
     headers = [*FIXED, *(f"{metric}.{_shown(found, metric)}" for metric in metrics)]
     rows = [[*(run[name] for name in FIXED), *(_value(run, metric) for metric in metrics)] for run in found]
     return formats.listing(found, page.limit, form, headers, rows, width)
+
+
+def _in_order(metrics: set[str], sort: str) -> list[str]:
+    """What the runs are sorted by first, then what counts most: a table that is too wide loses its right end."""
+
+    def place(metric: str) -> tuple[bool, bool, bool, bool, str]:
+        sorted_by = sort in (f"{metric}.best", f"{metric}.last")
+        judged = curves.direction(metric) is not Direction.NONE
+        return not sorted_by, not judged, not metric.startswith("val_"), metric != "val_loss", metric
+
+    return sorted(metrics, key=place)
 
 
 def _shown(found: list[dict[str, Any]], metric: str) -> str:
