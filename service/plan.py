@@ -3,7 +3,6 @@
 Pure: the plan shown before the run, the trainer and the axes of the curves all use these functions.
 """
 
-from collections.abc import Set
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Self, TypeVar, overload
@@ -187,11 +186,8 @@ def epochs_at(steps: int | NDArray[np.int64], plan: Plan | Epoch) -> float | NDA
     return steps / plan.steps_per_epoch
 
 
-def warnings(spec: JobSpec, plan: Plan, given: Set[str]) -> list[dict[str, str]]:
-    """Advice that never refuses and never changes the spec: `{code, param, message}`.
-
-    given: names of the hyperparameters that the user wrote, to tell them from defaults.
-    """
+def warnings(spec: JobSpec, plan: Plan) -> list[dict[str, str]]:
+    """Advice that never refuses and never changes the spec: `{code, param, message}`."""
     chosen = spec.hyperparameters
     found: list[tuple[str, str, str]] = []
     low, high = USUAL_LEARNING_RATES
@@ -257,7 +253,9 @@ def warnings(spec: JobSpec, plan: Plan, given: Set[str]) -> list[dict[str, str]]
             )
         )
     for name, readers in READ_BY.items():
-        if name in given and chosen.optimizer not in readers:
+        # A default was perhaps not chosen by anybody: the spec of a copy names them all.
+        default = Hyperparameters.model_fields[name].default
+        if getattr(chosen, name) != default and chosen.optimizer not in readers:
             found.append(
                 (
                     "hyperparameter_unused",

@@ -57,9 +57,8 @@ def draft(session: Session, principal: Principal, raw: Mapping[str, Any], found:
     counted = plan.make(asked, dataset.rows, dataset.validation_rows)
     if (known := estimate.of(session, asked, counted, dataset.id)) is not None:
         counted = counted.model_copy(update={"estimated_seconds": known.seconds, "estimate_basis": known.basis})
-    given = asked.hyperparameters.model_fields_set
     needs = _jobs(session, principal, asked.depends_on)
-    return Draft(asked, counted, plan.warnings(asked, counted, given), dataset, [job.seq for job in needs.values()])
+    return Draft(asked, counted, plan.warnings(asked, counted), dataset, [job.seq for job in needs.values()])
 
 
 def _misfits(session: Session, principal: Principal, raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
