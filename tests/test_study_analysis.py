@@ -12,7 +12,7 @@ from service.pictures import ReportPicture
 from service.pictures.__main__ import make
 from service.plan import Plan
 from service.states import Direction
-from service.studies import batch_size, grid, lr_range, pruning, search, texts
+from service.studies import batch_size, grid, importances, lr_range, pruning, search, texts
 from service.studies.batch_size import BatchRun
 from service.studies.grid import Outcome
 from service.studies.lr_range import Finding
@@ -214,9 +214,10 @@ def test_importances_name_the_parameter_that_matters() -> None:
     asked = searching()
     tried = [Tried(each, "complete", each["rate"]) for each in search.suggest(asked, Direction.MIN, [], 16)]
     found = [Outcome("j", each.parameters, 0, each.value) for each in tried]
-    shares = search.weighed(asked, search.report(asked, Direction.MIN, found, tried, 16, 16))["importances"]
+    shares = importances.weighed(asked, search.report(asked, Direction.MIN, found, tried, 16, 16))["importances"]
     assert max(shares, key=lambda name: shares[name]) == "rate"
-    assert search.importances(asked, search.report(asked, Direction.MIN, found[:2], tried[:2], 2, 2)) is None
+    few = search.report(asked, Direction.MIN, found[:2], tried[:2], 2, 2)
+    assert importances.weighed(asked, few)["importances"] is None
 
 
 def planned(batch_size: int | str) -> Plan:
