@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from service.curves import Curve
 from service.plan import Plan
 from service.states import Direction
@@ -42,6 +44,12 @@ def reached(curve: Curve, direction: Direction, target: float) -> int | None:
     """Which point of the curve, or bucket of points, is the first at the target or past it."""
     past = curve.max >= target if direction is Direction.MAX else curve.min <= target
     return int(past.argmax()) if past.any() else None
+
+
+def span(curve: Curve, at: int) -> tuple[int, int]:
+    """The steps between which all points of bucket `at` lie, whatever of its points stand beside it on their own."""
+    before = np.flatnonzero(curve.weight[:at] > 0)
+    return int(curve.step[before[-1] if len(before) else 0]), int(curve.step[min(at + 1, len(curve.step) - 1)])
 
 
 def report(

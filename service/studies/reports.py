@@ -182,15 +182,15 @@ def _batch_run(
         samples_per_second=samples / seconds if seconds > 0 else None,
         peak_memory_mib=memory,
     )
-    curve = evidence.curve(session, metrics.get(metric))
-    at = batch_size.reached(curve, direction, value)
-    if at is None:
+    arrival = evidence.arrival(session, metrics.get(metric), direction, value)
+    if arrival is None:
         return run
-    steps = curve.step[at : at + 1]
+    step, time = arrival
+    arrived, an_epoch = plans.samples_at(np.array([step, trial.plan.steps_per_epoch]), trial.plan)
     return replace(
         run,
-        steps_to_target=int(steps[0]),
-        samples_to_target=int(plans.samples_at(steps, trial.plan)[0]),
-        epochs_to_target=float(plans.epochs_at(steps, trial.plan)[0]),
-        seconds_to_target=float(curve.time[at]),
+        steps_to_target=step,
+        samples_to_target=int(arrived),
+        epochs_to_target=float(arrived / an_epoch),  # by samples: the last batch of an epoch is smaller than the others
+        seconds_to_target=time,
     )
