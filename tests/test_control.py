@@ -8,7 +8,7 @@ import pytest
 from boxes import digits, finish, submit, train, values
 from conftest import Box, Until
 
-from service.api.views import ClonedJob
+from service.api.views.jobs import ClonedJob
 
 Job = dict[str, Any]
 SHORT = {"max_steps": 2, "epochs": None}

@@ -12,7 +12,8 @@ from boxes import digits, finish, submit, train, values
 from conftest import Box, MakeToken, Serve, Until
 
 from service import datasets
-from service.api.views import DryRun, JobList, JobView, WholeRun
+from service.api.views.jobs import DryRun, JobList, JobView
+from service.api.views.runs import WholeRun
 from service.database import Database
 from service.settings import Settings
 from service.states import Scope

@@ -17,7 +17,7 @@ from sqlalchemy.orm import Session
 
 from benchmarks.curves import RECORDING, prepared
 from service import curves, outside
-from service.api.views import WholeRun
+from service.api.views.runs import WholeRun
 from service.curves import merging, rollups, stored
 from service.curves.merging import Logged
 from service.database import Database

@@ -17,7 +17,7 @@ from sklearn import datasets
 
 from service import errands, memory, plan as plans, spec as specs
 from service.api.predictions import PredictionList
-from service.api.views import DryRun
+from service.api.views.jobs import DryRun
 from service.database import Database
 from service.errors import ErrandFailed, ErrandsBusy, InvalidInput
 from service.settings import Settings

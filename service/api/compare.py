@@ -16,7 +16,7 @@ from service.api.listings import Filtered
 from service.api.place import Here
 from service.api.runs import Logarithmic, MetricName, PointCount, Smoothing, along, columns
 from service.api.strict_route import StrictRoute
-from service.api.views import ComparisonView
+from service.api.views.compare import ComparisonView
 from service.compare import Compared, Comparison, Entry, Ranked
 from service.curves import Axis, Summary
 from service.errors import FieldProblem, InvalidInput

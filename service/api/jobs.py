@@ -18,7 +18,8 @@ from service.api.place import Here, Place
 from service.api.streams import Stream
 from service.api.strict_route import StrictBody, StrictRoute, described_body
 from service.api.tail import MANNERS, Tail
-from service.api.views import DryRun, Explanation, JobList, JobView, WholeRun
+from service.api.views.jobs import DryRun, Explanation, JobList, JobView
+from service.api.views.runs import WholeRun
 from service.errors import FieldProblem, InvalidInput
 from service.spec import JobSpec
 from service.states import TERMINAL, JobStatus

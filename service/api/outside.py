@@ -12,7 +12,7 @@ from service.api.once import Repeatable
 from service.api.paths import RunId
 from service.api.place import Here
 from service.api.strict_route import StrictRoute
-from service.api.views import PointsTaken, WholeRun
+from service.api.views.runs import PointsTaken, WholeRun
 from service.outside import Finish, NewPoints, NewRun
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)

@@ -16,7 +16,7 @@ from service.api.listings import Page
 from service.api.paths import RunId
 from service.api.place import Here
 from service.api.strict_route import StrictRoute
-from service.api.views import CurveList, RunList, WholeRun
+from service.api.views.runs import CurveList, RunList, WholeRun
 from service.api.whole_curves import Whole
 from service.curves import Axis, Curve, Summary
 from service.errors import NotFound
