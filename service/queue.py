@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from service import clock, datasets, estimate, plan, projects, spec
+from service import clock, datasets, estimate, plan, projects, raw_spec, spec
 from service.errors import FieldProblem, InvalidInput, NotFound, QueueFull
 from service.ids import is_id, new_id
 from service.plan import Plan
@@ -50,7 +50,7 @@ def draft(session: Session, principal: Principal, raw: Mapping[str, Any], found:
 
     found: problems that the caller met while decoding the request.
     """
-    asked = spec.parse(raw, lambda raw: _misfits(session, principal, raw), found)
+    asked = raw_spec.parse(raw, lambda raw: _misfits(session, principal, raw), found)
     dataset = datasets.find(session, asked.dataset)
     if impossible := plan.problems(asked, dataset.rows, dataset.validation_rows):
         raise InvalidInput(impossible)

@@ -1,14 +1,12 @@
 """What a person asks for: the job spec. Declared once: it validates requests, is stored, and steers the trainer."""
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from service import extensions
-from service.errors import FieldProblem, InvalidInput
 from service.extensions import FurtherModel
 from service.ids import ID_PATTERN
 
@@ -271,29 +269,6 @@ METRICS: dict[str, tuple[ValidationMetric, ...]] = {
 READ_BY = {"momentum": ("sgd", "rmsprop"), "betas": ("adam", "adamw")}
 
 
-def parse(
-    raw: Mapping[str, Any],
-    further: Callable[[Mapping[str, Any]], Iterable[FieldProblem]],
-    met: Iterable[FieldProblem] = (),
-) -> JobSpec:
-    """A validated spec with every default filled in.
-
-    raw: the decoded JSON object. further: looks at the raw spec too, for what this module cannot know (does the
-    data set exist?). met: problems that were met while decoding. All are told at once, the first one of a field.
-    Raises InvalidInput with every problem found.
-    """
-    found = list(met)
-    spec = None
-    try:
-        spec = JobSpec.model_validate(raw)
-    except ValidationError as error:
-        found += field_problems(error.errors(include_input=False, include_url=False), raw, JobSpec)
-    found += [*contradictions(raw), *further(raw)]
-    if spec is None or found:
-        raise InvalidInput(list({problem.param: problem for problem in reversed(found)}.values())[::-1])
-    return filled(spec)
-
-
 def is_dataset_reference(text: str) -> bool:
     return re.fullmatch(DATASET_PATTERN, text) is not None
 
@@ -311,49 +286,6 @@ def filled(spec: JobSpec) -> JobSpec:
     )
 
 
-def contradictions(raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
-    """What is wrong between fields that are each well formed. Reads the raw spec: other fields may be broken."""
-    yield from _task_misfits(raw)
-    chosen = raw.get("hyperparameters")
-    if not isinstance(chosen, dict):
-        return
-    if chosen.get("epochs") is not None and chosen.get("max_steps") is not None:
-        yield FieldProblem("hyperparameters.max_steps", "exclusive", "give epochs or max_steps, not both")
-    task, loss = raw.get("task"), chosen.get("loss")
-    if isinstance(task, str) and task in LOSSES and isinstance(loss, str) and loss not in LOSSES[task]:
-        fitting = " or ".join(LOSSES[task])
-        yield FieldProblem("hyperparameters.loss", "loss_does_not_fit", f"the loss of {task} is {fitting}")
-    smoothing = chosen.get("label_smoothing")
-    smoothable = task in ("classification", "language_modeling") and loss in (None, "cross_entropy")
-    if isinstance(smoothing, float) and smoothing > 0 and not smoothable:
-        yield FieldProblem(
-            "hyperparameters.label_smoothing", "loss_does_not_fit", "label smoothing is a part of cross_entropy alone"
-        )
-    warmup = chosen.get("warmup_steps")
-    if chosen.get("lr_schedule") == "one_cycle" and isinstance(warmup, int) and warmup > 0:
-        yield FieldProblem("hyperparameters.warmup_steps", "exclusive", "one_cycle has a warm-up of its own")
-
-
-def _task_misfits(raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
-    task, model, stopping = raw.get("task"), _inner(raw, "model"), _inner(raw, "early_stopping")
-    if isinstance(task, str) and task in METRICS:
-        kind, metric = model.get("type"), stopping.get("metric")
-        if isinstance(kind, str) and kind in EVERY_MODEL and kind not in MODELS[task]:
-            message = f"the model of {task} is {' or '.join(MODELS[task])}"
-            yield FieldProblem("model.type", "model_does_not_fit", message)
-        if isinstance(metric, str) and metric not in METRICS[task]:
-            message = f"the validations of {task} give {', '.join(METRICS[task])}"
-            yield FieldProblem("early_stopping.metric", "metric_does_not_fit", message)
-    heads, width = model.get("heads", GptModel().heads), model.get("width", GptModel().width)
-    if model.get("type") == "gpt" and isinstance(heads, int) and isinstance(width, int) and heads > 0 and width % heads:
-        yield FieldProblem("model.heads", "must_divide_width", "the heads share the width: it must be a multiple")
-
-
-def _inner(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = raw.get(name)
-    return found if isinstance(found, dict) else {}
-
-
 def parameters(spec: JobSpec) -> dict[str, Any]:
     """What distinguishes one run from another, flat, with dotted names. Lists are values, not further levels."""
     apart = {"name", "project", "priority", "depends_on", "tags", "limits", "checkpoints", "gate"}
@@ -366,84 +298,3 @@ def _flat(tree: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def field_problems(errors: Iterable[Any], raw: Any, model: type[BaseModel]) -> list[FieldProblem]:
-    """Pydantic's errors as problems, one for each field, with hints for names that were mistyped.
-
-    errors: as `ValidationError.errors()` gives them. raw: what was validated; never repeated in a message.
-    """
-    found: dict[str, FieldProblem] = {}
-    for error in errors:
-        path, siblings = _path(error["loc"], raw, missing=error["type"] == "missing")
-        if error["type"].startswith("union_tag"):
-            path.append(error["ctx"]["discriminator"].strip("'"))
-        param = ".".join(map(str, path))[:256] or "body"
-        problem = FieldProblem(param, str(error["type"]), _message(error))
-        if error["type"] == "extra_forbidden":
-            problem = _unknown(param, siblings(model))
-        earlier = found.get(param)
-        if earlier is None:
-            found[param] = problem
-        elif earlier.message != problem.message:
-            # The branches of a union each say what they wanted.
-            found[param] = FieldProblem(param, earlier.code, f"{earlier.message}, or: {problem.message}")
-    return list(found.values())
-
-
-def _message(error: Any) -> str:
-    """Pydantic's sentence, unless it would repeat the value."""
-    if error["type"] == "union_tag_invalid":
-        return f"Input should be one of {error['ctx']['expected_tags']}"
-    if error["type"] == "union_tag_not_found":
-        return "Field required"
-    return str(error["msg"]).removeprefix("Value error, ")
-
-
-def _unknown(param: str, names: list[str]) -> FieldProblem:
-    close = difflib.get_close_matches(param.rpartition(".")[2][:64], names, n=1, cutoff=0.6)
-    hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}" if names else None
-    return FieldProblem(param, "unknown_field", "there is no such field", hint)
-
-
-def _path(
-    location: tuple[int | str, ...], raw: Any, *, missing: bool
-) -> tuple[list[int | str], Callable[[type[BaseModel]], list[str]]]:
-    """The part of an error's location that exists in the input: names of union branches are left out.
-
-    Also a function that lists the field names at the last level, for hints.
-    """
-    path: list[int | str] = []
-    here = raw
-    tags: list[tuple[int, str]] = []
-    for index, part in enumerate(location):
-        within = isinstance(here, dict) and part in here
-        if within or (isinstance(here, list) and isinstance(part, int) and part < len(here)):
-            here = here[part]
-            path.append(part)
-        elif part == "[key]":
-            continue
-        elif missing and index == len(location) - 1:
-            path.append(part)
-        else:
-            tags.append((len(path), str(part)))
-
-    def names(model: type[BaseModel]) -> list[str]:
-        return _field_names(model, [part for part in path[:-1] if isinstance(part, str)], dict(tags))
-
-    return path, names
-
-
-def _field_names(model: type[BaseModel], path: list[str], tags: dict[int, str]) -> list[str]:
-    here: Any = model
-    for depth, part in enumerate(path, start=1):
-        field = getattr(here, "model_fields", {}).get(part)
-        if field is None:
-            return []
-        here = field.annotation
-        branches = [branch for branch in getattr(here, "__args__", ()) if hasattr(branch, "model_fields")]
-        for branch in branches:
-            # One alone is a model or null; of several, the tag tells which.
-            if len(branches) == 1 or branch.model_fields["type"].default == tags.get(depth):
-                here = branch
-    return list(getattr(here, "model_fields", {}))

@@ -110,7 +110,7 @@ def test_the_example_job_is_accepted(client: httpx.Client) -> None:
 
 
 def test_a_declaration_needs_no_torch(tmp_path: Path) -> None:
-    program = "import sys, residual_mlp, service.spec; assert 'torch' not in sys.modules"
+    program = "import sys, residual_mlp, service.raw_spec; assert 'torch' not in sys.modules"
     environment = os.environ | {"PYTHONPATH": path_of(EXAMPLE)}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True, timeout=60)
 

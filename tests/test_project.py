@@ -22,9 +22,9 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"bell", "clock", "extensions", "ids", "job_logs", "logs", "settings", "states"},
     {"errors", "tables"},
-    {"disk", "errands", "inspection"},
+    {"disk", "errands", "field_problems", "inspection"},
     {"database", "locks", "spec"},
-    {"idempotency", "plan", "retention", "schema", "usage", "users"},
+    {"idempotency", "plan", "raw_spec", "retention", "schema", "usage", "users"},
     {"curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
     {"diagnosis", "events", "queue", "runs", "statistics", "tasks"},
     {"checkpoints", "compare", "examination", "outside"},

@@ -13,7 +13,7 @@ import torchmetrics.functional as reference
 from torch import Tensor, nn
 from torchmetrics.functional.text import perplexity
 
-from service import plan as plans, spec as specs
+from service import plan as plans, raw_spec, spec as specs
 from service.errors import InvalidInput
 from workers.training import data, loop, models, tasks
 from workers.training.loop import Step, Training
@@ -313,7 +313,7 @@ def test_perplexity_is_that_of_torchmetrics_however_the_split_is_cut(
 )
 def test_what_does_not_fit_is_refused_by_the_name_of_the_field(changes: dict[str, Any], param: str, code: str) -> None:
     with pytest.raises(InvalidInput) as caught:
-        specs.parse({"task": "classification", "dataset": "digits", **changes}, lambda _: [])
+        raw_spec.parse({"task": "classification", "dataset": "digits", **changes}, lambda _: [])
     assert [(problem.param, problem.code) for problem in caught.value.problems] == [(param, code)]
 
 
@@ -332,17 +332,17 @@ def test_what_does_not_fit_is_refused_by_the_name_of_the_field(changes: dict[str
     ],
 )
 def test_what_cannot_be_trained_is_refused_by_the_name_of_the_field(changes: dict[str, Any], param: str) -> None:
-    spec = specs.parse({"task": "classification", "dataset": "digits", **changes}, lambda _: [])
+    spec = raw_spec.parse({"task": "classification", "dataset": "digits", **changes}, lambda _: [])
     assert [problem.param for problem in plans.problems(spec, 150)] == [param]
 
 
 def test_a_text_too_short_for_one_sample_is_refused() -> None:
-    spec = specs.parse({"task": "language_modeling", "dataset": "tale", "model": GPT}, lambda _: [])
+    spec = raw_spec.parse({"task": "language_modeling", "dataset": "tale", "model": GPT}, lambda _: [])
     assert [problem.param for problem in plans.problems(spec, 9)] == ["model.context"]
 
 
 def test_language_modeling_takes_a_gpt_when_no_model_is_named() -> None:
-    assert specs.parse({"task": "language_modeling", "dataset": "tale"}, lambda _: []).model.type == "gpt"
+    assert raw_spec.parse({"task": "language_modeling", "dataset": "tale"}, lambda _: []).model.type == "gpt"
 
 
 def test_every_task_and_model_is_in_the_catalogue() -> None:

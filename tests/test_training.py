@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn import datasets, metrics
 from torch import nn
 
-from service import plan as plans, spec as specs
+from service import plan as plans, raw_spec
 from service.checkpoints import Kept
 from service.datasets import arrays
 from service.plan import Plan
@@ -57,7 +57,7 @@ def rows_of(directory: Path) -> int:
 
 def spec_of(dataset: str, **changes: Any) -> JobSpec:
     raw = {"task": "classification" if dataset in CLASSES else "regression", "dataset": dataset, **changes}
-    return specs.parse(raw, lambda _: [])
+    return raw_spec.parse(raw, lambda _: [])
 
 
 def prepared(directory: Path, **changes: Any) -> loop.Training:
