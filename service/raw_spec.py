@@ -7,7 +7,8 @@ from pydantic import ValidationError
 
 from service.errors import FieldProblem, InvalidInput
 from service.field_problems import field_problems
-from service.spec import EVERY_MODEL, LOSSES, METRICS, MODELS, GptModel, JobSpec, filled
+from service.spec import GptModel, JobSpec, filled
+from service.tasks import EVERY_MODEL, METRICS, MODELS, TASKS
 
 
 def parse(
@@ -42,11 +43,11 @@ def contradictions(raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
     if chosen.get("epochs") is not None and chosen.get("max_steps") is not None:
         yield FieldProblem("hyperparameters.max_steps", "exclusive", "give epochs or max_steps, not both")
     task, loss = raw.get("task"), chosen.get("loss")
-    if isinstance(task, str) and task in LOSSES and isinstance(loss, str) and loss not in LOSSES[task]:
-        fitting = " or ".join(LOSSES[task])
-        yield FieldProblem("hyperparameters.loss", "loss_does_not_fit", f"the loss of {task} is {fitting}")
-    smoothing = chosen.get("label_smoothing")
-    smoothable = task in ("classification", "language_modeling") and loss in (None, "cross_entropy")
+    losses = TASKS[task].losses if isinstance(task, str) and task in TASKS else ()
+    if losses and isinstance(loss, str) and loss not in losses:
+        message = f"the loss of {task} is {' or '.join(losses)}"
+        yield FieldProblem("hyperparameters.loss", "loss_does_not_fit", message)
+    smoothing, smoothable = chosen.get("label_smoothing"), (loss or next(iter(losses), None)) == "cross_entropy"
     if isinstance(smoothing, float) and smoothing > 0 and not smoothable:
         yield FieldProblem(
             "hyperparameters.label_smoothing", "loss_does_not_fit", "label smoothing is a part of cross_entropy alone"

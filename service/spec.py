@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from service import extensions
 from service.extensions import FurtherModel
 from service.ids import ID_PATTERN
+from service.tasks import EVERY_LOSS, EVERY_VALIDATION_METRIC, FURTHER_MODELS, MODELS, TASKS
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 DATASET_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[1-9][0-9]{0,8})?$"
@@ -20,9 +20,6 @@ Width = Annotated[int, Field(ge=1, le=16_384)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
 TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-ValidationMetric = Literal[
-    "val_loss", "val_accuracy", "val_recall", "val_precision", "val_f1", "val_mae", "val_r2", "val_perplexity"
-]
 MOST_TAGS = 256
 
 
@@ -75,18 +72,25 @@ class GptModel(Part):
     dropout: Probability = Field(default=0.0, description="share of units zeroed at each training step")
 
 
-FURTHER = extensions.installed()
-
+# What further tasks and models add is known when the service starts, and not when types are checked.
 if TYPE_CHECKING:
     AnyModel = LinearModel | MlpModel | CnnModel | GptModel | FurtherModel
+    TaskName: TypeAlias = str
+    Loss: TypeAlias = str
+    ValidationMetric: TypeAlias = str
 else:
-    AnyModel = Union[LinearModel, MlpModel, CnnModel, GptModel, *(each.model for each in FURTHER.values())]
+    AnyModel = Union[LinearModel, MlpModel, CnnModel, GptModel, *(each.model for each in FURTHER_MODELS.values())]
+    TaskName, Loss = Literal[tuple(TASKS)], Literal[EVERY_LOSS]
+    ValidationMetric = Literal[EVERY_VALIDATION_METRIC]
 
 Model = Annotated[AnyModel, Field(discriminator="type")]
 
 
-def _usual_model(task: Any) -> AnyModel:
-    return GptModel() if task == "language_modeling" else MlpModel()
+def _usual_model(task: str) -> AnyModel:
+    kind = MODELS[task][0]
+    [usual] = [each for each in get_args(AnyModel) if each.model_fields["type"].default == kind]
+    made: AnyModel = usual()
+    return made
 
 
 class Hyperparameters(Part):
@@ -110,9 +114,7 @@ class Hyperparameters(Part):
         default=[0.9, 0.999], min_length=2, max_length=2, description="averaging of adam and adamw"
     )
     weight_decay: float = Field(default=0.0, ge=0, le=100, description="pull of the weights towards zero")
-    loss: Literal["cross_entropy", "mse", "l1", "huber", "bce"] | None = Field(
-        default=None, description="what is minimised; cross_entropy for classes and mse for numbers when not given"
-    )
+    loss: Loss | None = Field(default=None, description="what is minimised; the first one of the task when not given")
     label_smoothing: Probability = Field(default=0.0, description="of cross_entropy: share spread over all classes")
     lr_schedule: Literal["constant", "linear", "cosine", "step", "exponential", "one_cycle"] = Field(
         default="constant", description="how the learning rate changes over the run, after the warm-up"
@@ -216,10 +218,12 @@ class JobSpec(Part):
         default=None, description="a label for people; made from data set and model when not given"
     )
     project: Name = Field(default="default", description="what the run is filed under")
-    task: Literal["classification", "regression", "language_modeling"] = Field(description="what is learned")
+    task: TaskName = Field(description="what is learned")
     dataset: Annotated[str, StringConstraints(pattern=DATASET_PATTERN)] = Field(description="NAME, or NAME@VERSION")
     data: Data = Data()
-    model: Model = Field(default_factory=lambda found: _usual_model(found.get("task")), description="what learns")
+    model: Model = Field(
+        default_factory=lambda found: _usual_model(found.get("task", "classification")), description="what learns"
+    )
     hyperparameters: Hyperparameters = Hyperparameters()
     validation: Validation = Validation()
     early_stopping: EarlyStopping | None = Field(default=None, description="when to end before the last step")
@@ -237,34 +241,6 @@ class JobSpec(Part):
     tags: dict[TagKey, Text] = Field(default={}, max_length=MOST_TAGS, description="free labels")
 
 
-LOSSES = {
-    "classification": ("cross_entropy", "bce"),
-    "regression": ("mse", "l1", "huber"),
-    "language_modeling": ("cross_entropy",),
-}
-
-
-def _further(task: str) -> list[str]:
-    return [name for name, extension in FURTHER.items() if task in extension.tasks]
-
-
-# The models of each task, the one that is used when none is named first.
-MODELS = {
-    "classification": ("mlp", "linear", "cnn", *_further("classification")),
-    "regression": ("mlp", "linear", "cnn", *_further("regression")),
-    "language_modeling": ("gpt",),
-}
-EVERY_MODEL = {name for names in MODELS.values() for name in names}
-# Kinds of data, for models that do not take all that their tasks do.
-DATA_KINDS: dict[str, tuple[str, ...]] = {"cnn": ("images",)} | {name: each.data for name, each in FURTHER.items()}
-
-# What is measured at each validation of each task.
-METRICS: dict[str, tuple[ValidationMetric, ...]] = {
-    "classification": ("val_loss", "val_accuracy", "val_recall", "val_precision", "val_f1"),
-    "regression": ("val_loss", "val_mae", "val_r2"),
-    "language_modeling": ("val_loss", "val_perplexity"),
-}
-
 # Hyperparameters that only some optimizers read.
 READ_BY = {"momentum": ("sgd", "rmsprop"), "betas": ("adam", "adamw")}
 
@@ -277,7 +253,7 @@ def filled(spec: JobSpec) -> JobSpec:
     """The spec with the defaults that depend on other fields."""
     chosen = spec.hyperparameters
     epochs = 10 if chosen.epochs is None and chosen.max_steps is None else chosen.epochs
-    loss = chosen.loss or LOSSES[spec.task][0]
+    loss = chosen.loss or TASKS[spec.task].losses[0]
     return spec.model_copy(
         update={
             "name": spec.name or f"{spec.dataset} {spec.model.type}",

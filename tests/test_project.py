@@ -22,11 +22,11 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"bell", "clock", "extensions", "ids", "job_logs", "logs", "settings", "states"},
     {"errors", "tables"},
-    {"disk", "errands", "field_problems", "inspection"},
+    {"disk", "errands", "field_problems", "inspection", "tasks"},
     {"database", "locks", "spec"},
     {"idempotency", "plan", "raw_spec", "retention", "schema", "usage", "users"},
     {"curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
-    {"diagnosis", "events", "queue", "runs", "statistics", "tasks"},
+    {"abilities", "diagnosis", "events", "queue", "runs", "statistics"},
     {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},
     {"box", "charts", "forecast", "gates"},
