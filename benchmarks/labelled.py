@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn import datasets
 
-from service import plan as plans, spec as specs
+from service import plan as plans, raw_spec
 from workers.training import loop
 
 FILE = Path(__file__).with_name("labelled.npz")
@@ -137,7 +137,7 @@ def train(family: Family, rate: float) -> Example:
         "validation": {"fraction": family.fraction},
         "on_non_finite": "continue",
     }
-    spec = specs.parse(raw, lambda _: [])
+    spec = raw_spec.parse(raw, lambda _: [])
     plan = plans.make(spec, len(data.data))
     found: dict[str, list[float]] = defaultdict(list)
     with tempfile.TemporaryDirectory() as folder:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 
-from service import plan as plans, spec as specs
+from service import plan as plans, raw_spec
 from service.studies import lr_range, points
 from service.studies.lr_range import Finding
 from service.studies.requests import RateRange
@@ -44,7 +44,7 @@ def save_digits(folder: Path, *, shuffled: bool = False) -> Path:
 def train(folder: Path, model: str, optimizer: str, rate: float, seed: int, **length: int) -> list[Step]:
     chosen = {"learning_rate": rate, "seed": seed, **OPTIMIZERS[optimizer], **length}
     raw = {"task": "classification", "dataset": "digits", "model": MODELS[model], "hyperparameters": chosen}
-    spec = specs.parse(raw | {"validation": {"every_steps": length.get("max_steps")}}, lambda _: [])
+    spec = raw_spec.parse(raw | {"validation": {"every_steps": length.get("max_steps")}}, lambda _: [])
     return list(loop.train(loop.prepare(spec, plans.make(spec, 1797), folder, classes=10)))
 
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from service import plan as plans, spec as specs
+from service import plan as plans, raw_spec, spec as specs
 from service.plan import Plan
 from service.spec import JobSpec
 from workers import trainer
@@ -133,7 +133,7 @@ def recorded(training: Training, directory: Path, bell: int) -> float:
 def prepared(case: Case, directory: Path) -> Training:
     chosen = {"max_steps": case.steps, "batch_size": case.batch, "optimizer": "adam"}
     raw = {"task": case.task, "dataset": case.name, "model": case.spec, "hyperparameters": chosen}
-    spec: JobSpec = specs.parse(raw | {"validation": {"fraction": 0}}, lambda _: [])
+    spec: JobSpec = raw_spec.parse(raw | {"validation": {"fraction": 0}}, lambda _: [])
     plan: Plan = plans.make(spec, case.rows)
     return loop.prepare(spec, plan, directory, classes=10)
 

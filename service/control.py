@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from service import clock, meaning, projects, queue, spec
+from service import clock, meaning, projects, queue, raw_spec, spec
 from service.errors import FieldProblem, IllegalMove, InvalidInput, NotFound, NotNow, NotOwner
 from service.plan import Plan
 from service.queue import QueueLimits, move, tell
@@ -119,7 +119,7 @@ class Clone:
 def clone(session: Session, principal: Principal, job_id: str, patch: Mapping[str, Any]) -> Clone:
     """What a job becomes under a JSON merge patch (RFC 7396) on its spec. Raises NotFound or InvalidInput."""
     job = seen(session, principal, job_id)
-    before = spec.parse(job.spec, lambda _: ())
+    before = raw_spec.parse(job.spec, lambda _: ())
     merged = merge(_pinned(session, job), patch)
     # A run is as long as its epochs or its steps say: naming one of them takes the place of the other.
     length, given = merged.get("hyperparameters"), patch.get("hyperparameters")

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from service import clock, datasets, estimate, plan, projects, spec
+from service import clock, datasets, estimate, plan, projects, raw_spec, spec, tasks
 from service.errors import FieldProblem, InvalidInput, NotFound, QueueFull
 from service.ids import is_id, new_id
 from service.plan import Plan
@@ -50,7 +50,7 @@ def draft(session: Session, principal: Principal, raw: Mapping[str, Any], found:
 
     found: problems that the caller met while decoding the request.
     """
-    asked = spec.parse(raw, lambda raw: _misfits(session, principal, raw), found)
+    asked = raw_spec.parse(raw, lambda raw: _misfits(session, principal, raw), found)
     dataset = datasets.find(session, asked.dataset)
     if impossible := plan.problems(asked, dataset.rows, dataset.validation_rows):
         raise InvalidInput(impossible)
@@ -99,11 +99,12 @@ def _jobs(session: Session, principal: Principal, ids: Sequence[str]) -> dict[st
 def _data_misfits(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
     yield from _empty_cells(dataset, raw)
     task = raw.get("task")
-    if isinstance(task, str) and task in spec.LOSSES and task != dataset.task:
-        yield FieldProblem("task", "task_does_not_fit", f"the data set is for {dataset.task}")
+    fitting = tasks.of_data(dataset.kind, dataset.task)
+    if isinstance(task, str) and task in tasks.TASKS and task not in fitting:
+        yield FieldProblem("task", "task_does_not_fit", f"the data set is for {' or '.join(fitting)}")
     model = raw.get("model")
     kind = model.get("type") if isinstance(model, dict) else None
-    wanted = spec.DATA_KINDS.get(kind) if isinstance(kind, str) else None
+    wanted = tasks.DATA_KINDS.get(kind) if isinstance(kind, str) else None
     if wanted is not None and dataset.kind not in wanted:
         message = f"{kind} wants {' or '.join(wanted)}, and the data set is {dataset.kind}"
         yield FieldProblem("model.type", "model_does_not_fit", message)

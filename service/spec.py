@@ -1,16 +1,14 @@
 """What a person asks for: the job spec. Declared once: it validates requests, is stored, and steers the trainer."""
 
-import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from service import extensions
-from service.errors import FieldProblem, InvalidInput
 from service.extensions import FurtherModel
 from service.ids import ID_PATTERN
+from service.tasks import EVERY_LOSS, EVERY_VALIDATION_METRIC, FURTHER_MODELS, MODELS, TASKS
 
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
 DATASET_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[1-9][0-9]{0,8})?$"
@@ -22,9 +20,6 @@ Width = Annotated[int, Field(ge=1, le=16_384)]
 Label = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Priority = Annotated[int, Field(ge=-1000, le=1000)]
 TagKey = Annotated[str, StringConstraints(min_length=1, max_length=128)]
-ValidationMetric = Literal[
-    "val_loss", "val_accuracy", "val_recall", "val_precision", "val_f1", "val_mae", "val_r2", "val_perplexity"
-]
 MOST_TAGS = 256
 
 
@@ -77,18 +72,25 @@ class GptModel(Part):
     dropout: Probability = Field(default=0.0, description="share of units zeroed at each training step")
 
 
-FURTHER = extensions.installed()
-
+# What further tasks and models add is known when the service starts, and not when types are checked.
 if TYPE_CHECKING:
     AnyModel = LinearModel | MlpModel | CnnModel | GptModel | FurtherModel
+    TaskName: TypeAlias = str
+    Loss: TypeAlias = str
+    ValidationMetric: TypeAlias = str
 else:
-    AnyModel = Union[LinearModel, MlpModel, CnnModel, GptModel, *(each.model for each in FURTHER.values())]
+    AnyModel = Union[LinearModel, MlpModel, CnnModel, GptModel, *(each.model for each in FURTHER_MODELS.values())]
+    TaskName, Loss = Literal[tuple(TASKS)], Literal[EVERY_LOSS]
+    ValidationMetric = Literal[EVERY_VALIDATION_METRIC]
 
 Model = Annotated[AnyModel, Field(discriminator="type")]
 
 
-def _usual_model(task: Any) -> AnyModel:
-    return GptModel() if task == "language_modeling" else MlpModel()
+def _usual_model(task: str) -> AnyModel:
+    kind = MODELS[task][0]
+    [usual] = [each for each in get_args(AnyModel) if each.model_fields["type"].default == kind]
+    made: AnyModel = usual()
+    return made
 
 
 class Hyperparameters(Part):
@@ -112,9 +114,7 @@ class Hyperparameters(Part):
         default=[0.9, 0.999], min_length=2, max_length=2, description="averaging of adam and adamw"
     )
     weight_decay: float = Field(default=0.0, ge=0, le=100, description="pull of the weights towards zero")
-    loss: Literal["cross_entropy", "mse", "l1", "huber", "bce"] | None = Field(
-        default=None, description="what is minimised; cross_entropy for classes and mse for numbers when not given"
-    )
+    loss: Loss | None = Field(default=None, description="what is minimised; the first one of the task when not given")
     label_smoothing: Probability = Field(default=0.0, description="of cross_entropy: share spread over all classes")
     lr_schedule: Literal["constant", "linear", "cosine", "step", "exponential", "one_cycle"] = Field(
         default="constant", description="how the learning rate changes over the run, after the warm-up"
@@ -218,10 +218,12 @@ class JobSpec(Part):
         default=None, description="a label for people; made from data set and model when not given"
     )
     project: Name = Field(default="default", description="what the run is filed under")
-    task: Literal["classification", "regression", "language_modeling"] = Field(description="what is learned")
+    task: TaskName = Field(description="what is learned")
     dataset: Annotated[str, StringConstraints(pattern=DATASET_PATTERN)] = Field(description="NAME, or NAME@VERSION")
     data: Data = Data()
-    model: Model = Field(default_factory=lambda found: _usual_model(found.get("task")), description="what learns")
+    model: Model = Field(
+        default_factory=lambda found: _usual_model(found.get("task", "classification")), description="what learns"
+    )
     hyperparameters: Hyperparameters = Hyperparameters()
     validation: Validation = Validation()
     early_stopping: EarlyStopping | None = Field(default=None, description="when to end before the last step")
@@ -239,59 +241,8 @@ class JobSpec(Part):
     tags: dict[TagKey, Text] = Field(default={}, max_length=MOST_TAGS, description="free labels")
 
 
-LOSSES = {
-    "classification": ("cross_entropy", "bce"),
-    "regression": ("mse", "l1", "huber"),
-    "language_modeling": ("cross_entropy",),
-}
-
-
-def _further(task: str) -> list[str]:
-    return [name for name, extension in FURTHER.items() if task in extension.tasks]
-
-
-# The models of each task, the one that is used when none is named first.
-MODELS = {
-    "classification": ("mlp", "linear", "cnn", *_further("classification")),
-    "regression": ("mlp", "linear", "cnn", *_further("regression")),
-    "language_modeling": ("gpt",),
-}
-EVERY_MODEL = {name for names in MODELS.values() for name in names}
-# Kinds of data, for models that do not take all that their tasks do.
-DATA_KINDS: dict[str, tuple[str, ...]] = {"cnn": ("images",)} | {name: each.data for name, each in FURTHER.items()}
-
-# What is measured at each validation of each task.
-METRICS: dict[str, tuple[ValidationMetric, ...]] = {
-    "classification": ("val_loss", "val_accuracy", "val_recall", "val_precision", "val_f1"),
-    "regression": ("val_loss", "val_mae", "val_r2"),
-    "language_modeling": ("val_loss", "val_perplexity"),
-}
-
 # Hyperparameters that only some optimizers read.
 READ_BY = {"momentum": ("sgd", "rmsprop"), "betas": ("adam", "adamw")}
-
-
-def parse(
-    raw: Mapping[str, Any],
-    further: Callable[[Mapping[str, Any]], Iterable[FieldProblem]],
-    met: Iterable[FieldProblem] = (),
-) -> JobSpec:
-    """A validated spec with every default filled in.
-
-    raw: the decoded JSON object. further: looks at the raw spec too, for what this module cannot know (does the
-    data set exist?). met: problems that were met while decoding. All are told at once, the first one of a field.
-    Raises InvalidInput with every problem found.
-    """
-    found = list(met)
-    spec = None
-    try:
-        spec = JobSpec.model_validate(raw)
-    except ValidationError as error:
-        found += field_problems(error.errors(include_input=False, include_url=False), raw, JobSpec)
-    found += [*contradictions(raw), *further(raw)]
-    if spec is None or found:
-        raise InvalidInput(list({problem.param: problem for problem in reversed(found)}.values())[::-1])
-    return filled(spec)
 
 
 def is_dataset_reference(text: str) -> bool:
@@ -302,56 +253,13 @@ def filled(spec: JobSpec) -> JobSpec:
     """The spec with the defaults that depend on other fields."""
     chosen = spec.hyperparameters
     epochs = 10 if chosen.epochs is None and chosen.max_steps is None else chosen.epochs
-    loss = chosen.loss or LOSSES[spec.task][0]
+    loss = chosen.loss or TASKS[spec.task].losses[0]
     return spec.model_copy(
         update={
             "name": spec.name or f"{spec.dataset} {spec.model.type}",
             "hyperparameters": chosen.model_copy(update={"epochs": epochs, "loss": loss}),
         }
     )
-
-
-def contradictions(raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
-    """What is wrong between fields that are each well formed. Reads the raw spec: other fields may be broken."""
-    yield from _task_misfits(raw)
-    chosen = raw.get("hyperparameters")
-    if not isinstance(chosen, dict):
-        return
-    if chosen.get("epochs") is not None and chosen.get("max_steps") is not None:
-        yield FieldProblem("hyperparameters.max_steps", "exclusive", "give epochs or max_steps, not both")
-    task, loss = raw.get("task"), chosen.get("loss")
-    if isinstance(task, str) and task in LOSSES and isinstance(loss, str) and loss not in LOSSES[task]:
-        fitting = " or ".join(LOSSES[task])
-        yield FieldProblem("hyperparameters.loss", "loss_does_not_fit", f"the loss of {task} is {fitting}")
-    smoothing = chosen.get("label_smoothing")
-    smoothable = task in ("classification", "language_modeling") and loss in (None, "cross_entropy")
-    if isinstance(smoothing, float) and smoothing > 0 and not smoothable:
-        yield FieldProblem(
-            "hyperparameters.label_smoothing", "loss_does_not_fit", "label smoothing is a part of cross_entropy alone"
-        )
-    warmup = chosen.get("warmup_steps")
-    if chosen.get("lr_schedule") == "one_cycle" and isinstance(warmup, int) and warmup > 0:
-        yield FieldProblem("hyperparameters.warmup_steps", "exclusive", "one_cycle has a warm-up of its own")
-
-
-def _task_misfits(raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
-    task, model, stopping = raw.get("task"), _inner(raw, "model"), _inner(raw, "early_stopping")
-    if isinstance(task, str) and task in METRICS:
-        kind, metric = model.get("type"), stopping.get("metric")
-        if isinstance(kind, str) and kind in EVERY_MODEL and kind not in MODELS[task]:
-            message = f"the model of {task} is {' or '.join(MODELS[task])}"
-            yield FieldProblem("model.type", "model_does_not_fit", message)
-        if isinstance(metric, str) and metric not in METRICS[task]:
-            message = f"the validations of {task} give {', '.join(METRICS[task])}"
-            yield FieldProblem("early_stopping.metric", "metric_does_not_fit", message)
-    heads, width = model.get("heads", GptModel().heads), model.get("width", GptModel().width)
-    if model.get("type") == "gpt" and isinstance(heads, int) and isinstance(width, int) and heads > 0 and width % heads:
-        yield FieldProblem("model.heads", "must_divide_width", "the heads share the width: it must be a multiple")
-
-
-def _inner(raw: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    found = raw.get(name)
-    return found if isinstance(found, dict) else {}
 
 
 def parameters(spec: JobSpec) -> dict[str, Any]:
@@ -366,84 +274,3 @@ def _flat(tree: Mapping[str, Any], prefix: str) -> Iterable[tuple[str, Any]]:
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def field_problems(errors: Iterable[Any], raw: Any, model: type[BaseModel]) -> list[FieldProblem]:
-    """Pydantic's errors as problems, one for each field, with hints for names that were mistyped.
-
-    errors: as `ValidationError.errors()` gives them. raw: what was validated; never repeated in a message.
-    """
-    found: dict[str, FieldProblem] = {}
-    for error in errors:
-        path, siblings = _path(error["loc"], raw, missing=error["type"] == "missing")
-        if error["type"].startswith("union_tag"):
-            path.append(error["ctx"]["discriminator"].strip("'"))
-        param = ".".join(map(str, path))[:256] or "body"
-        problem = FieldProblem(param, str(error["type"]), _message(error))
-        if error["type"] == "extra_forbidden":
-            problem = _unknown(param, siblings(model))
-        earlier = found.get(param)
-        if earlier is None:
-            found[param] = problem
-        elif earlier.message != problem.message:
-            # The branches of a union each say what they wanted.
-            found[param] = FieldProblem(param, earlier.code, f"{earlier.message}, or: {problem.message}")
-    return list(found.values())
-
-
-def _message(error: Any) -> str:
-    """Pydantic's sentence, unless it would repeat the value."""
-    if error["type"] == "union_tag_invalid":
-        return f"Input should be one of {error['ctx']['expected_tags']}"
-    if error["type"] == "union_tag_not_found":
-        return "Field required"
-    return str(error["msg"]).removeprefix("Value error, ")
-
-
-def _unknown(param: str, names: list[str]) -> FieldProblem:
-    close = difflib.get_close_matches(param.rpartition(".")[2][:64], names, n=1, cutoff=0.6)
-    hint = f"did you mean {close[0]}?" if close else f"known here: {', '.join(names)}" if names else None
-    return FieldProblem(param, "unknown_field", "there is no such field", hint)
-
-
-def _path(
-    location: tuple[int | str, ...], raw: Any, *, missing: bool
-) -> tuple[list[int | str], Callable[[type[BaseModel]], list[str]]]:
-    """The part of an error's location that exists in the input: names of union branches are left out.
-
-    Also a function that lists the field names at the last level, for hints.
-    """
-    path: list[int | str] = []
-    here = raw
-    tags: list[tuple[int, str]] = []
-    for index, part in enumerate(location):
-        within = isinstance(here, dict) and part in here
-        if within or (isinstance(here, list) and isinstance(part, int) and part < len(here)):
-            here = here[part]
-            path.append(part)
-        elif part == "[key]":
-            continue
-        elif missing and index == len(location) - 1:
-            path.append(part)
-        else:
-            tags.append((len(path), str(part)))
-
-    def names(model: type[BaseModel]) -> list[str]:
-        return _field_names(model, [part for part in path[:-1] if isinstance(part, str)], dict(tags))
-
-    return path, names
-
-
-def _field_names(model: type[BaseModel], path: list[str], tags: dict[int, str]) -> list[str]:
-    here: Any = model
-    for depth, part in enumerate(path, start=1):
-        field = getattr(here, "model_fields", {}).get(part)
-        if field is None:
-            return []
-        here = field.annotation
-        branches = [branch for branch in getattr(here, "__args__", ()) if hasattr(branch, "model_fields")]
-        for branch in branches:
-            # One alone is a model or null; of several, the tag tells which.
-            if len(branches) == 1 or branch.model_fields["type"].default == tags.get(depth):
-                here = branch
-    return list(getattr(here, "model_fields", {}))

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from service import clock, plan as plans, spec as specs
+from service import clock, plan as plans, raw_spec
 from service.database import Database
 from service.datasets import arrays
 from service.ids import new_id
@@ -33,7 +33,7 @@ class Shelf:
     validation_rows: int | None = None
 
     def spec(self, **changes: Any) -> JobSpec:
-        return specs.parse({"task": self.task, "dataset": "shelf", **changes}, lambda _: [])
+        return raw_spec.parse({"task": self.task, "dataset": "shelf", **changes}, lambda _: [])
 
     def plan(self, spec: JobSpec) -> Plan:
         assert plans.problems(spec, self.rows, self.validation_rows) == []

@@ -21,7 +21,7 @@ from conftest import Box, Until
 from sqlalchemy import select
 from test_worker import ENDLESS, Place, Process, small
 
-from service import bell, checkpoints as kept, control, curves, home, plan as plans, spec as specs
+from service import bell, checkpoints as kept, control, curves, home, plan as plans, raw_spec
 from service.api.checkpoints import CheckpointList
 from service.settings import Settings
 from service.states import EndReason, JobStatus, Scope
@@ -144,7 +144,7 @@ def test_a_restored_training_gives_the_losses_of_an_undisturbed_one(tmp_path: Pa
     chance = np.random.default_rng(0)
     np.save(tmp_path / "x.npy", chance.standard_normal((200, 6)).astype(np.float32))
     np.save(tmp_path / "y.npy", chance.integers(0, 3, 200))
-    spec = specs.parse(moody(60, optimizer=optimizer, max_grad_norm=1.0, warmup_steps=5), lambda _: [])
+    spec = raw_spec.parse(moody(60, optimizer=optimizer, max_grad_norm=1.0, warmup_steps=5), lambda _: [])
     plan = plans.make(spec, 200)
 
     undisturbed = steps_of(loop.prepare(spec, plan, tmp_path, 3), 1, 60)
@@ -171,7 +171,7 @@ def test_a_restored_training_gives_the_losses_of_an_undisturbed_one(tmp_path: Pa
 def test_surroundings_that_differ_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.eye(20, dtype=np.float32))
     np.save(tmp_path / "y.npy", np.arange(20) % 2)
-    spec = specs.parse(moody(5), lambda _: [])
+    spec = raw_spec.parse(moody(5), lambda _: [])
     training = loop.prepare(spec, plans.make(spec, 20), tmp_path, 2)
     taken = state.capture(training, 1, "sha") | {"model": training.model.state_dict()}
     taken["surroundings"] |= {"torch": "1.0", "threads": "7"}

@@ -12,7 +12,7 @@ import pytest
 from fastapi import APIRouter
 from pydantic import Field
 
-from service import spec
+from service import raw_spec
 from service.api.answers import Json, encode
 from service.api.strict_json import MalformedJson, merged, parse
 from service.api.strict_route import StrictBody, StrictRoute, described_body, open_ended
@@ -51,7 +51,7 @@ def router() -> APIRouter:
 
     @router.post("/v1/spec", openapi_extra=described_body(JobSpec))
     def submit(body: StrictBody) -> Json:
-        return Json(spec.parse(body.tree, lambda _: body.problems).model_dump())
+        return Json(raw_spec.parse(body.tree, lambda _: body.problems).model_dump())
 
     @router.get("/v1/tagged")
     @open_ended("tag")

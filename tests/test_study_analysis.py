@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks import learning_rate
-from service import plan as plans, spec as specs
+from service import plan as plans, raw_spec
 from service.pictures import ReportPicture
 from service.pictures.__main__ import make
 from service.plan import Plan
@@ -243,7 +243,7 @@ def test_importances_name_the_parameter_that_matters() -> None:
 
 def planned(batch_size: int | str) -> Plan:
     raw = {"task": "classification", "dataset": "digits", "hyperparameters": {"batch_size": batch_size}}
-    return plans.make(specs.parse(raw, lambda _: []), 1797)
+    return plans.make(raw_spec.parse(raw, lambda _: []), 1797)
 
 
 def sizes(policy: str) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from boxes import digits, train, values, worker
 from conftest import Box
 from sklearn import datasets
 
-from service import errands, memory, plan as plans, spec as specs
+from service import errands, memory, plan as plans, raw_spec
 from service.api.predictions import PredictionList
 from service.api.views.jobs import DryRun
 from service.database import Database
@@ -275,7 +275,7 @@ def test_a_job_too_large_for_its_device_is_computed_in_smaller_parts_with_the_sa
 
 
 def test_a_lone_sample_that_is_too_large_is_the_end(database: Database) -> None:
-    spec = specs.parse(digits(batch_size=6), lambda _: [])
+    spec = raw_spec.parse(digits(batch_size=6), lambda _: [])
     plan = plans.make(spec, 100)
     with database.write() as session:
         assert [memory.halve(session, "m", "d", plan, used) for used in (1, 2, 4, 6)] == [2, 4, 6, None]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from sklearn import datasets, metrics
 from torch import nn
 
-from service import plan as plans, spec as specs
+from service import plan as plans, raw_spec
 from service.checkpoints import Kept
 from service.datasets import arrays
 from service.plan import Plan
@@ -57,7 +57,7 @@ def rows_of(directory: Path) -> int:
 
 def spec_of(dataset: str, **changes: Any) -> JobSpec:
     raw = {"task": "classification" if dataset in CLASSES else "regression", "dataset": dataset, **changes}
-    return specs.parse(raw, lambda _: [])
+    return raw_spec.parse(raw, lambda _: [])
 
 
 def prepared(directory: Path, **changes: Any) -> loop.Training:
@@ -348,13 +348,13 @@ def test_classification_scores_are_those_of_scikit_learn(library: Path, loss: st
     )
 
 
-def test_a_class_that_is_never_predicted_counts_zero(library: Path) -> None:
+def test_a_class_that_is_never_predicted_counts_zero_and_one_that_is_absent_too_does_not_count(library: Path) -> None:
     task = prepared(library / "digits").task
     outputs, targets = torch.zeros(4, 10), torch.tensor([0, 0, 1, 2])
     outputs[:, 0] = 1
-    scores = task.scores(task.tally(outputs, targets).tolist(), 4)
+    scores = task.scores(task.tally(outputs, targets).tolist())
     assert scores == pytest.approx(
-        {"val_accuracy": 0.5, "val_recall": 0.1, "val_precision": 0.05, "val_f1": 2 * 2 / 6 / 10}
+        {"val_accuracy": 0.5, "val_recall": 1 / 3, "val_precision": 0.5 / 3, "val_f1": 2 * 2 / 6 / 3}
     )
 
 

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter, Response
 
-from service import box, tasks
+from service import abilities, box
 from service.api.access import Reader
 from service.api.answers import Json
 from service.api.place import Here
@@ -21,4 +21,4 @@ def get_box(here: Here, principal: Reader) -> Response:
 @router.get("/tasks")
 def get_tasks(_: Reader) -> Response:
     """Tasks with their losses, models and metrics, and the JSON Schema of a spec."""
-    return Json(tasks.view())
+    return Json(abilities.view())

@@ -24,8 +24,8 @@ from service.api.listener import CannotListen
 from service.api.strict_json import MalformedJson
 from service.curves.appending import PositionMismatch
 from service.errors import ErrandsBusy, FieldProblem, InsufficientScope, InvalidInput, QueueFull, ServiceError
+from service.field_problems import field_problems
 from service.pictures.studio import StudioFailed
-from service.spec import field_problems
 from service.users import LastAdmin
 
 log = structlog.get_logger()

@@ -24,7 +24,7 @@ from service.outside import METRIC_PATTERN
 from service.pictures import CurveFile, Line, Panel, Picture
 from service.runs import Subject
 from service.states import TERMINAL, Direction
-from service.tasks import BUILT_IN_METRICS
+from service.tasks import TRAINER_METRICS
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
 
@@ -125,7 +125,7 @@ def get_curves(
     with here.database.read() as session:
         [subject] = runs.subjects(session, principal, [run_id])
         summaries = curves.find(session, [subject.seq], names).get(subject.seq, {})
-        if not summaries.keys() | BUILT_IN_METRICS >= set(names) and subject.status in TERMINAL:
+        if not summaries.keys() | TRAINER_METRICS >= set(names) and subject.status in TERMINAL:
             raise NotFound("metric")
         tag = _tag(delivery, subject, summaries)
         if (unchanged := delivery.unchanged(tag)) is not None:

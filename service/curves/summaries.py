@@ -12,18 +12,7 @@ from sqlalchemy.orm import Session
 
 from service.curves.statements import marks, parts, rows
 from service.states import Direction
-
-DIRECTIONS = {
-    "train_loss": Direction.MIN,
-    "val_loss": Direction.MIN,
-    "val_mae": Direction.MIN,
-    "val_perplexity": Direction.MIN,
-    "val_accuracy": Direction.MAX,
-    "val_recall": Direction.MAX,
-    "val_precision": Direction.MAX,
-    "val_f1": Direction.MAX,
-    "val_r2": Direction.MAX,
-}
+from service.tasks import DIRECTIONS
 
 COLUMNS = (
     "id, run, name, direction, count, non_finite, first, first_step, last, last_step, min, min_step, max, max_step"

@@ -10,7 +10,6 @@ from sqlalchemy.orm import Session
 from service import queue
 from service.errors import FieldProblem, InvalidInput
 from service.queue import Draft
-from service.spec import METRICS
 from service.studies import points, references, requests
 from service.studies.points import BATCH, RATE, Point
 from service.studies.requests import (
@@ -21,6 +20,7 @@ from service.studies.requests import (
     LrRangeRequest,
     SearchRequest,
 )
+from service.tasks import METRICS
 from service.users import Principal
 
 # What a study varies must tell its runs apart, and the seed is varied by `seeds`.

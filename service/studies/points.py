@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from service.spec import MODELS, Hyperparameters
+from service.spec import Hyperparameters
 from service.studies.requests import (
     Asked,
     BatchSizeRequest,
@@ -18,6 +18,7 @@ from service.studies.requests import (
     RateRange,
     SearchRequest,
 )
+from service.tasks import MODELS
 
 RATE, BATCH = "hyperparameters.learning_rate", "hyperparameters.batch_size"
 RANGE_TEST, RUNS = "range_test", "runs"  # the stages of a study of batch sizes

@@ -6,7 +6,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, RootModel, TypeAdapter, ValidationError
 
 from service.errors import FieldProblem, InvalidInput
-from service.spec import Label, Part, field_problems
+from service.field_problems import field_problems
+from service.spec import Label, Part
 
 MOST_JOBS = 1000
 MetricName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_./:-]{1,128}$")]

@@ -18,9 +18,11 @@ from torch.optim.optimizer import ParamsT
 from service import plan as plans
 from service.plan import Plan, validation_interval
 from service.spec import GptModel, Hyperparameters, JobSpec
+from service.tasks import METRICS, TASKS
 from workers.training import data, machine, models, schedules, tasks
 from workers.training.data import Samples
 from workers.training.stopping import Patience
+from workers.training.tasks import Given
 
 VALIDATION_BATCH = 4096
 VALIDATION_VALUES = 1 << 20  # of inputs or outputs, at a time
@@ -57,7 +59,7 @@ class Training:
         """The names of all curves that this training gives."""
         names = ["train_loss", "learning_rate", "samples_per_second", "grad_norm"]
         if len(self.validation):
-            names += ["val_loss", *self.task.METRICS]
+            names += METRICS[self.spec.task]
         return [*names, *machine.series(self.device)]
 
 
@@ -94,7 +96,7 @@ def prepare(
     too large for the device. columns: of a table, as the data set describes them. Raises InputChanged when the data is
     not the plan's, and CannotCompute.
     """
-    seed, stratified = spec.hyperparameters.seed, spec.task == "classification"
+    seed, stratified = spec.hyperparameters.seed, TASKS[spec.task].targets == "classes"
     context = spec.model.context if isinstance(spec.model, GptModel) else None
     look = data.Look(stratified, context, columns, spec.data.missing)
     return assemble(spec, plan, data.load(directory, plan, seed, look), classes, device, micro_batches)
@@ -117,7 +119,8 @@ def assemble(
     kind = torch.device(device).type
     if kind == "cuda" and chosen.precision == "bfloat16" and not torch.cuda.is_bf16_supported(False):
         raise CannotCompute(f"{torch.cuda.get_device_name(device)} does not compute in bfloat16")
-    task, targets, validation_targets = tasks.make(spec, rows, classes)
+    given = Given(rows.targets, rows.validation_targets, classes)
+    task, targets, validation_targets = tasks.named(spec.task).begin(chosen, given)
     train = _samples(spec, rows.inputs, targets, device)
     validation = _samples(spec, rows.validation_inputs, validation_targets, device)
     mean, deviation = map(torch.from_numpy, rows.channels) if rows.channels is not None else (None, None)
@@ -258,13 +261,16 @@ def validate(training: Training) -> dict[str, float]:
         sums.append(torch.cat([loss[None], task.tally(outputs, targets).double()]))
     model.train()
     loss_sum, *tally = torch.stack(sums).sum(dim=0).tolist()
-    return {"val_loss": loss_sum / len(samples), **task.scores(tally, len(samples))}
+    found = {"val_loss": loss_sum / len(samples), **task.scores(tally)}
+    if found.keys() != set(METRICS[training.spec.task]):
+        raise ValueError(f"{training.spec.task} declares {METRICS[training.spec.task]} and gives {tuple(found)}")
+    return found
 
 
 def _validation_batch(training: Training) -> int:
     """Samples at a time: what a sample holds, or what comes of it, must not fill the memory."""
     values = training.validation.inputs[0].numel()
-    if isinstance(training.task, tasks.LanguageModeling):
+    if isinstance(training.spec.model, GptModel):
         values *= training.task.outputs
     return max(1, min(VALIDATION_BATCH, VALIDATION_VALUES // values))
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from service.extensions import FurtherModel
-from service.spec import FURTHER, CnnModel, GptModel, LinearModel, MlpModel, Model
+from service.spec import CnnModel, GptModel, LinearModel, MlpModel, Model
+from service.tasks import FURTHER_MODELS
 
 BYTES = 256
 STAGES = 3
@@ -47,7 +48,7 @@ def build(model: Model, shape: Sequence[int], outputs: int) -> nn.Module:
         case GptModel():
             return Gpt(model, outputs)
         case FurtherModel():
-            further: nn.Module = resolve_name(FURTHER[model.type].build)(model, tuple(shape), outputs)
+            further: nn.Module = resolve_name(FURTHER_MODELS[model.type].build)(model, tuple(shape), outputs)
             return further
 
 

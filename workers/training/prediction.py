@@ -8,14 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from service.errors import FieldProblem, InvalidInput
-from workers.training import weights
+from workers.training import tasks, weights
 from workers.training.preprocessing import Preprocessing
+from workers.training.tasks import About
 from workers.training.weights import Trained
-
-LIKELIEST = 5
 
 
 @torch.no_grad()
@@ -27,43 +25,25 @@ def predict(path: Path, inputs: Sequence[Any], length: int, classes: Sequence[An
     """
     trained = weights.load(path)
     torch.set_num_threads(1)
-    if trained.spec.task == "language_modeling":
-        return [_continued(trained, text, length) for text in _each(inputs, _bytes)]
     kind = trained.description["preprocessing"]["kind"]
+    if kind == "text":
+        return [_continued(trained, text, length) for text in _each(inputs, _bytes)]
     samples = _pictures(trained, inputs) if kind == "images" else _table(trained, inputs)
     outputs = trained.model(torch.from_numpy(samples))
-    if trained.spec.task == "regression":
-        target = trained.description["target"]
-        return [{"value": value * target["deviation"] + target["mean"]} for value in outputs[:, 0].tolist()]
-    return [_class(probabilities, classes) for probabilities in _probabilities(outputs).tolist()]
-
-
-def _probabilities(outputs: Tensor) -> Tensor:
-    if outputs.shape[1] > 1:
-        return outputs.softmax(dim=1)
-    second = outputs.sigmoid()
-    return torch.cat([1 - second, second], dim=1)
-
-
-def _class(probabilities: list[float], classes: Sequence[Any] | None) -> dict[str, Any]:
-    best = int(np.argmax(probabilities))
-    name = classes[best] if classes is not None else best
-    return {"class": name, "value": best, "probability": probabilities[best], "probabilities": probabilities}
+    return tasks.named(trained.spec.task).answers(outputs, About(trained.description["target"], classes))
 
 
 def _continued(trained: Trained, text: bytes, length: int) -> dict[str, Any]:
     """The text that follows when each time the likeliest byte is taken, and what might come first."""
     context = trained.description["preprocessing"]["context"]
     written = list(text)
-    first: list[dict[str, Any]] = []
+    first: dict[str, Any] = {}
     for _ in range(length):
         logits = trained.model(torch.tensor([written[-context:]], dtype=torch.uint8))[0, -1]
         if not first:
-            chances, likeliest = logits.softmax(dim=0).topk(LIKELIEST)
-            pairs = zip(likeliest.tolist(), chances.tolist(), strict=True)
-            first = [{"byte": byte, "probability": chance} for byte, chance in pairs]
+            [first] = tasks.named(trained.spec.task).answers(logits[None], About(None, None))
         written.append(int(logits.argmax()))
-    return {"continuation": bytes(written[len(text) :]).decode(errors="replace"), "next": first}
+    return {"continuation": bytes(written[len(text) :]).decode(errors="replace"), **first}
 
 
 class _Misfit(ValueError):

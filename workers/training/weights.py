@@ -18,7 +18,6 @@ from service.spec import JobSpec
 from workers.checkpoints import Digesting
 from workers.training import models
 from workers.training.loop import Training
-from workers.training.tasks import Regression
 
 Tensors = dict[str, Tensor]
 OURS = "trainbox"
@@ -31,15 +30,13 @@ def copied(training: Training) -> Tensors:
 
 def described(training: Training, step: int) -> dict[str, Any]:
     """What another program needs to know of the weights after a step."""
-    task = training.task
-    target = {"mean": task.mean, "deviation": task.unit} if isinstance(task, Regression) else None
     return {
         "spec": training.spec.model_dump(mode="json"),
         "step": step,
         "shape": list(training.train.inputs.shape[1:]),
-        "outputs": task.outputs,
+        "outputs": training.task.outputs,
         "preprocessing": training.preprocessing,
-        "target": target,
+        "target": training.task.kept,
     }
 
 
