@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
-from service import clock, disk, leases, locks, usage
+from service import clock, crew, disk, locks, usage
 from service.database import MOST_LOG_BYTES, Database
 from service.projects import visible
 from service.settings import Settings
@@ -96,7 +96,7 @@ def is_alive(worker: WorkerRow, run_path: Path) -> bool:
     return (
         worker.boot == clock.boot_id()
         and worker.lease_until > clock.boot_milliseconds()
-        and locks.is_held(leases.worker_lock(run_path, worker.id))
+        and locks.is_held(crew.worker_lock(run_path, worker.id))
     )
 
 

@@ -1,4 +1,4 @@
-"""The queue: how a job gets in, and how it moves. What people do to it then is in `control`, workers in `leases`."""
+"""The queue: how a job gets in, and how it moves. People change it then in `control`, workers in `leases`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -21,7 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
-from service import backup, clock, control, curves, datasets, disk, home, leases, locks, queue, retention
+from service import backup, clock, control, crew, curves, datasets, disk, home, leases, locks, queue, retention
 from service.api import housekeeping
 from service.database import MOST_LOG_BYTES, Database, sqlite_module
 from service.errors import AlreadyRunning, CopyFailed, SchemaMismatch
@@ -192,7 +192,7 @@ def test_nothing_is_restored_while_a_part_of_the_service_runs(settings: Settings
         with locks.hold_role(settings.run_path, role), pytest.raises(AlreadyRunning) as caught:
             backup.restore(settings, file)
         assert str(os.getpid()) in str(caught.value)
-    lock = locks.take(leases.worker_lock(settings.run_path, "a-worker"))
+    lock = locks.take(crew.worker_lock(settings.run_path, "a-worker"))
     assert lock is not None
     with pytest.raises(AlreadyRunning, match="worker"):
         backup.restore(settings, file)
@@ -440,10 +440,10 @@ def test_an_old_view_of_the_database_is_warned_of_and_its_log_is_trimmed_afterwa
                 session.connection().exec_driver_sql("INSERT INTO scrap VALUES (zeroblob(8388608))")
         database.trim_log()
         assert database.log_bytes > MOST_LOG_BYTES
-        lock = locks.take(leases.worker_lock(settings.run_path, "a-worker"))
+        lock = locks.take(crew.worker_lock(settings.run_path, "a-worker"))
         assert lock is not None
         with database.write() as session:
-            leases.register(session, "a-worker", os.getpid(), 1, [], leases.Terms(30, 1))
+            crew.register(session, "a-worker", os.getpid(), 1, [], leases.Terms(30, 1))
         with httpx.Client(base_url=serve().url, headers={"Authorization": f"Bearer {token}"}) as client:
             answer = client.get("/readyz")
         os.close(lock)

@@ -29,7 +29,8 @@ LAYERS = (
     {"diagnosis", "events", "queue", "runs", "statistics", "tasks"},
     {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},
-    {"box", "charts", "forecast", "gates"},
+    {"charts", "crew", "forecast", "gates"},
+    {"box"},
     {"backup", "explain", "pictures"},
     {"studies"},
 )

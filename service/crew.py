@@ -1,0 +1,116 @@
+"""The workers that are there: who lives, who hangs, what each holds; and who takes over from the dead."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Select, and_, delete, func, select, union_all, update
+from sqlalchemy.orm import Session
+
+from service import clock, leases, locks
+from service.leases import Lease, Terms
+from service.states import JobStatus
+from service.tables import Job, WorkerRow
+
+HUNG_AFTER_LEASES = 3
+
+
+def worker_lock(run_path: Path, worker: str) -> Path:
+    """The file that a worker keeps locked while it lives."""
+    return run_path / f"worker-{worker}.lock"
+
+
+def register(
+    session: Session,
+    worker: str,
+    pid: int,
+    slots: int,
+    devices: list[dict[str, Any]],
+    terms: Terms,
+    memory_mib: int | None = None,
+) -> None:
+    """Tells the box of a worker, and of the most memory that one of its trainers may have, if that is known."""
+    session.add(
+        WorkerRow(
+            id=worker,
+            boot=clock.boot_id(),
+            pid=pid,
+            slots=slots,
+            devices=devices,
+            memory_mib=memory_mib,
+            lease_until=clock.boot_milliseconds() + terms.lease_milliseconds,
+            started_at=clock.now(),
+        )
+    )
+
+
+def describe(session: Session, worker: str, devices: list[dict[str, Any]]) -> None:
+    """What the box shows of the worker's devices."""
+    session.execute(update(WorkerRow).where(WorkerRow.id == worker).values(devices=devices))
+
+
+def unregister(session: Session, worker: str) -> None:
+    session.execute(delete(WorkerRow).where(WorkerRow.id == worker))
+
+
+def renew(session: Session, worker: str, terms: Terms) -> dict[str, JobStatus | None]:
+    """Prolongs all that the worker holds, and returns what `held_by` does."""
+    until = clock.boot_milliseconds() + terms.lease_milliseconds
+    session.execute(update(WorkerRow).where(WorkerRow.id == worker).values(lease_until=until))
+    mine = and_(Job.worker == worker, Job.status == JobStatus.RUNNING)
+    session.execute(update(Job).where(mine).values(lease_until=until).execution_options(synchronize_session=False))
+    return held_by(session, worker)
+
+
+def held_by(session: Session, worker: str) -> dict[str, JobStatus | None]:
+    """The ids of the worker's running jobs, and what people want each to become: cancelled, paused or nothing."""
+    asked = select(Job.id, Job.cancel_requested_at, Job.pause_requested_at)
+    mine = asked.where(Job.worker == worker, Job.status == JobStatus.RUNNING)
+    return {row.id: leases.asked_for(row) for row in session.execute(mine)}
+
+
+def disown(session: Session, worker: str, kept: Iterable[str], terms: Terms) -> list[str]:
+    """Lets go of the worker's running jobs but for those that it has trainers for: the ids of the others."""
+    strays = _running().where(Job.worker == worker, Job.id.not_in(list(kept)))
+    return [_lose_row(session, row, terms, "its trainer could not be started") for row in session.execute(strays).all()]
+
+
+def reclaim(session: Session, run_path: Path, terms: Terms) -> list[str]:
+    """Takes running jobs from workers that are gone, of another boot or with their lock held by nobody: their ids.
+
+    It depends on no row but the jobs' own.
+    """
+    reclaimed = [
+        _lose_row(session, row, terms, "its worker was lost")
+        for row in session.execute(_running()).all()
+        if not _is_there(run_path, row.worker, row.boot)
+    ]
+    for row in session.execute(select(WorkerRow.id, WorkerRow.boot)).all():
+        if not _is_there(run_path, row.id, row.boot):
+            unregister(session, row.id)
+            worker_lock(run_path, row.id).unlink(missing_ok=True)
+    return reclaimed
+
+
+def hung(session: Session, run_path: Path, terms: Terms) -> list[str]:
+    """Workers that hold their lock, but whose leases all ran out three leases ago."""
+    held = union_all(
+        select(WorkerRow.id.label("id"), WorkerRow.boot.label("boot"), WorkerRow.lease_until.label("until")),
+        select(Job.worker, Job.boot, Job.lease_until).where(Job.status == JobStatus.RUNNING),
+    ).subquery()
+    overdue = clock.boot_milliseconds() - HUNG_AFTER_LEASES * terms.lease_milliseconds
+    silent = select(held.c.id, held.c.boot).group_by(held.c.id, held.c.boot).having(func.max(held.c.until) < overdue)
+    return [row.id for row in session.execute(silent) if _is_there(run_path, row.id, row.boot)]
+
+
+def _running() -> Select[int, str, int, str | None, str | None]:
+    return select(Job.seq, Job.id, Job.attempt, Job.worker, Job.boot).where(Job.status == JobStatus.RUNNING)
+
+
+def _lose_row(session: Session, row: Any, terms: Terms, message: str) -> str:
+    leases.lose(session, Lease(row.seq, row.id, row.attempt, row.worker), terms, message)
+    return str(row.id)
+
+
+def _is_there(run_path: Path, worker: str, boot: str) -> bool:
+    return boot == clock.boot_id() and locks.is_held(worker_lock(run_path, worker))
