@@ -1,6 +1,7 @@
 """The workers that are there: who lives, who hangs, what each holds; and who takes over from the dead."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,14 @@ from service.tables import Job, WorkerRow
 HUNG_AFTER_LEASES = 3
 
 
+@dataclass(frozen=True)
+class Memory:
+    """What a worker gives out to its jobs together, and the most that one of its trainers may have."""
+
+    given_out_mib: int
+    trainer_mib: int
+
+
 def worker_lock(run_path: Path, worker: str) -> Path:
     """The file that a worker keeps locked while it lives."""
     return run_path / f"worker-{worker}.lock"
@@ -27,9 +36,9 @@ def register(
     slots: int,
     devices: list[dict[str, Any]],
     terms: Terms,
-    memory_mib: int | None = None,
+    memory: Memory | None = None,
 ) -> None:
-    """Tells the box of a worker, and of the most memory that one of its trainers may have, if that is known."""
+    """Tells the box of a worker. memory: None when it does not know what it has."""
     session.add(
         WorkerRow(
             id=worker,
@@ -37,16 +46,43 @@ def register(
             pid=pid,
             slots=slots,
             devices=devices,
-            memory_mib=memory_mib,
+            memory_mib=memory and memory.given_out_mib,
+            trainer_memory_mib=memory and memory.trainer_mib,
             lease_until=clock.boot_milliseconds() + terms.lease_milliseconds,
             started_at=clock.now(),
         )
     )
 
 
-def describe(session: Session, worker: str, devices: list[dict[str, Any]]) -> None:
-    """What the box shows of the worker's devices."""
-    session.execute(update(WorkerRow).where(WorkerRow.id == worker).values(devices=devices))
+def alive(session: Session, run_path: Path) -> list[WorkerRow]:
+    """The workers whose processes live and have renewed in time, the oldest first."""
+    now = clock.boot_milliseconds()
+    found = session.scalars(select(WorkerRow).order_by(WorkerRow.started_at))
+    return [each for each in found if each.lease_until > now and _is_there(run_path, each.id, each.boot)]
+
+
+def out_of_service(worker: WorkerRow) -> list[str]:
+    """What a worker has and cannot give out, a sentence each."""
+    found = []
+    for lost in worker.out_of_service:
+        held = [f"{lost['threads']} of its {worker.slots} threads"]
+        held += [f"{lost['memory_mib']} MiB of memory"] if lost["memory_mib"] else []
+        pids = ", ".join(map(str, lost["pids"]))
+        found.append(
+            f"out of service: {' and '.join(held)}, held by what an ended job left and nobody can end: pid {pids}"
+        )
+    devices = [device["index"] for device in worker.devices if device.get("out_of_service")]
+    return found + [
+        f"out of service: GPU {index}, whose memory is in use though its job has ended" for index in devices
+    ]
+
+
+def describe(
+    session: Session, worker: str, devices: list[dict[str, Any]], out_of_service: list[dict[str, Any]]
+) -> None:
+    """What the box shows of the worker's devices, and of the slots that it cannot give out."""
+    now = {"devices": devices, "out_of_service": out_of_service}
+    session.execute(update(WorkerRow).where(WorkerRow.id == worker).values(**now))
 
 
 def unregister(session: Session, worker: str) -> None:

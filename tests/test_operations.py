@@ -25,10 +25,11 @@ from service import backup, clock, control, crew, curves, datasets, disk, home, 
 from service.api import housekeeping
 from service.database import MOST_LOG_BYTES, Database, sqlite_module
 from service.errors import AlreadyRunning, CopyFailed, SchemaMismatch
+from service.jobs import attempt_folder
 from service.queue import QueueLimits
 from service.settings import Settings
 from service.states import JobStatus, Scope
-from service.tables import Checkpoint, Dataset, Job, Series
+from service.tables import Attempt, Checkpoint, Dataset, Job, Series
 from service.users import Principal
 
 ADMIN = Principal("admin", Scope.ADMIN, "")
@@ -385,7 +386,9 @@ def test_the_api_sweeps_and_makes_the_reserve_while_it_runs(
 # What monitoring is told
 
 
-def test_the_metrics_parse_and_tell_what_is_so(client: httpx.Client, database: Database, new_job: NewJob) -> None:
+def test_the_metrics_parse_and_tell_what_is_so(
+    client: httpx.Client, settings: Settings, database: Database, new_job: NewJob
+) -> None:
     jobs = [new_job() for _ in range(4)]
     with database.write() as session:
         waiting = {"reason_since": clock.rfc3339(datetime.now(UTC) - timedelta(seconds=100))}
@@ -394,6 +397,12 @@ def test_the_metrics_parse_and_tell_what_is_so(client: httpx.Client, database: D
         for job, step, seconds in ((jobs[1], 50, 10.0), (jobs[2], 30, 2.0)):
             progress = {"step": step, "active_seconds": seconds}
             session.execute(update(Job).where(Job.id == job).values(**running, **progress))
+        began = {"worker": "w", "boot": "b", "devices": [], "started_ms": 0, "started_at": clock.now()}
+        seq = session.scalars(select(Job.seq).where(Job.id == jobs[1])).one()
+        session.add(Attempt(job=seq, number=1, spool_offset=300, **began))
+    spool = attempt_folder(settings.jobs_path, jobs[1], 1) / "spool"
+    spool.parent.mkdir(parents=True)
+    spool.write_bytes(bytes(1000))
     for _ in range(3):
         client.get("/v1/jobs")
     answer = client.get("/metrics")
@@ -410,6 +419,9 @@ def test_the_metrics_parse_and_tell_what_is_so(client: httpx.Client, database: D
     assert value["trainbox_jobs", "failed"] == 0
     assert value["trainbox_workers",] == 0
     assert 100 <= value["trainbox_queue_wait_seconds",] < 130
+    assert value["trainbox_recorder_lag_bytes",] == 1000 - 300
+    assert value["trainbox_slots", "used"] == 2
+    assert value["trainbox_slots", "out_of_service"] == value["trainbox_devices_out_of_service",] == 0
     assert value["trainbox_training_steps_per_second",] == pytest.approx(20.0)
     assert value["trainbox_database_bytes",] == database.path.stat().st_size
     assert value["trainbox_database_log_bytes",] == database.log_bytes > 0

@@ -12,7 +12,6 @@ from time import monotonic
 from types import FrameType
 from typing import Any
 
-import psutil
 import structlog
 from sqlalchemy.exc import OperationalError
 
@@ -28,10 +27,11 @@ from workers.attempts import UNREADABLE, Attempt
 from workers.devices import Driver, Probe
 from workers.endings import Asked
 from workers.launcher import Launcher
-from workers.processes import Busy, adopt_orphans, is_stopped
+from workers.processes import KILL_SECONDS, Busy, adopt_orphans, is_stopped, machine_memory
 from workers.slots import Slots
 
 LOOK_SECONDS = 1.0
+GIVEN_OUT = 0.9  # of the machine's memory, unless a setting says how much: the system and the service need some too
 WANTED = {JobStatus.CANCELLED: Asked.CANCEL, JobStatus.PAUSED: Asked.PAUSE}
 
 log = structlog.get_logger()
@@ -46,11 +46,14 @@ class Worker:
         self.database = Database(settings.database_path)
         self.terms = Terms(settings.lease_seconds, settings.backoff_seconds, settings.max_running_jobs_per_user)
         self.probe = probe or Driver()
-        self.slots = Slots(settings.slots, self.probe.devices())
-        memory = settings.trainer_memory_mib
-        self.launcher = Launcher(psutil.virtual_memory().total if memory is None else memory << 20)
+        machine = machine_memory()
+        most = settings.trainer_memory_mib
+        given_out = int(GIVEN_OUT * machine) >> 20 if settings.memory_mib is None else settings.memory_mib
+        self.slots = Slots(settings.slots, self.probe.devices(), given_out)
+        self.launcher = Launcher(machine if most is None else most << 20)
         self.attempts: dict[str, Attempt] = {}
         self.most_log = settings.max_log_mib << 20
+        self.lost: list[dict[str, Any]] = []
         self.registered = False
         self.renewed = 0
         self.stop_signals = 0
@@ -93,6 +96,7 @@ class Worker:
                     self._renew()
                     self._reclaim()
                     look = True  # a lost job's wait ends without a commit
+                look |= self.slots.settling
                 self._record()
                 ended = self._end()
                 if not self.launcher.ready:
@@ -109,9 +113,9 @@ class Worker:
 
     def _register(self) -> None:
         """Tells the service that this worker is there, now that it can start trainers; then it claims."""
-        described, memory_mib = self._devices(), self.launcher.memory_bytes >> 20
+        memory = crew.Memory(self.slots.memory_mib, self.launcher.memory_bytes >> 20)
         with self.database.write() as session:
-            crew.register(session, self.id, os.getpid(), self.settings.slots, described, self.terms, memory_mib)
+            crew.register(session, self.id, os.getpid(), self.settings.slots, self._devices(), self.terms, memory)
         self.registered = True
         log.info("worker ready", worker=self.id, slots=self.settings.slots, devices=len(self.slots.accelerators))
         self._claim()
@@ -144,16 +148,22 @@ class Worker:
     def _devices(self) -> list[dict[str, Any]]:
         return [each.view() for each in self.slots.accelerators]
 
-    def _look_at_devices(self) -> None:
-        """Asks the driver who uses the GPUs, and tells the box of what has changed."""
-        own = [pid for attempt in self.attempts.values() for pid in self.launcher.processes(attempt.trainer)]
-        if self.slots.accelerators and self.slots.look(self.probe, own) and self.registered:
+    def _settle(self) -> None:
+        """Looks who uses the GPUs and what ended jobs still hold, and tells the box of what has changed."""
+        changed = self.slots.settle(self.launcher.end_strangers(), monotonic())
+        if self.slots.accelerators:
+            own = [pid for attempt in self.attempts.values() for pid in self.launcher.processes(attempt.trainer)]
+            changed |= self.slots.look(self.probe, own, monotonic())
+        if changed and self.registered:
+            if (lost := self.slots.out_of_service) != self.lost:
+                log.warning("slots are out of service" if lost else "all slots are in service", slots=lost)
+                self.lost = lost
             with self.database.write() as session:
-                crew.describe(session, self.id, self._devices())
+                crew.describe(session, self.id, self._devices(), lost)
 
     def _claim(self) -> None:
         """Starts what fits, until nothing does."""
-        self._look_at_devices()
+        self._settle()
         # What starts on a full disk fails, again and again: it had better wait.
         if disk.lack(self.settings.home, self.settings.min_free_mib) is not None:
             return
@@ -166,7 +176,7 @@ class Worker:
 
     def _start(self, claim: Claim) -> None:
         lease = claim.lease
-        grant = self.slots.take(lease.job_id, claim.threads, claim.gpus)
+        grant = self.slots.take(lease.job_id, claim.threads, claim.gpus, claim.memory_mib)
         try:
             self.attempts[lease.job_id] = attempts.start(claim, grant, self.settings, self.launcher)
         except (Busy, OSError) as error:
@@ -198,7 +208,7 @@ class Worker:
                 attempts.trim_log(attempt, self.most_log)
                 attempts.write_end(self.database, attempt, self.terms)
                 del self.attempts[attempt.claim.lease.job_id]
-                self.slots.give_back(attempt.grant, pids=[trainer.pid])
+                self.slots.leave(attempt.grant, trainer.attempt, [trainer.pid], trainer.killed_at or monotonic())
             self.launcher.forget(trainer)
         return bool(ended)
 
@@ -232,7 +242,6 @@ class Worker:
             reclaimed = crew.reclaim(session, self.settings.run_path, self.terms)
         for job_id in reclaimed:
             log.warning("reclaimed from a lost worker", job=job_id)
-        self.launcher.end_strangers()
 
     def _ask_to_stop(self) -> None:
         if not self.attempts:
@@ -257,6 +266,9 @@ class Worker:
                 attempt.stalled_for = attempt.watchdog.silent
                 log.warning("killing a trainer that takes no step", job=attempt.claim.lease.job_id)
                 self.launcher.kill(attempt.trainer)
+            if (killed := attempt.trainer.killed_at) is not None and monotonic() - killed > KILL_SECONDS:
+                log.error("a trainer that was killed does not die", job=attempt.claim.lease.job_id)
+                self.launcher.give_up(attempt.trainer)
             attempts.trim_log(attempt, self.most_log)
 
     def _stop(self, attempt: Attempt, why: Asked) -> None:
