@@ -11,16 +11,22 @@ from service.plan import Plan
 from service.tables import MemoryLimit
 
 
-def parts(session: Session, model: str, device: str, plan: Plan) -> int:
+def limits(session: Session, model: str) -> dict[str, int]:
+    """The samples of the largest micro-batch that may fit, for each device that is known by name to be too small.
+
+    model: see `kind`.
+    """
+    query = select(MemoryLimit.device, MemoryLimit.samples).where(MemoryLimit.model == model)
+    return {row.device: row.samples for row in session.execute(query)}
+
+
+def parts(plan: Plan, limit: int | None) -> int:
     """How many micro-batches a full batch has to be computed in, by the plan and by what is remembered.
 
-    model: see `kind`. device: its name.
+    limit: of `limits`, for the device at hand.
     """
-    query = select(MemoryLimit.samples).where(MemoryLimit.model == model, MemoryLimit.device == device)
-    limit = session.scalars(query).one_or_none()
-    return (
-        plan.micro_batches_per_step if limit is None else max(plan.micro_batches_per_step, -(-plan.batch_size // limit))
-    )
+    most = plan.micro_batches_per_step
+    return most if limit is None else max(most, -(-plan.batch_size // limit))
 
 
 def halve(session: Session, model: str, device: str, plan: Plan, used: int) -> int | None:

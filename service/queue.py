@@ -1,4 +1,4 @@
-"""The queue: how a job gets in, and how it moves. What people do to it then is in `control`, workers in `leases`."""
+"""The queue: how a job gets in, and how it moves. People change it then in `control`, workers in `leases`."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -129,11 +129,16 @@ def _empty_cells(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldProb
 
 def _largest_worker(session: Session) -> dict[str, int]:
     """The most that one job can ever hold; nothing is known before a worker has been here."""
-    workers = session.execute(select(WorkerRow.slots, WorkerRow.devices, WorkerRow.memory_mib)).all()
+    columns = WorkerRow.slots, WorkerRow.devices, WorkerRow.memory_mib, WorkerRow.trainer_memory_mib
+    workers = session.execute(select(*columns)).all()
     if not workers:
         return {}
     most = {"threads": max(row.slots for row in workers), "gpus": max(len(row.devices) for row in workers)}
-    memory = [row.memory_mib for row in workers if row.memory_mib is not None]
+    memory = [
+        row.memory_mib if row.trainer_memory_mib is None else min(row.memory_mib, row.trainer_memory_mib)
+        for row in workers
+        if row.memory_mib is not None
+    ]
     return most | ({"memory_mib": max(memory)} if memory else {})
 
 

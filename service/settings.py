@@ -34,6 +34,9 @@ class Settings(BaseSettings):
         default=300.0, description="how long a trainer may take no step; longer when its steps are slow"
     )
     max_log_mib: PositiveInt = Field(default=50, description="what is kept of an attempt's log, half of it the end")
+    memory_mib: PositiveInt | None = Field(
+        default=None, description="memory given out to jobs that say what they need; unset: 90 % of the machine's"
+    )
     trainer_memory_mib: PositiveInt | None = Field(
         default=None, description="memory a trainer may allocate; unset: what the machine has"
     )

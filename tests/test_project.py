@@ -29,7 +29,8 @@ LAYERS = (
     {"abilities", "diagnosis", "events", "queue", "runs", "statistics"},
     {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},
-    {"box", "charts", "forecast", "gates"},
+    {"charts", "crew", "forecast", "gates"},
+    {"box"},
     {"backup", "explain", "pictures"},
     {"studies"},
 )

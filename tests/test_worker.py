@@ -479,16 +479,16 @@ def test_a_stopped_workers_job_goes_to_another_and_never_has_two_trainers(place:
 
 HOLD_THE_WRITE_LOCK = """
 import os, signal, sys
-from service import leases, locks
+from service import crew, leases, locks
 from service.database import Database
 from service.settings import Settings
 settings = Settings()
 database = Database(settings.database_path)
-lock = locks.take(leases.worker_lock(settings.run_path, "a-stopped-worker"))
+lock = locks.take(crew.worker_lock(settings.run_path, "a-stopped-worker"))
 with database.write() as session:
-    leases.register(session, "a-stopped-worker", os.getpid(), 1, [], leases.Terms(-60.0, 0.0))
+    crew.register(session, "a-stopped-worker", os.getpid(), 1, [], leases.Terms(-60.0, 0.0))
 with database.write() as session:
-    leases.unregister(session, "a-stopped-worker")
+    crew.unregister(session, "a-stopped-worker")
     os.kill(os.getpid(), signal.SIGSTOP)
 """
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 LONG = 1000.0
+NOBODY = 65534
 
 
 def sleep_in_a_step() -> None:
@@ -79,6 +80,21 @@ def _leave(count: int) -> None:
                 os.execvp("sleep", ["sleep", str(LONG)])
             os._exit(0)
         os.wait()
+
+
+def leave_somebody_elses_child() -> None:
+    """What a program that changes its user can leave behind: nobody without power over that user can end it."""
+    if os.fork() == 0:
+        os.setuid(NOBODY)
+        os.execvp("sleep", ["sleep", str(LONG)])
+
+
+def become_somebody_elses() -> None:
+    def change() -> None:
+        os.setuid(NOBODY)
+        time.sleep(LONG)
+
+    _before_step(20, change)
 
 
 def kill_parent_and_itself() -> None:
