@@ -26,7 +26,7 @@ LAYERS = (
     {"database", "locks", "spec"},
     {"idempotency", "plan", "retention", "schema", "usage", "users"},
     {"curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
-    {"diagnosis", "events", "queue", "runs", "statistics", "tasks"},
+    {"diagnosis", "events", "queue", "runs", "sent", "statistics", "tasks"},
     {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},
     {"box", "charts", "forecast", "gates"},

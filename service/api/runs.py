@@ -21,9 +21,9 @@ from service.api.views import CurveList, RunList, WholeRun
 from service.api.whole_curves import Whole
 from service.curves import Axis, Curve, Summary
 from service.errors import NotFound
-from service.outside import METRIC_PATTERN
 from service.pictures import CurveFile, Line, Panel, Picture
 from service.runs import Subject
+from service.sent import METRIC_PATTERN
 from service.states import TERMINAL
 from service.tasks import BUILT_IN_METRICS
 
