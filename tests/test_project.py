@@ -26,7 +26,7 @@ LAYERS = (
     {"database", "locks", "spec"},
     {"idempotency", "plan", "raw_spec", "retention", "schema", "usage", "users"},
     {"curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
-    {"abilities", "diagnosis", "events", "queue", "runs", "statistics"},
+    {"abilities", "diagnosis", "events", "queue", "runs", "sent", "statistics"},
     {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},
     {"charts", "crew", "forecast", "gates"},

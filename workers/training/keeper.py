@@ -125,6 +125,10 @@ class Keeper:
     best: Best | None = None
     _waiting: "Weights | None" = None
 
+    def __post_init__(self) -> None:
+        training = self.tape.training
+        self._every, self._last = training.spec.checkpoints.every_steps, training.plan.total_steps
+
     def look(self, step: Step) -> None:
         """Takes the weights aside when no validation before was better; they are written with the next state."""
         if step.validation is None:
@@ -139,10 +143,8 @@ class Keeper:
 
     def wants(self, step: Step) -> bool:
         """Whether it is time to keep the state after a step. What follows the last one is not asked here."""
-        training = self.tape.training
-        every = training.spec.checkpoints.every_steps
-        due = step.ended >= self.due if every is None else step.number % every == 0
-        return due and step.number < training.plan.total_steps
+        due = step.ended >= self.due if self._every is None else step.number % self._every == 0
+        return due and step.number < self._last
 
     def keep(self, step: Step) -> str | None:
         """Keeps the state after a step whose points are written; if that fails, a sentence that says why.
