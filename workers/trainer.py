@@ -157,10 +157,12 @@ def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
                 tape.mark(RESUMED, begun.step)
             due = perf_counter() + keeper.EVERY_SECONDS
             keeps = keeper.Keeper(tape, source, order.attempt, begun.step, due, begun.best)
-            with determinism.heard(tape.doubt):
-                last = record(loop.train(begun.training, begun.step + 1), tape, keeps, stop)
-            if last is not None:
-                _complain(keeps.keep(last))
+            with closing(keeps):
+                with determinism.heard(tape.doubt):
+                    last = record(loop.train(begun.training, begun.step + 1), tape, keeps, stop)
+                if last is not None:
+                    _complain(keeps.keep(last))
+                _complain(keeps.settle())
     except Exception as error:
         return _failure(error, tape.steps if tape else 0)
     patience = begun.training.patience
@@ -191,6 +193,7 @@ def record(steps: "Iterator[Step]", tape: "Tape", keeper: "Keeper", stop: thread
                 wanted = keeper.wants(step)
                 if wanted or step.ended >= tape.due:
                     _report(tape.flush())
+                    _complain(keeper.heard())
                 if wanted:
                     _complain(keeper.keep(step))
         finally:

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from service.checkpoints import WEIGHTS
 from workers.checkpoints import STATE, Digesting
@@ -17,8 +18,9 @@ State = dict[str, Any]
 
 
 def capture(training: Training, step: int, dataset_sha256: str, best: dict[str, Any] | None = None) -> State:
-    """The state as it is now, but for the weights. It shares its tensors with the training: it is written before the
-    next step. best: of the validations so far, for `keeper`.
+    """A copy of the state as it is now, in main memory, but for the weights.
+
+    best: of the validations so far, for `keeper`.
 
     The learning rate and the order of the samples are functions of the step and the seed, and need no saving.
     """
@@ -26,12 +28,21 @@ def capture(training: Training, step: int, dataset_sha256: str, best: dict[str, 
         "step": step,
         "dataset_sha256": dataset_sha256,
         "surroundings": surroundings(training),
-        "optimizer": training.optimizer.state_dict(),
+        "optimizer": _optimizer(training),
         "scaler": training.scaler.state_dict(),
         "best": best,
         "patience": training.patience.state() if training.patience is not None else None,
         "chance": _chance(training),
     }
+
+
+def _optimizer(training: Training) -> State:
+    found = training.optimizer.state_dict()
+    copies = {
+        place: {name: value.to("cpu", copy=True) if isinstance(value, Tensor) else value for name, value in own.items()}
+        for place, own in found["state"].items()
+    }
+    return {"state": copies, "param_groups": found["param_groups"]}
 
 
 def save(state: State, file: Digesting) -> None:
