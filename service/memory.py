@@ -12,23 +12,23 @@ from service.tables import MemoryLimit
 
 
 def parts(session: Session, model: str, device: str, plan: Plan) -> int:
-    """How many micro-batches a full batch has to be computed in, by the plan and by what is remembered.
+    """How many micro-batches a process's share of a full batch is computed in, by the plan and by what is remembered.
 
     model: see `kind`. device: its name.
     """
     query = select(MemoryLimit.samples).where(MemoryLimit.model == model, MemoryLimit.device == device)
     limit = session.scalars(query).one_or_none()
-    return (
-        plan.micro_batches_per_step if limit is None else max(plan.micro_batches_per_step, -(-plan.batch_size // limit))
-    )
+    share = plan.samples_per_process
+    return plan.micro_batches_per_step if limit is None else max(plan.micro_batches_per_step, -(-share // limit))
 
 
 def halve(session: Session, model: str, device: str, plan: Plan, used: int) -> int | None:
     """Remembers that so many parts were too few; twice as many, or None when each was a lone sample already."""
-    if used >= plan.batch_size:
+    share = plan.samples_per_process
+    if used >= share:
         return None
-    needed = min(2 * used, plan.batch_size)
-    session.merge(MemoryLimit(model=model, device=device, samples=-(-plan.batch_size // needed)))
+    needed = min(2 * used, share)
+    session.merge(MemoryLimit(model=model, device=device, samples=-(-share // needed)))
     session.flush()
     return needed
 

@@ -10,7 +10,7 @@ from typing import Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from service.errors import FieldProblem
 from service.spec import READ_BY, GptModel, Hyperparameters, JobSpec, MlpModel
@@ -22,7 +22,10 @@ Steps = TypeVar("Steps", int, NDArray[np.int64])
 
 
 class Plan(BaseModel):
-    """What a run will do, counted before it starts. `batch_size` is what a full step really uses."""
+    """What a run will do, counted before it starts. `batch_size` is what a full step really uses, of all processes.
+
+    micro_batches_per_step: parts that each process computes its share of a batch in.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,9 +40,16 @@ class Plan(BaseModel):
     micro_batches_per_step: int
     warmup_steps: int
     validations: int
+    processes: int = 1
     estimated_seconds: float | None = None
     estimate_basis: str | None = None
     estimated_start_at: str | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def samples_per_process(self) -> int:
+        """Of a full batch, the largest share."""
+        return -(-self.batch_size // self.processes)
 
 
 def split_sizes(rows: int, fraction: float) -> tuple[int, int]:
@@ -88,18 +98,23 @@ def problems(spec: JobSpec, rows: int, validation_rows: int | None = None) -> li
     if steps_per_epoch(train, chosen) * (chosen.epochs or 0) > MOST_STEPS:
         message = f"the run has more than {MOST_STEPS:,} steps"
         found.append(FieldProblem("hyperparameters.epochs", "too_many_steps", message))
-    if isinstance(spec.model, MlpModel) and spec.model.normalization == "batch" and _a_lone_sample(spec, train):
+    batch, processes = full_batch(train, chosen), spec.resources.processes
+    if batch < processes:
+        message = f"a step has {batch} samples, which are too few for {processes} processes"
+        found.append(FieldProblem("resources.processes", "more_than_samples", message))
+    elif isinstance(spec.model, MlpModel) and spec.model.normalization == "batch" and _a_lone_sample(spec, train):
         message = "over a lone sample there is nothing to normalise: drop_last, or another batch_size, avoids one"
         found.append(FieldProblem("model.normalization", "lone_sample", message))
     return found
 
 
 def _a_lone_sample(spec: JobSpec, train_samples: int) -> bool:
-    """Whether any micro-batch of the run has one sample."""
-    chosen = spec.hyperparameters
+    """Whether any micro-batch of the run has one sample, or a process none of a batch at all."""
+    chosen, processes = spec.hyperparameters, spec.resources.processes
     batch = full_batch(train_samples, chosen)
     batches = {batch} if chosen.drop_last else {batch, train_samples % batch or batch}
-    return any(size // micro_batches(size, chosen.gradient_accumulation) == 1 for size in batches)
+    shares = {share for size in batches for share in (size // processes, -(-size // processes))}
+    return any(share // max(1, micro_batches(share, chosen.gradient_accumulation)) < 2 for share in shares)
 
 
 def micro_batches(samples: int, parts: int) -> int:
@@ -137,7 +152,8 @@ def make(spec: JobSpec, rows: int, validation_rows: int | None = None) -> Plan:
         epochs=int(epochs) if epochs == int(epochs) else epochs,
         total_steps=total,
         total_samples=0,
-        micro_batches_per_step=micro_batches(batch, chosen.gradient_accumulation),
+        micro_batches_per_step=micro_batches(-(-batch // spec.resources.processes), chosen.gradient_accumulation),
+        processes=spec.resources.processes,
         warmup_steps=min(chosen.warmup_steps, total),
         validations=0,
     )

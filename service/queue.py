@@ -1,5 +1,6 @@
 """The queue: how a job gets in, and how it moves. What people do to it then is in `control`, workers in `leases`."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -73,13 +74,25 @@ def _misfits(session: Session, principal: Principal, raw: Mapping[str, Any]) -> 
             yield FieldProblem("dataset", "unknown_dataset", "there is no such data set", f"known here: {known}")
     wanted = raw.get("resources")
     if isinstance(wanted, dict):
-        for name, most in _largest_worker(session).items():
+        largest = _largest_worker(session)
+        yield from _too_many_processes(wanted, largest)
+        for name, most in largest.items():
             if isinstance(wanted.get(name), int | float) and wanted[name] > most:
                 message = f"no worker of this box has more than {most} to give"
                 yield FieldProblem(f"resources.{name}", "never_available", message)
     needed = raw.get("depends_on")
     if isinstance(needed, list):
         yield from _dependency_misfits(session, principal, needed)
+
+
+def _too_many_processes(wanted: Mapping[str, Any], largest: Mapping[str, int]) -> Iterable[FieldProblem]:
+    """Each has its threads, also those of several GPUs."""
+    gpus, threads = wanted.get("gpus", 0), wanted.get("threads", 1)
+    named = "processes" if "processes" in wanted else "gpus"
+    processes = max(wanted.get("processes", 1), gpus) if isinstance(wanted.get("processes", 1), int) else 1
+    if isinstance(threads, int) and threads * processes > largest.get("threads", math.inf) >= threads:
+        message = f"{processes} processes of {threads} threads each, and no worker has more than {largest['threads']}"
+        yield FieldProblem(f"resources.{named}", "never_available", message)
 
 
 def _dependency_misfits(session: Session, principal: Principal, needed: list[Any]) -> Iterable[FieldProblem]:
@@ -202,7 +215,7 @@ def _job(run: Run, made: Draft, retry_of: str | None, place: Place | None) -> Jo
         plan=made.plan.model_dump(mode="json"),
         warnings=made.warnings,
         priority=made.spec.priority,
-        threads=made.spec.resources.threads,
+        threads=made.spec.resources.threads * made.spec.resources.processes,
         gpus=made.spec.resources.gpus,
         memory_mib=made.spec.resources.memory_mib,
         max_attempts=made.spec.limits.max_attempts,

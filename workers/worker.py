@@ -194,7 +194,8 @@ class Worker:
         grant = self.slots.take(lease.job_id, claim.threads, claim.gpus)
         lock = None
         with self.database.read() as session:
-            parts = memory.parts(session, claim.model_kind, grant.device_name, Plan.model_validate(claim.plan))
+            plan = Plan.model_validate(claim.plan)
+            parts = memory.parts(session, claim.model_kind, grant.device_name, plan)
         try:
             folder.parent.mkdir(mode=0o700, exist_ok=True)
             lock = seize(folder.parent / "attempt.lock", lease.attempt)
@@ -219,6 +220,7 @@ class Worker:
                 outcome_path=str(folder / "outcome.json"),
                 device=grant.address,
                 micro_batches=parts,
+                devices=grant.addresses(plan.processes) if plan.processes > 1 else [],
             )
             trainer = self.launcher.start(order, folder / "order.json", lock, claim.memory_mib)
         except (Busy, OSError) as error:

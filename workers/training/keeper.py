@@ -2,10 +2,12 @@
 
 import errno
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+
+import torch
 
 from service import plan as plans
 from service.checkpoints import Kept
@@ -13,8 +15,8 @@ from service.datasets import arrays
 from service.plan import Plan
 from service.spec import JobSpec
 from workers import checkpoints
-from workers.training import loop, state, weights
-from workers.training.data import Columns, InputChanged
+from workers.training import loop, parallel, state, weights
+from workers.training.data import HERE, Columns, InputChanged, apart
 from workers.training.loop import Step, Training
 from workers.training.scribe import Draft, Scribe
 from workers.training.stopping import improves
@@ -29,6 +31,7 @@ class Source:
     """What an attempt begins from. data_sha256: of the data set that the job was submitted for.
 
     folder: of the job's checkpoints. kept: those to go on from, newest first. micro_batches: see `loop.prepare`.
+    rank: of this process among those that train together; meeting: a file that only they know.
     """
 
     data_path: str
@@ -39,6 +42,9 @@ class Source:
     kept: Sequence[Kept]
     micro_batches: int | None = None
     columns: Columns = None
+    rank: int = 0
+    processes: int = 1
+    meeting: Path = HERE / "meeting"
 
     def prepare(self, spec: JobSpec, plan: Plan) -> Training:
         return loop.prepare(
@@ -76,7 +82,21 @@ class Beginning:
 
 
 def begin(spec: JobSpec, plan: Plan, source: Source) -> Beginning:
-    """Goes on from the newest checkpoint that can be used, else from the beginning. Raises InputChanged."""
+    """Goes on from the newest checkpoint that can be used, else from the beginning; if several processes do, together.
+
+    Raises InputChanged, and what `parallel.join` does.
+    """
+    begun = _found(spec, plan, source)
+    if source.processes == 1:
+        return begun
+    training = begun.training
+    if begun.step == 0 and source.rank:
+        torch.manual_seed(apart(spec.hyperparameters.seed, source.rank, 0))
+    crew = parallel.join(training.model, training.device, source.rank, source.processes, source.meeting, begun.step)
+    return replace(begun, training=replace(training, crew=crew))
+
+
+def _found(spec: JobSpec, plan: Plan, source: Source) -> Beginning:
     if _data_sha256(source.data_path) != source.data_sha256:
         raise InputChanged("the data set is not the one that the job was submitted for")
     unusable: list[dict[str, Any]] = []
@@ -84,7 +104,7 @@ def begin(spec: JobSpec, plan: Plan, source: Source) -> Beginning:
         training = source.prepare(spec, plan)
         try:
             found = state.load(checkpoints.verified(source.folder, kept))
-            differs = state.restore(training, found, source.data_sha256)
+            differs = state.restore(training, found, source.data_sha256, source.rank)
         except InputChanged:
             raise
         except Exception as error:  # whatever it is, there may be an older one without it
