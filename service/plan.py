@@ -3,7 +3,6 @@
 Pure: the plan shown before the run, the trainer and the axes of the curves all use these functions.
 """
 
-from collections.abc import Set
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Self, TypeVar, overload
@@ -13,10 +12,9 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, computed_field
 
 from service.errors import FieldProblem
-from service.spec import READ_BY, GptModel, Hyperparameters, JobSpec, MlpModel
+from service.spec import GptModel, Hyperparameters, JobSpec, MlpModel
 
 MOST_STEPS = 1_000_000_000
-USUAL_LEARNING_RATES = (0.001, 0.01)
 
 Steps = TypeVar("Steps", int, NDArray[np.int64])
 
@@ -201,90 +199,3 @@ def epochs_at(steps: NDArray[np.int64], plan: Plan | Epoch) -> NDArray[np.float6
 def epochs_at(steps: int | NDArray[np.int64], plan: Plan | Epoch) -> float | NDArray[np.float64]:
     """Passes over the training split after a step, or after each of an array of them, of any shape."""
     return steps / plan.steps_per_epoch
-
-
-def warnings(spec: JobSpec, plan: Plan, given: Set[str]) -> list[dict[str, str]]:
-    """Advice that never refuses and never changes the spec: `{code, param, message}`.
-
-    given: names of the hyperparameters that the user wrote, to tell them from defaults.
-    """
-    chosen = spec.hyperparameters
-    found: list[tuple[str, str, str]] = []
-    low, high = USUAL_LEARNING_RATES
-    if not low <= chosen.learning_rate <= high:
-        side = "slowly or not at all" if chosen.learning_rate < low else "unsteadily, or diverge"
-        found.append(
-            (
-                "learning_rate_unusual",
-                "hyperparameters.learning_rate",
-                f"the usual start lies between {low} and {high}; the loss may fall {side}: "
-                "watch the first hundred steps",
-            )
-        )
-    if chosen.batch_size != "full" and chosen.batch_size > plan.train_samples:
-        found.append(
-            (
-                "batch_larger_than_dataset",
-                "hyperparameters.batch_size",
-                f"the training split has {plan.train_samples} samples, so each step uses all of them",
-            )
-        )
-    if plan.last_batch_samples * 10 < plan.batch_size:
-        found.append(
-            (
-                "last_batch_tiny",
-                "hyperparameters.batch_size",
-                f"the last batch of an epoch has {plan.last_batch_samples} of {plan.batch_size} samples, and a noisy "
-                "gradient; drop_last leaves it out",
-            )
-        )
-    if chosen.warmup_steps >= plan.total_steps:
-        found.append(
-            (
-                "warmup_longer_than_run",
-                "hyperparameters.warmup_steps",
-                f"the run has {plan.total_steps} steps, so it ends before the warm-up does",
-            )
-        )
-    if chosen.gradient_accumulation > plan.batch_size:
-        found.append(
-            (
-                "accumulation_larger_than_batch",
-                "hyperparameters.gradient_accumulation",
-                f"a step has {plan.batch_size} samples, so it is computed one at a time",
-            )
-        )
-    if chosen.precision == "float16" and not spec.resources.gpus:
-        found.append(
-            (
-                "precision_slow",
-                "hyperparameters.precision",
-                "most CPUs compute in float16 more slowly than in float32; bfloat16 suits more of them",
-            )
-        )
-    if plan.validation_samples < 50:
-        found.append(("validation_too_small", "validation.fraction", _small_validation(plan.validation_samples)))
-    if chosen.epochs is not None and plan.total_steps < 100:
-        found.append(
-            (
-                "few_steps",
-                "hyperparameters.epochs",
-                f"{plan.total_steps} steps in all are seldom enough to judge a learning rate",
-            )
-        )
-    for name, readers in READ_BY.items():
-        if name in given and chosen.optimizer not in readers:
-            found.append(
-                (
-                    "hyperparameter_unused",
-                    f"hyperparameters.{name}",
-                    f"{chosen.optimizer} does not read {name}; {' and '.join(readers)} do",
-                )
-            )
-    return [{"code": code, "param": param, "message": message} for code, param, message in found]
-
-
-def _small_validation(samples: int) -> str:
-    if samples == 0:
-        return "nothing is held back, so nothing tells learning from memorising"
-    return f"with {samples} validation samples, one of them moves val_accuracy by {100 / samples:.1f} points"

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from service import clock, datasets, estimate, plan, projects, spec
+from service import advice, clock, datasets, estimate, plan, projects, spec
 from service.errors import FieldProblem, InvalidInput, NotFound, QueueFull
 from service.ids import is_id, new_id
 from service.plan import Plan
@@ -60,7 +60,7 @@ def draft(session: Session, principal: Principal, raw: Mapping[str, Any], found:
         counted = counted.model_copy(update={"estimated_seconds": known.seconds, "estimate_basis": known.basis})
     given = asked.hyperparameters.model_fields_set
     needs = _jobs(session, principal, asked.depends_on)
-    return Draft(asked, counted, plan.warnings(asked, counted, given), dataset, [job.seq for job in needs.values()])
+    return Draft(asked, counted, advice.warnings(asked, counted, given), dataset, [job.seq for job in needs.values()])
 
 
 def _misfits(session: Session, principal: Principal, raw: Mapping[str, Any]) -> Iterable[FieldProblem]:

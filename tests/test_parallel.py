@@ -175,7 +175,7 @@ def test_a_process_that_stands_still_stalls_them_all(place: Place) -> None:
     place.ended(job_id)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.chaos), signal.SIGKILL])
 def test_a_crew_does_not_outlive_its_worker(place: Place, number: signal.Signals) -> None:
     with place.slots_taken(3) as free:
         with place.worker() as other:

@@ -25,7 +25,7 @@ LAYERS = (
     {"disk", "errands", "inspection"},
     {"database", "locks", "spec"},
     {"idempotency", "plan", "retention", "schema", "usage", "users"},
-    {"curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
+    {"advice", "curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
     {"diagnosis", "events", "queue", "runs", "statistics", "tasks"},
     {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},

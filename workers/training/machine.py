@@ -1,8 +1,11 @@
-"""What a trainer uses of its machine: processor and memory, and of its GPU, as the driver and PyTorch count it."""
+"""What a trainer uses of its machine: processor and memory, and of its GPU, as the driver and PyTorch count it.
 
-import os
+Of processes that train together, processor and memory are added up, and the GPU is the first one's.
+"""
+
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from time import perf_counter
 
 import psutil
@@ -22,12 +25,14 @@ def series(device: torch.device) -> list[str]:
 
 @dataclass
 class Meter:
-    """Looks about once a second, when it is asked to: each look costs tens of microseconds."""
+    """Looks about once a second, when it is asked to: each look costs tens of microseconds a process."""
 
     device: torch.device
-    process: psutil.Process = field(default_factory=psutil.Process)
-    _at: float = field(default_factory=perf_counter)
-    _cpu_seconds: float = field(default_factory=lambda: _cpu_seconds())
+    others: Sequence[int] = ()  # pids of the processes that train with this one
+
+    def __post_init__(self) -> None:
+        self._processes = [psutil.Process(), *map(psutil.Process, self.others)]
+        self._at, self._cpu_seconds = perf_counter(), self._used()
 
     def look(self) -> dict[str, float]:
         """Values by the names of `series`; none before a second is over. cpu_percent: 100 is one processor."""
@@ -35,8 +40,14 @@ class Meter:
         passed = now - self._at
         if passed < EVERY_SECONDS:
             return {}
-        used = _cpu_seconds()
-        found = {CPU: 100 * (used - self._cpu_seconds) / passed, MEMORY: self.process.memory_info().rss / MIB}
+        try:
+            used = self._used()
+            found = {
+                CPU: 100 * (used - self._cpu_seconds) / passed,
+                MEMORY: sum(each.memory_info().rss for each in self._processes) / MIB,
+            }
+        except psutil.NoSuchProcess:  # one has died, and the others will hear of it
+            return {}
         self._at, self._cpu_seconds = now, used
         if self.device.type == "cuda":
             found[GPU_MEMORY] = torch.cuda.memory_reserved(self.device) / MIB
@@ -45,7 +56,6 @@ class Meter:
                 found[GPU] = float(torch.cuda.utilization(self.device))
         return found
 
-
-def _cpu_seconds() -> float:
-    times = os.times()
-    return times.user + times.system
+    def _used(self) -> float:
+        times = [each.cpu_times() for each in self._processes]
+        return sum(each.user + each.system for each in times)

@@ -37,6 +37,7 @@ class Alone:
 
     count = 1
     leads = True
+    others: tuple[int, ...] = ()
 
     def goes_on(self, wanted: bool) -> bool:
         return wanted
@@ -62,12 +63,16 @@ class Alone:
 
 @dataclass(frozen=True)
 class Together:
-    """One of several processes. rank: 0 leads. module: the model, whose gradients are averaged as they are computed."""
+    """One of several processes. rank: 0 leads. module: the model, whose gradients are averaged as they are computed.
+
+    others: the pids of the other processes.
+    """
 
     rank: int
     count: int
     device: torch.device
     module: DistributedDataParallel
+    others: tuple[int, ...]
 
     @property
     def leads(self) -> bool:
@@ -140,13 +145,15 @@ def join(model: nn.Module, device: torch.device, rank: int, count: int, meeting:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
-    first = torch.tensor([step])
-    distributed.broadcast(first, 0)
-    if int(first) != step:
-        raise Apart(f"process {rank} would go on after step {step}, and the first one after step {int(first)}")
+    told = [torch.zeros(2, dtype=torch.int64) for _ in range(count)]
+    distributed.all_gather(told, torch.tensor([step, os.getpid()]))
+    steps, pids = zip(*(each.tolist() for each in told), strict=True)
+    if set(steps) != {step}:
+        raise Apart(f"the processes would go on after the steps {', '.join(map(str, steps))}")
     # Where it looks for parameters that were not used it never arranges gradients anew, which would change the order
     # of a sum over more than two processes after a resume, and with it the last bit.
-    return Together(rank, count, device, DistributedDataParallel(model, find_unused_parameters=True))
+    module = DistributedDataParallel(model, find_unused_parameters=True)
+    return Together(rank, count, device, module, tuple(pid for pid in pids if pid != os.getpid()))
 
 
 def _heard(word: Word) -> Word:
