@@ -21,20 +21,21 @@ def limits(session: Session, model: str) -> dict[str, int]:
 
 
 def parts(plan: Plan, limit: int | None) -> int:
-    """How many micro-batches a full batch has to be computed in, by the plan and by what is remembered.
+    """How many micro-batches a process's share of a full batch is computed in, by the plan and by what is remembered.
 
     limit: of `limits`, for the device at hand.
     """
     most = plan.micro_batches_per_step
-    return most if limit is None else max(most, -(-plan.batch_size // limit))
+    return most if limit is None else max(most, -(-plan.samples_per_process // limit))
 
 
 def halve(session: Session, model: str, device: str, plan: Plan, used: int) -> int | None:
     """Remembers that so many parts were too few; twice as many, or None when each was a lone sample already."""
-    if used >= plan.batch_size:
+    share = plan.samples_per_process
+    if used >= share:
         return None
-    needed = min(2 * used, plan.batch_size)
-    session.merge(MemoryLimit(model=model, device=device, samples=-(-plan.batch_size // needed)))
+    needed = min(2 * used, share)
+    session.merge(MemoryLimit(model=model, device=device, samples=-(-share // needed)))
     session.flush()
     return needed
 

@@ -174,10 +174,11 @@ def test_surroundings_that_differ_are_named(tmp_path: Path) -> None:
     spec = raw_spec.parse(moody(5), lambda _: [])
     training = loop.prepare(spec, plans.make(spec, 20), tmp_path, 2)
     taken = state.capture(training, 1, "sha") | {"model": training.model.state_dict()}
-    taken["surroundings"] |= {"torch": "1.0", "threads": "7"}
+    taken["surroundings"] |= {"torch": "1.0", "threads": "7", "processes": "2"}
     assert state.restore(training, taken, "sha") == [
         f"torch is {torch.__version__} and was 1.0",
         "threads is 1 and was 7",
+        "processes is 1 and was 2",
     ]
 
 

@@ -25,7 +25,7 @@ LAYERS = (
     {"disk", "errands", "field_problems", "inspection", "tasks"},
     {"database", "locks", "spec"},
     {"idempotency", "plan", "raw_spec", "retention", "schema", "usage", "users"},
-    {"curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
+    {"advice", "curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
     {"abilities", "diagnosis", "events", "queue", "runs", "sent", "statistics"},
     {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},

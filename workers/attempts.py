@@ -58,7 +58,8 @@ def start(claim: Claim, grant: Grant, settings: Settings, launcher: Launcher) ->
     lease = claim.lease
     folder = jobs.attempt_folder(settings.jobs_path, lease.job_id, lease.attempt)
     kept_in = checkpoints.folder(settings.jobs_path, lease.job_id)
-    parts = memory.parts(Plan.model_validate(claim.plan), claim.memory_limits.get(grant.device_name))
+    plan = Plan.model_validate(claim.plan)
+    parts = memory.parts(plan, claim.memory_limits.get(grant.device_name))
     folder.parent.mkdir(mode=0o700, exist_ok=True)
     lock = seize(folder.parent / "attempt.lock", lease.attempt)
     try:
@@ -82,8 +83,10 @@ def start(claim: Claim, grant: Grant, settings: Settings, launcher: Launcher) ->
             outcome_path=str(folder / "outcome.json"),
             device=grant.address,
             micro_batches=parts,
+            devices=grant.addresses(plan.processes) if plan.processes > 1 else [],
         )
-        trainer = launcher.start(order, folder / "order.json", lock, claim.memory_mib)
+        memory_mib = claim.memory_mib and claim.memory_mib // plan.processes
+        trainer = launcher.start(order, folder / "order.json", lock, memory_mib)
     except OSError:
         os.close(lock)
         raise

@@ -108,7 +108,11 @@ class Grant:
     @property
     def address(self) -> str:
         """The device that training runs on."""
-        return self.devices[0].address if self.devices else "cpu"
+        return self.addresses(1)[0]
+
+    def addresses(self, processes: int) -> list[str]:
+        """The device of each of so many processes: all on the CPU, or one on each GPU."""
+        return [device.address for device in self.devices][:processes] or ["cpu"] * processes
 
     @property
     def device_name(self) -> str:

@@ -78,10 +78,9 @@ def submit_job(
 
 def _probed(here: Place, draft: queue.Draft, data: dict[str, Any]) -> dict[str, Any]:
     """What a few steps cost. Raises InvalidInput for a job that asks for what this process does not hold."""
-    if draft.spec.resources.gpus:
-        raise InvalidInput(
-            [FieldProblem("probe", "cpu_only", "a GPU is given to jobs alone: only CPU jobs are probed")]
-        )
+    if draft.spec.resources.gpus or draft.spec.resources.processes > 1:
+        message = "GPUs and further processes are given to jobs alone: only those with one on the CPU are probed"
+        raise InvalidInput([FieldProblem("probe", "cpu_only", message)])
     spec, plan = draft.spec.model_dump(mode="json"), draft.plan.model_dump(mode="json")
     return errands.run("probe", {"spec": spec, "plan": plan, **data}, here.stopping)
 

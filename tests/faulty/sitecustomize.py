@@ -121,6 +121,13 @@ def read_nowhere() -> None:
     _before_step(20, lambda: ctypes.string_at(0))
 
 
+def write_its_first_checkpoint_for_ever() -> None:
+    from workers import checkpoints
+
+    if os.path.basename(os.getcwd()) == "a1":
+        checkpoints._sync = lambda file: time.sleep(LONG)
+
+
 def write_nonsense_into_its_spool() -> None:
     def write() -> None:
         with open("spool", "r+b") as spool:
