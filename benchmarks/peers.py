@@ -92,7 +92,7 @@ def installed(name: str) -> Path | None:
         return interpreter
     subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", place], check=True)
     install = ["install", "--quiet", "--no-compile", f"{name}=={VERSIONS[name]}"]
-    command = [sys.executable, "-m", "pip", "--python", interpreter, *install]
+    command: Sequence[Any] = [sys.executable, "-m", "pip", "--python", interpreter, *install]
     ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if ended.returncode != 0:
         reasons = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
