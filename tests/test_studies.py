@@ -5,14 +5,17 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 from boxes import Spec, digits, submit
 from conftest import Box, Until
+from shelves import Shelf, put, stored
 from sqlalchemy import func, select
 
 from service import curves
@@ -472,6 +475,34 @@ def test_asha_ends_hopeless_trials_early(admin: httpx.Client) -> None:
     job = admin.get(f"/v1/jobs/{pruned}").json()
     assert (job["status"], job["status_reason"]["code"]) == ("cancelled", "pruned")
     assert "pruned" in job["status_reason"]["message"]
+
+
+def test_the_trainers_of_a_study_hold_their_data_once(box: Box, tmp_path: Path, until: Until) -> None:
+    mib = 64
+    x = np.random.default_rng(0).standard_normal((mib << 10, 256), np.float32)
+    wide = stored(tmp_path / "wide", x=x, y=np.arange(len(x)) % 2)
+    put(box.settings, Shelf(wide, "classification", len(x), classes=2), "wide")
+    base = {"task": "classification", "dataset": "wide", "model": {"type": "linear"}}
+    base["hyperparameters"] = {"max_steps": 10_000_000}
+    begun = begin(box.admin, grid(base=base))
+    until(lambda: look(box.admin, begun).json()["progress"]["running"] == 2)
+
+    def trains(job: Spec) -> bool:
+        return ((box.admin.get(f"/v1/jobs/{job['id']}").json()["progress"] or {}).get("step") or 0) > 0
+
+    until(lambda: all(trains(job) for job in begun["jobs"]))
+    own = [trainer_of(job["id"]).memory_full_info().uss >> 20 for job in begun["jobs"]]
+    box.admin.post(f"/v1/studies/{begun['id']}/cancel")
+    end(box.admin, begun)
+    assert max(own) < 0.75 * mib, f"MiB that each alone holds: {own}"
+
+
+def trainer_of(job_id: str) -> psutil.Process:
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if f"/jobs/{job_id}/" in process.cwd():
+                return process
+    raise AssertionError(f"job {job_id} has no trainer")
 
 
 def test_a_job_that_is_deleted_leaves_its_study_whole(admin: httpx.Client) -> None:

@@ -115,9 +115,9 @@ def _epochs(known: Sequence[Row]) -> tuple[str, str]:
     beyond = last is not known[-1]
     if len(arrived) < 2 and not beyond:
         return UNTOLD, told
-    if beyond or last["epochs_to_target"] > CLEAR * first["epochs_to_target"]:
+    if len(arrived) < 2 or last["epochs_to_target"] > CLEAR * first["epochs_to_target"]:
         return HOLDS, told
-    return FAILS, told
+    return (PARTLY if beyond else FAILS), told
 
 
 def _accuracy(known: Sequence[Row], direction: Direction, metric: str) -> tuple[str, str]:
