@@ -477,6 +477,30 @@ def test_asha_ends_hopeless_trials_early(admin: httpx.Client) -> None:
     assert "pruned" in job["status_reason"]["message"]
 
 
+@pytest.mark.chaos
+@pytest.mark.timeout(900)
+def test_asha_takes_half_the_steps_of_the_full_search_and_finds_what_is_as_good(admin: httpx.Client) -> None:
+    """The example of docs/choosing.md. The short form, with losses that are made up, is in test_study_analysis."""
+    space = {RATE: {"low": 1e-5, "high": 1.0, "log": True}, BATCH: {"choices": [32, 64, 128]}}
+    base = digits(epochs=80) | {"model": {"type": "mlp", "hidden_sizes": [128, 64]}}
+    asked = search(base=base, space=space, trials=24, sampler="random")
+    full, halved = (
+        until_over(admin, begin(admin, asked | {"pruner": pruner}))["report"] for pruner in ("none", "asha")
+    )
+    assert full["steps"] == full["steps_without_pruning"] == halved["steps_without_pruning"]
+    assert halved["steps"] <= full["steps"] / 2
+    best = {param: [value] for param, value in full["best"]["parameters"].items()}
+    seeds = until_over(admin, begin(admin, grid(base=base, grid=best, seeds=5)))["report"]["best"]
+    low, high = seeds["interval"]
+    assert low <= halved["best"]["value"] <= high, (halved["best"], seeds)
+
+
+def until_over(client: httpx.Client, study: Spec) -> Spec:
+    while study["status"] not in OVER:
+        study = client.get(f"/v1/studies/{study['id']}", params={"wait": 60}).json()
+    return study
+
+
 def test_the_trainers_of_a_study_hold_their_data_once(box: Box, tmp_path: Path, until: Until) -> None:
     mib = 64
     x = np.random.default_rng(0).standard_normal((mib << 10, 256), np.float32)

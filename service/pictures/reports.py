@@ -63,8 +63,6 @@ def _range_test(axes: Axes, report: Report) -> None:
             color=GREY,
             label="loss on rows held back",
         )
-    if report["interval"] is not None:
-        axes.axvspan(*report["interval"], color=GREEN, alpha=0.12, linewidth=0, label="its 95 % interval")
     for name, mark, colour, style in (
         ("best after the steps", report["best_after_steps"], BLACK, ":"),
         ("suggested", report["suggested"], GREEN, "-"),
@@ -72,6 +70,9 @@ def _range_test(axes: Axes, report: Report) -> None:
     ):
         if mark is not None:
             axes.axvline(mark, color=colour, linestyle=style, label=f"{name}: {mark:.3g}")
+    if report["interval"] is not None:
+        label = "95 % interval of the suggestion"
+        axes.axvspan(*report["interval"], color=GREEN, alpha=0.12, linewidth=0, label=label)
     for (name, rate), marker in zip(report["others"].items(), "v<s", strict=False):
         if rate is not None:
             at_the_bottom = axes.get_xaxis_transform()
