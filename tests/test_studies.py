@@ -461,6 +461,16 @@ def test_a_search_has_exactly_its_trials_however_many_take_its_steps(box: Box) -
     assert {row["parameters"][BATCH] for row in report["history"]} <= {64, 256}
 
 
+def test_a_search_runs_from_its_first_trial_on(admin: httpx.Client, until: Until) -> None:
+    begun = begin(admin, search(trials=3, parallel=1))
+    until(lambda: look(admin, begun).json()["progress"]["created"] >= 2)
+    study = look(admin, begun).json()
+    assert study["status"] in ("running", "succeeded")
+    assert study["started_at"] is not None
+    admin.post(f"/v1/studies/{begun['id']}/cancel")
+    end(admin, begun)
+
+
 def test_asha_ends_hopeless_trials_early(admin: httpx.Client) -> None:
     space = {RATE: {"low": 1e-7, "high": 1e-2, "log": True}}
     base = digits(epochs=60, batch_size=32)
