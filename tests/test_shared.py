@@ -1,6 +1,6 @@
 """Large data that trainers share: the same numbers, nobody else's changes, and gone when nobody uses it.
 
-That it is in memory once is shown in test_studies, by the trainers of a study.
+That it is in memory once is shown in test_study_reports, by the trainers of a study.
 """
 
 import os

@@ -201,7 +201,7 @@ def test_asha_lets_one_in_three_go_on() -> None:
 
 
 def test_asha_takes_at_most_half_the_steps_and_finds_what_is_as_good() -> None:
-    """On losses that fall to ends of their own, four at a time; test_studies has the long form, with real trainings."""
+    """On losses that are made up, four at a time; test_study_reports has the long form, with real trainings."""
     validations, parallel, noise = 80, 4, 0.01
     chance = np.random.default_rng(8)
     ends, speeds = chance.uniform(0.1, 2.0, 24), chance.uniform(5, 20, 24)
