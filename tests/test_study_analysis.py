@@ -320,8 +320,14 @@ FAILED: dict[str, Any] = {"best": None, "bests": [], "samples_per_second": None,
         ("less_accurate", "cannot_tell", [row(8, 8), row(64, 64, best=0.89, bests=[0.88, 0.89, 0.91])]),
         ("less_accurate", "cannot_tell", [row(8, 8, bests=[0.9]), row(64, 64, best=0.5, bests=[0.5])]),
         ("less_accurate", "does_not_hold", [row(8, 8), row(64, 64, best=0.95)]),
-        ("two_bests", "holds", [row(8, 8), row(64, 64, best=0.8, seconds_to_target=0.5)]),
+        ("two_bests", "holds", [row(8, 8), row(64, 64, best=0.5, bests=[0.49, 0.5, 0.51], seconds_to_target=0.5)]),
+        (
+            "two_bests",
+            "cannot_tell",
+            [row(8, 8), row(64, 64, best=0.89, bests=[0.88, 0.89, 0.91], seconds_to_target=0.5)],
+        ),
         ("two_bests", "does_not_hold", [row(8, 8), row(64, 64, best=0.8, seconds_to_target=2.0)]),
+        ("two_bests", "does_not_hold", [row(8, 8), row(64, 64, seconds_to_target=0.5)]),
     ],
 )
 def test_what_is_said_of_batch_sizes_holds_or_fails_by_the_studys_own_numbers(
