@@ -108,7 +108,7 @@ def _epochs(known: Sequence[Row]) -> tuple[str, str]:
     if not arrived:
         return UNTOLD, "no size came to the target"
     first, last = arrived[0], arrived[-1]
-    told = f"epochs: {_at(first, 'epochs_to_target', '', '.3g')}, {_at(last, 'epochs_to_target', '', '.3g')}{never}"
+    told = f"{_at(first, 'epochs_to_target', '', '.3g')}, {_at(last, 'epochs_to_target', '', '.3g')}{never}"
     # A large size that never came there needs more epochs than there were.
     beyond = last is not known[-1]
     if len(arrived) < 2 and not beyond:

@@ -52,7 +52,8 @@ def load(directory: Path | str, data_sha256: str, plan: Plan, seed: int, look: L
 def _key(folder: Path, data_sha256: str, plan: Plan, seed: int, look: Look) -> str:
     """A name for what these give. A reboot or another version may have left what is not whole, or not the same."""
     # Where the split is given, by the data or by the end of the text, chance has no part in it.
-    chance = None if any(arrays.load(folder, name) is not None for name in ("y_val", "text")) else seed
+    its_own = all(arrays.load(folder, name) is not None for name in ("x_val", "y_val"))
+    chance = None if its_own or arrays.load(folder, "text") is not None else seed
     made_by = clock.boot_id(), service.__version__, np.__version__
     split = plan.train_samples, plan.validation_samples, chance, look.stratified
     told = made_by, data_sha256, split, look.context, look.columns, look.missing
