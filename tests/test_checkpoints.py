@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import aftermath
 import httpx
 import numpy as np
 import psutil
@@ -58,6 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, until: Until) -> Iterator[Pl
     made = Place(settings, until)
     yield made
     made.database.close()
+    aftermath.check_stopped(settings)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +69,13 @@ def shared(place: Place) -> Iterator[Process]:
 
 
 @pytest.fixture(autouse=True)
-def _worker(request: pytest.FixtureRequest) -> None:
-    if "place" in request.fixturenames:
-        request.getfixturevalue("shared")
+def _swept(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "place" not in request.fixturenames:
+        yield
+        return
+    request.getfixturevalue("shared")
+    yield
+    aftermath.check(request.getfixturevalue("place").settings)
 
 
 @pytest.fixture(scope="module")

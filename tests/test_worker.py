@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import aftermath
 import numpy as np
 import psutil
 import pytest
@@ -197,24 +198,19 @@ def place(tmp_path_factory: pytest.TempPathFactory, until: Until) -> Iterator[Pl
     made = Place(settings, until)
     yield made
     made.database.close()
+    aftermath.check_stopped(settings)
 
 
 @pytest.fixture(scope="module")
 def shared(place: Place) -> Iterator[Process]:
     with place.worker() as process:
         yield process
-    inside = [process for process in psutil.process_iter(["cwd"]) if is_inside(place.settings.home, process)]
-    assert not inside
-
-
-def is_inside(folder: Path, process: psutil.Process) -> bool:
-    cwd = process.info["cwd"]
-    return cwd is not None and Path(cwd).is_relative_to(folder)
 
 
 @pytest.fixture(autouse=True)
-def _shared_by_all(shared: Process) -> Iterator[None]:
+def _swept(place: Place, shared: Process) -> Iterator[None]:
     yield
+    aftermath.check(place.settings)
     assert shared.poll() is None, "a job may do anything, its worker lives on"
 
 
