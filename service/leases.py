@@ -8,7 +8,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.orm import Session
 
 from service import checkpoints, clock, curves, memory, order, queue, usage
@@ -18,9 +18,10 @@ from service.order import Room
 from service.plan import Plan
 from service.spec import Gate
 from service.states import EndReason, JobStatus
-from service.tables import Attempt, Dataset, Job
+from service.tables import Attempt, Dataset, Job, Table
 
 LONGEST_BACKOFF = 300.0
+ATTEMPTS = Table.metadata.tables["attempts"]
 
 
 @dataclass(frozen=True)
@@ -86,14 +87,13 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
         return None
     now, boot = clock.boot_milliseconds(), clock.boot_id()
     held = {"worker": worker, "boot": boot, "lease_until": now + terms.lease_milliseconds}
-    queue.move(session, seq, JobStatus.RUNNING, "started", "training", attempt=Job.attempt + 1, **held)
+    began = {"attempt": Job.attempt + 1, "started_at": func.coalesce(Job.started_at, clock.now())}
+    queue.move(session, seq, JobStatus.RUNNING, "started", "training", **began, **held)
     job = session.scalars(select(Job).where(Job.seq == seq)).one()
-    if job.started_at is None:
-        job.started_at = job.reason_since
     kept, counts = _cut_back(session, job) if job.attempt > 1 else ([], {})
     started = {"started_ms": now, "started_at": job.reason_since}
-    session.add(Attempt(job=seq, number=job.attempt, worker=worker, boot=boot, devices=[], **started))
-    session.flush()
+    attempt = {"job": seq, "number": job.attempt, "worker": worker, "boot": boot, "devices": [], **started}
+    session.execute(insert(ATTEMPTS), attempt)
     gate = job.spec["gate"]
     dataset = session.scalars(select(Dataset).where(Dataset.id == job.dataset_id)).one()
     classes = None if dataset.classes is None else len(dataset.classes)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import repeat
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from service import advice, clock, datasets, estimate, plan, projects, raw_spec, spec, tasks
@@ -15,9 +15,15 @@ from service.ids import is_id, new_id
 from service.plan import Plan
 from service.spec import JobSpec
 from service.states import TERMINAL, EndReason, JobStatus, sources
-from service.tables import Dataset, Job, JobDependency, JobEvent, Run, WorkerRow
+from service.tables import Dataset, Job, JobDependency, Run, Table, WorkerRow
 from service.users import Principal
 
+# What is written often is written as rows: to make an object of each, and let the session find out what has changed,
+# takes longer than SQLite does to store it.
+JOBS, EVENTS, DEPENDENCIES = (Table.metadata.tables[name] for name in ("jobs", "job_events", "job_dependencies"))
+# Two counts, each by an index alone.
+QUEUED = select(func.count()).select_from(Job).where(Job.status == JobStatus.QUEUED)
+QUEUED_BY_USER = QUEUED.where(Job.user == bindparam("user"))
 LOST_CAUSES = (JobStatus.FAILED, JobStatus.CANCELLED)
 
 
@@ -202,11 +208,11 @@ def submit_all(
     ]
     session.add_all(jobs)
     session.flush()
-    for job, made in zip(jobs, drafts, strict=True):
-        session.add_all(JobDependency(job=job.seq, needs=needed) for needed in made.needs)
-    message = f"submitted by {principal.user}"
-    session.add_all(JobEvent(job=job.seq, at=now, code="submitted", message=message, data={}) for job in jobs)
-    session.flush()
+    needs = [{"job": job.seq, "needs": needed} for job, made in zip(jobs, drafts, strict=True) for needed in made.needs]
+    if needs:
+        session.execute(insert(DEPENDENCIES), needs)
+    told = {"at": now, "code": "submitted", "message": f"submitted by {principal.user}", "data": {}}
+    session.execute(insert(EVENTS), [{"job": job.seq, **told} for job in jobs])
     return [job.id for job in jobs]
 
 
@@ -249,10 +255,9 @@ def _job(run: Run, made: Draft, retry_of: str | None, place: Place | None) -> Jo
 
 
 def _require_room(session: Session, principal: Principal, limits: QueueLimits, more: int) -> None:
-    queued = select(func.count()).select_from(Job).where(Job.status == JobStatus.QUEUED)
-    if session.scalars(queued).one() + more > limits.jobs:
+    if session.scalars(QUEUED).one() + more > limits.jobs:
         raise QueueFull(limits.jobs, "all users")
-    if session.scalars(queued.where(Job.user == principal.user)).one() + more > limits.jobs_per_user:
+    if session.scalars(QUEUED_BY_USER, {"user": principal.user}).one() + more > limits.jobs_per_user:
         raise QueueFull(limits.jobs_per_user, "this user")
 
 
@@ -262,8 +267,9 @@ def move(session: Session, seq: int, target: JobStatus, code: str, message: str,
     guards: further conditions on the row. Whether the row was there to be moved.
     """
     now = clock.now()
+    session.flush()
     moved = session.execute(
-        update(Job)
+        update(JOBS)
         .where(Job.seq == seq, Job.status.in_(sources(target)), *guards)
         .values(
             status=target,
@@ -274,7 +280,6 @@ def move(session: Session, seq: int, target: JobStatus, code: str, message: str,
             **({} if target is JobStatus.RUNNING else {"worker": None, "lease_until": None}),
             **values,
         )
-        .execution_options(synchronize_session=False)
     )
     if moved.rowcount == 0:  # type: ignore[attr-defined]
         return False
@@ -302,5 +307,5 @@ def _error_facts(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def tell(session: Session, seq: int, code: str, message: str, **data: Any) -> None:
     """Adds an event to the job's history."""
-    session.add(JobEvent(job=seq, at=clock.now(), code=code, message=message[:500], data=data))
-    session.flush()
+    told = {"job": seq, "at": clock.now(), "code": code, "message": message[:500], "data": data}
+    session.execute(insert(EVENTS), told)

@@ -3,7 +3,6 @@
 The dice are seeded, the processes are not: what is the same each time is how every job must end, and its curve.
 """
 
-import os
 import random
 import subprocess
 import sys
@@ -12,30 +11,22 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
+import aftermath
 import httpx
-import numpy as np
 import psutil
 import pytest
 from conftest import Until
-from sqlalchemy import select
 from test_survival import (
     TRAINBOX,
     Service,
     Spec,
-    all_series,
     answered,
     curve,
     is_ready,
-    is_whole,
     make_service,
-    opened,
-    points,
     prepared,
     spec,
 )
-
-from service.states import JobStatus
-from service.tables import Attempt, Job, Series
 
 __all__ = ["make_service", "prepared"]  # fixtures
 
@@ -152,7 +143,6 @@ def submitted(client: httpx.Client, jobs: int) -> Expected:
 def test_every_job_ends_as_it_should_whatever_is_killed_or_stopped_each_second(
     make_service: Callable[..., Service], until: Until, seed: int, jobs: int, storm_seconds: float
 ) -> None:
-    before = zombies()
     service = make_service(**SLOTS)
     service.start()
     other = Workers(service)
@@ -184,8 +174,8 @@ def test_every_job_ends_as_it_should_whatever_is_killed_or_stopped_each_second(
     assert service.stop() in (0, 1)  # 1 when a part had just been struck
     assert len(storm.struck) >= min(storm_seconds, 4)
     sys.stdout.write(f"{jobs} jobs, {time.monotonic() - began:.0f} s, struck: {dict(Counter(storm.struck))}\n")
-    assert not zombies() - before
-    sweep(service, expected)
+    assert not service.left_over()
+    aftermath.check_stopped(service.settings, expected, [service.log])
 
 
 def submitted_twins(client: httpx.Client) -> list[str]:
@@ -224,33 +214,3 @@ def check_answer(client: httpx.Client, job_id: str, wanted: Spec, undisturbed: l
         assert job["status"] == "cancelled", job["error"]
     else:
         assert (job["status"], (job["error"] or {}).get("code")) == ("failed", "non_finite")
-
-
-def sweep(service: Service, expected: Expected) -> None:
-    """What must hold after anything: see the acceptance cases."""
-    assert not service.left_over()
-    assert is_whole(service.settings.database_path)
-    with opened(service.settings) as database, database.read() as session:
-        for job in session.scalars(select(Job)):
-            attempts = session.scalars(select(Attempt).where(Attempt.job == job.seq).order_by(Attempt.number)).all()
-            assert [attempt.number for attempt in attempts] == list(range(1, job.attempt + 1))
-            assert all(attempt.ended for attempt in attempts)
-            found: dict[str, Series] = {series.name: series for series in all_series(session, job)}
-            if "train_loss" in found:
-                steps, losses = points(session, found["train_loss"])
-                assert steps == list(range(1, len(steps) + 1))
-                whole = job.status is JobStatus.SUCCEEDED
-                assert len(steps) == job.plan["total_steps"] if whole else len(steps) <= job.plan["total_steps"]
-                assert not whole or np.isfinite(np.array(losses, float)).all()
-        assert set(session.scalars(select(Job.id))) >= expected.keys()
-
-
-def zombies() -> set[psutil.Process]:
-    """Processes of this one that have ended and were not waited for."""
-    return {each for each in psutil.process_iter() if is_zombie_of(each, os.getpid())}
-
-
-def is_zombie_of(process: psutil.Process, parent: int) -> bool:
-    with suppress(psutil.Error):
-        return process.status() == psutil.STATUS_ZOMBIE and process.ppid() == parent
-    return False

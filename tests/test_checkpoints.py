@@ -11,6 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import aftermath
 import httpx
 import numpy as np
 import psutil
@@ -58,6 +59,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, until: Until) -> Iterator[Pl
     made = Place(settings, until)
     yield made
     made.database.close()
+    aftermath.check_stopped(settings)
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +69,13 @@ def shared(place: Place) -> Iterator[Process]:
 
 
 @pytest.fixture(autouse=True)
-def _worker(request: pytest.FixtureRequest) -> None:
-    if "place" in request.fixturenames:
-        request.getfixturevalue("shared")
+def _swept(request: pytest.FixtureRequest) -> Iterator[None]:
+    if "place" not in request.fixturenames:
+        yield
+        return
+    request.getfixturevalue("shared")
+    yield
+    aftermath.check(request.getfixturevalue("place").settings)
 
 
 @pytest.fixture(scope="module")
@@ -202,20 +208,54 @@ def test_a_disk_that_fails_once_is_tried_again_and_one_that_fails_twice_leaves_n
 # Killed, and gone on
 
 
+@pytest.mark.parametrize(("steps", "kills"), [(STEPS, 4), pytest.param(10 * STEPS, 20, marks=pytest.mark.chaos)])
 def test_a_trainer_killed_at_random_steps_leaves_the_curve_of_an_undisturbed_one(
-    place: Place, twin: list[tuple[int, float | None]]
+    place: Place, steps: int, kills: int
 ) -> None:
     chance = random.Random(7)
-    job_id = place.submit(moody())
-    for target in sorted(chance.sample(range(60, STEPS - 300), 4)):
+    undisturbed, job_id = place.submit(moody(steps)), place.submit(moody(steps))
+    for target in sorted(chance.sample(range(60, steps - 300), kills)):
         place.until(lambda target=target: place.job(job_id).step >= target)  # type: ignore[misc]
         kill(place, job_id)
-    assert place.ended(job_id).status is JobStatus.SUCCEEDED
-    assert place.losses(job_id) == twin
+    for each in (undisturbed, job_id):
+        assert place.ended(each).status is JobStatus.SUCCEEDED
+    assert place.losses(job_id) == place.losses(undisturbed)
     resumed = told(place, job_id, "resumed")
     assert resumed
     assert all(event.data["step"] % EVERY == 0 and event.data["exact"] for event in resumed)
-    assert [row.step for row in states(place, job_id)][:2] == [STEPS, STEPS - EVERY]
+    assert [row.step for row in states(place, job_id)][:2] == [steps, steps - EVERY]
+
+
+@pytest.mark.parametrize("rounds", [2, pytest.param(20, marks=pytest.mark.chaos)])
+def test_a_trainer_killed_the_moment_its_checkpoint_grows_goes_on_from_the_one_before(
+    place: Place, rounds: int
+) -> None:
+    """A state of some megabytes, each step: there is always one that is being written."""
+    wide = moody(60 * rounds, every=1, optimizer="adam") | {"model": {"type": "mlp", "hidden_sizes": [512, 512]}}
+    undisturbed, job_id = place.submit(wide), place.submit(wide)
+    torn = 0
+    for target in range(20, 20 * rounds + 1, 20):
+        place.until(lambda target=target: place.job(job_id).checkpoint_step > target)  # type: ignore[misc]
+        attempt = place.job(job_id).attempt
+        trainer = place.trainer(job_id, attempt)
+        place.until(lambda: any(grows(path) for path in folder(place, job_id).glob("*.tmp")))
+        trainer.kill()
+        torn += bool(list(folder(place, job_id).glob("*.tmp")))
+        listed = {f"a{row.attempt}-s{row.step}" for row in states(place, job_id)}
+        assert all((folder(place, job_id) / name / "manifest.json").exists() for name in listed)
+        place.until(lambda attempt=attempt: place.attempts(job_id)[attempt - 1][1])  # type: ignore[misc]
+    assert torn, "nothing was hit"
+    for each in (undisturbed, job_id):
+        assert place.ended(each).status is JobStatus.SUCCEEDED
+    assert place.losses(job_id) == place.losses(undisturbed)
+    assert not list(folder(place, job_id).glob("*.tmp"))
+    assert all(event.data["exact"] for event in told(place, job_id, "resumed"))
+
+
+def grows(path: Path) -> bool:
+    with suppress(OSError):
+        return (path / "state.pt").stat().st_size > 0
+    return False
 
 
 def test_a_trainer_killed_while_it_writes_goes_on_from_the_checkpoint_before(

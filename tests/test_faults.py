@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import aftermath
 import psutil
 import pytest
 from conftest import Until
@@ -33,6 +34,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, until: Until) -> Iterator[Pl
     made = Place(settings, until)
     yield made
     made.database.close()
+    aftermath.check_stopped(settings)
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +57,7 @@ def _worker(request: pytest.FixtureRequest) -> Iterator[None]:
         return
     process = request.getfixturevalue("shared")
     yield
+    aftermath.check(request.getfixturevalue("place").settings)
     assert process.poll() is None, "a job may do anything, its worker lives on"
 
 

@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import aftermath
 import httpx
 import pytest
-from boxes import digits, finish, submit, train, values
+from boxes import digits, finish, submit, train, values, worker
 from conftest import Box, MakeToken, Serve, Until
 
-from service import datasets
+from service import datasets, home
 from service.api.views.jobs import DryRun, JobList, JobView
 from service.api.views.runs import WholeRun
 from service.database import Database
@@ -267,6 +268,33 @@ def test_curves_are_read_while_they_are_written_and_nothing_is_refused_or_lost(a
         assert loss["count"] == loss["last_step"] == ended["progress"]["step"]
 
 
+@pytest.mark.chaos
+def test_eight_trainers_and_twenty_reads_a_second_for_a_minute_lose_and_refuse_nothing(
+    serve: Serve, settings: Settings, until: Until
+) -> None:
+    """How long the reads take is told by `benchmarks.load_while_training`: here the machine may be busy."""
+    home.prepare(settings)
+    headers = {"Authorization": f"Bearer {settings.token_path.read_text().strip()}"}
+    with (
+        httpx.Client(base_url=serve().url, headers=headers, timeout=60) as client,
+        worker(settings.home, TRAINBOX_SLOTS="8"),
+    ):
+        until(lambda: client.get("/readyz").status_code == 200)
+        jobs = [submit(client, digits(epochs=None, max_steps=100_000_000, batch_size=16)) for _ in range(8)]
+        began = time.monotonic()
+        for number in range(20 * 60):
+            time.sleep(max(0.0, began + number / 20 - time.monotonic()))
+            answer = client.get(f"/v1/runs/{jobs[number % 8]['id']}/curves?metric=train_loss&points=1000")
+            # A job may not have begun when the first reads come.
+            assert answer.status_code == 200 or (number < 100 and answer.status_code == 404), answer.text
+        for job in jobs:
+            client.post(f"/v1/jobs/{job['id']}/cancel")
+            taken = finish(client, job)["progress"]["step"]
+            loss = client.get(f"/v1/runs/{job['id']}").json()["metrics"]["train_loss"]
+            assert loss["count"] == loss["last_step"] == taken > 1000
+    aftermath.check_stopped(settings, [job["id"] for job in jobs])
+
+
 def test_a_loss_that_is_not_a_number_is_kept_and_fails_the_job(admin: httpx.Client) -> None:
     spec = digits(optimizer="sgd", learning_rate=100.0, epochs=20) | {"name": "diverges"}
     job = train(admin, spec)
@@ -277,10 +305,20 @@ def test_a_loss_that_is_not_a_number_is_kept_and_fails_the_job(admin: httpx.Clie
     assert all(isinstance(value, float) for value in curve["y"][:-1])
     run = admin.get(f"/v1/runs/{job['id']}").json()
     assert run["metrics"]["train_loss"]["last"] == curve["y"][-1]
-    for path in ("/v1/runs", f"/v1/compare?runs={job['id']}&metric=train_loss", f"/v1/runs/{job['id']}"):
-        assert admin.get(path).status_code == 200
+    compared = f"/v1/compare?runs={job['id']}&metric=train_loss"
+    curves = f"/v1/runs/{job['id']}/curves?metric=train_loss"
+    paths = ["/v1/runs", "/v1/jobs", compared, curves, f"/v1/runs/{job['id']}", f"/v1/jobs/{job['id']}"]
+    for path in paths:
+        assert isinstance(json.loads(admin.get(path).raise_for_status().text, parse_constant=_refuse), dict)
+    for path in ("/v1/runs?", "/v1/jobs?", f"{compared}&", f"{curves}&"):
+        for form in ("csv", "ndjson", "text"):
+            assert admin.get(f"{path}format={form}").status_code == 200
     csv = admin.get(f"/v1/runs/{job['id']}/curves?metric=train_loss&format=csv").text
     assert curve["y"][-1] in csv.splitlines()[-1]
+
+
+def _refuse(constant: str) -> float:
+    raise AssertionError(f"{constant} is not JSON")
 
 
 def test_training_goes_on_past_a_loss_that_is_not_a_number_when_the_spec_says_so(admin: httpx.Client) -> None:
@@ -405,13 +443,23 @@ def test_a_full_queue_refuses_with_the_time_to_come_back(
     database = Database(settings.database_path)
     datasets.furnish(database, settings.datasets_path)
     database.close()
-    small = settings.model_copy(update={"max_queued_jobs_per_user": 2})
+    small = settings.model_copy(update={"max_queued_jobs_per_user": 2, "max_queued_jobs": 3})
     server = serve(with_settings=small)
-    with httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {make_token()}"}) as client:
-        assert [client.post("/v1/jobs", json=digits()).status_code for _ in range(3)] == [201, 201, 429]
-        refused = client.post("/v1/jobs", json=digits())
+
+    def speaking_as(user: str) -> httpx.Client:
+        return httpx.Client(base_url=server.url, headers={"Authorization": f"Bearer {make_token(user=user)}"})
+
+    with speaking_as("ada") as ada, speaking_as("bob") as bob:
+        assert [ada.post("/v1/jobs", json=digits()).status_code for _ in range(3)] == [201, 201, 429]
+        before = ada.get("/v1/jobs").json()["data"]
+        refused = ada.post("/v1/jobs", json=digits())
         assert int(refused.headers["Retry-After"]) > 0
-        assert len(client.get("/v1/jobs").json()["data"]) == 2
+        assert "this user" in refused.json()["detail"]
+        assert [bob.post("/v1/jobs", json=digits()).status_code for _ in range(2)] == [201, 429]
+        assert "all users" in bob.post("/v1/jobs", json=digits()).json()["detail"]
+        listed = ada.get("/v1/jobs").json()["data"]
+        assert len(listed) == 3
+        assert [job for job in listed if job["user"] == "ada"] == before
 
 
 def test_ndjson_has_a_job_a_line(admin: httpx.Client, finished: dict[str, Any]) -> None:

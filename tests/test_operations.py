@@ -466,7 +466,7 @@ def test_an_old_view_of_the_database_is_warned_of_and_its_log_is_trimmed_afterwa
 
 
 def test_the_doctor_tells_of_the_reserve_and_of_old_copies(settings: Settings) -> None:
-    old = settings.home / "trainbox.db.before-0002-was-0001"
+    old = settings.home / "trainbox.db.before-0003-was-0001"
     old.touch()
     found = {check["name"]: check for check in json.loads(trainbox(settings.home, "doctor", "--json"))}
     assert found["reserve"]["verdict"] == "warn"

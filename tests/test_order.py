@@ -2,16 +2,17 @@
 
 import time
 from collections.abc import Callable, Iterator
-from datetime import datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
 import pytest
 from boxes import digits, finish, submit, train
 from conftest import Box, Until
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from service import datasets, forecast, leases, queue, usage, users
+from service import clock, datasets, forecast, leases, queue, usage, users
 from service.database import Database
 from service.forecast import Running, Task
 from service.leases import Lease, Terms
@@ -22,15 +23,17 @@ from service.states import Scope
 from service.tables import Job
 from service.users import Principal
 
-TWO = Room(2, 0)
+ONE, TWO = Room(1, 0), Room(2, 0)
 TERMS = Terms(30.0, 10.0)
 SHORT = {"max_steps": 2, "epochs": None}
 
 Put = Callable[..., int]
 
 
-def waiting(seq: int, user: str = "ada", priority: int = 0, threads: int = 1, waited: float = 0.0) -> Waiting:
-    return Waiting(seq, user, priority, threads, 0, waited)
+def waiting(
+    seq: int, user: str = "ada", priority: int = 0, threads: int = 1, waited: float = 0.0, memory: int = 0
+) -> Waiting:
+    return Waiting(seq, user, priority, threads, 0, waited, memory)
 
 
 def test_a_higher_priority_goes_before_everything() -> None:
@@ -123,6 +126,34 @@ def test_nobody_has_more_running_jobs_than_allowed(put: Put, start: Callable[...
     terms = Terms(30.0, 10.0, most_running=1)
     assert [lease.seq for lease in (start(terms=terms), start(terms=terms)) if lease] == [first, others]
     assert start(terms=terms) is None
+
+
+def test_what_becomes_free_is_kept_for_a_large_job_that_has_waited_long(
+    database: Database, put: Put, start: Callable[..., Lease | None]
+) -> None:
+    large = put("ada", resources={"threads": 2})
+    small = [put("bob") for _ in range(3)]
+    assert [lease.seq for lease in (start(free=ONE), start(free=ONE)) if lease] == small[:2], "it has just come"
+    with database.write() as session:
+        long_ago = clock.rfc3339(datetime.now(UTC) - timedelta(seconds=RESERVE_SECONDS + 5))
+        session.execute(update(Job).where(Job.seq == large).values(reason_since=long_ago))
+    assert start(free=ONE) is None
+    assert [lease.seq for lease in (start(free=TWO), start(free=ONE)) if lease] == [large, small[2]]
+
+
+def test_memory_that_is_not_free_is_waited_for_and_others_go_on(put: Put, start: Callable[..., Lease | None]) -> None:
+    first, second = (put("ada", resources={"memory_mib": 2000}) for _ in range(2))
+    modest = put("ada")
+    free = replace(TWO, memory_mib=1999)
+    assert [lease.seq for lease in (start(free=free), start(free=replace(TWO, memory_mib=2000))) if lease] == [
+        modest,
+        first,
+    ]
+    assert start(free=free) is None
+    assert start(free=TWO) is not None
+    held = [Running(waiting(0, memory=3000), worker=0, seconds=4.0)]
+    tasks = [Task(waiting(second, memory=2000), seconds=1.0), Task(waiting(9), seconds=1.0)]
+    assert forecast.starts([replace(TWO, memory_mib=4000)], held, tasks, {}, None) == {9: 0.0, second: 4.0}
 
 
 def test_within_a_user_the_first_job_is_next(put: Put, start: Callable[..., Lease | None]) -> None:

@@ -126,6 +126,24 @@ def test_every_setting_stands_in_the_documentation() -> None:
             assert f"`TRAINBOX_{name.upper()}`" in documented
 
 
+def test_every_case_in_the_documentation_of_reliability_has_tests_that_exist() -> None:
+    text = (ROOT / "docs/reliability.md").read_text(encoding="utf-8")
+    rows = [line for line in text.splitlines() if line.startswith("| ") and not line.startswith("| |")]
+    rows += [line for line in text.splitlines() if line.startswith("| |") and "what must hold" not in line]
+    assert len(rows) > 40
+    known = {
+        f"{path.name}::{node.name}": "pytest.mark.chaos" in "".join(map(ast.unparse, node.decorator_list))
+        for path in (ROOT / "tests").glob("test_*.py")
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef)
+    }
+    for row in rows:
+        named = re.findall(r"`(test_\w+\.py::\w+)`", row)
+        assert named, f"no test: {row}"
+        assert set(named) <= known.keys(), set(named) - known.keys()
+        assert ("*long*" in row) == any(known[name] for name in named), row
+
+
 def test_every_variable_in_the_documentation_is_a_setting() -> None:
     known = {f"TRAINBOX_{name.upper()}" for model in (Settings, ClientSettings) for name in model.model_fields}
     for path in [ROOT / "README.md", ROOT / "docker-compose.yml", *(ROOT / "docs").glob("*.md")]:

@@ -12,10 +12,15 @@ import psutil
 import pytest
 from boxes import finish, submit, worker
 from conftest import PATIENCE_SECONDS, Serve, Until
+from test_slots import Machine
 from test_worker import ENDLESS, small
 
-from service import home
+from service import crew, home, locks
+from service.database import Database
+from service.leases import Terms
 from service.settings import Settings
+from workers.devices import Use
+from workers.slots import Slots
 
 FAULTY = Path(__file__).parent / "faulty"
 MEMORY_MIB = 4000
@@ -85,6 +90,39 @@ def test_memory_is_given_out_like_threads_and_who_waits_for_it_is_told_so(client
     [error] = answer.json()["errors"]
     assert (error["param"], error["code"]) == ("resources.memory_mib", "never_available")
     client.post(f"/v1/jobs/{second['id']}/cancel")
+
+
+def test_who_waits_for_a_gpu_is_told_which_programs_and_which_ended_jobs_hold_it(
+    serve: Serve, settings: Settings
+) -> None:
+    machine = Machine(count=2, running={0: [Use(4711, 1 << 30)]})
+    slots = Slots(4, machine.devices(), memory_mib=8000)
+    slots.look(machine, own=[], now=0.0)
+    grant = slots.take("an-ended-job", 1, 1)
+    machine.unnamed = {1: 9 << 30}
+    slots.leave(grant, "an-ended-job/1", [], now=1.0)
+    for now in (2.0, 20.0):
+        slots.look(machine, own=[], now=now)
+    lock = locks.take(crew.worker_lock(settings.run_path, "a-worker"))
+    assert lock is not None
+    database = Database(settings.database_path)
+    with database.write() as session:
+        devices, memory = [each.view() for each in slots.accelerators], crew.Memory(8000, 8000)
+        crew.register(session, "a-worker", os.getpid(), 4, devices, Terms(600.0, 0.0), memory)
+    database.close()
+    headers = {"Authorization": f"Bearer {settings.token_path.read_text().strip()}"}
+    with httpx.Client(base_url=serve().url, headers=headers) as client:
+        job = submit(client, small(5, resources={"gpus": 1}))
+        assert causes(client, job) == {
+            "no_slot": "it needs 1 thread and 1 GPU, and 4 threads are free",
+            "out_of_service": "out of service: GPU 1, whose memory is in use though its job has ended",
+            "foreign_process": "GPU 0 is used by a program that is no job of this box: pid 4711",
+        }
+        assert client.get(f"/v1/jobs/{job['id']}/explain").json()["estimated_start_at"] is None
+        assert client.get("/readyz").json()["warnings"][-1].startswith("out of service: GPU 1")
+        assert [device["out_of_service"] for device in client.get("/v1/box").json()["devices"]] == [False, True]
+        assert "trainbox_devices_out_of_service 1.0" in client.get("/metrics").text
+    os.close(lock)
 
 
 def strangers() -> list[psutil.Process]:

@@ -26,7 +26,7 @@ from service.database import SAFE_SQLITE, Database, sqlite_module, sqlite_warnin
 from service.errors import DatabaseDamaged, DatabaseUnusable, SchemaMismatch
 from service.settings import Settings
 from service.states import Direction
-from service.tables import Dataset, Project, Run, Series, Table, Token, User
+from service.tables import Dataset, Project, Run, Series, Table, Token, User, WorkerRow
 
 TRAINBOX = [sys.executable, "-m", "service.cli"]
 KILLED_MIGRATIONS = 6
@@ -114,7 +114,7 @@ def test_the_migrations_build_the_declared_tables(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2000])
-def test_curves_of_the_first_revision_are_the_same_after_the_second(tmp_path: Path, count: int) -> None:
+def test_curves_of_the_first_revision_are_the_same_after_the_last(tmp_path: Path, count: int) -> None:
     steps, times = np.arange(count) * 3 - 5, np.arange(count) / 8
     values = np.sin(np.arange(count))
     values[count // 2] = np.nan
@@ -239,6 +239,46 @@ def test_what_was_committed_is_there_whatever_became_of_the_shared_memory(settin
     assert is_whole(settings.database_path)
 
 
+def make_older(path: Path) -> None:
+    """A database as the first revision made it, with a user, a project and a worker that has long ended."""
+    with opened(path) as database, database.write() as session:
+        config = schema.config()
+        config.attributes["connection"] = session.connection()
+        upgrade(config, "0001")
+        for row in (
+            "users (name, created_at) VALUES ('grace', '2026-01-01T00:00:00Z')",
+            "projects (name, owner, visibility, created_at) VALUES ('old', 'grace', 'team', '2026-01-01T00:00:00Z')",
+            "workers (id, boot, pid, slots, devices, memory_mib, draining, lease_until, started_at)"
+            " VALUES ('w', 'b', 1, 2, '[]', 100, 0, 0, '2026-01-01T00:00:00Z')",
+        ):
+            session.execute(text(f"INSERT INTO {row}"))
+
+
+def check_migrated(path: Path) -> None:
+    """The older database at this revision, with all that it held."""
+    assert is_whole(path)
+    with opened(path) as database, database.read() as session:
+        schema.require_current(database)
+        assert session.get_one(Project, "old").owner == "grace"
+        worker = session.get_one(WorkerRow, "w")
+        assert (worker.slots, worker.memory_mib, worker.out_of_service) == (2, 100, [])
+
+
+def test_of_two_services_on_an_older_home_one_migrates_and_nothing_is_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "home"
+    folder.mkdir(mode=0o700)
+    path = Settings(home=folder).database_path
+    make_older(path)
+    assert "trainbox migrate" in refused(folder, "worker")
+    both = [subprocess.Popen([*TRAINBOX, "migrate"], env=environment(folder)) for _ in range(2)]
+    assert [process.wait(60) for process in both] == [0, 0]
+    check_migrated(path)
+    [copy] = folder.glob("trainbox.db.before-*-was-0001")
+    with closing(sqlite_module().connect(str(copy))) as kept:
+        assert kept.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
+        assert kept.execute("SELECT owner FROM projects WHERE name = 'old'").fetchone() == ("grace",)
+
+
 def test_of_two_that_migrate_at_once_one_does_it_and_both_find_it_done(tmp_path: Path) -> None:
     folder = tmp_path / "home"
     both = [
@@ -281,17 +321,40 @@ import sys
 from pathlib import Path
 from service import schema
 from service.database import Database
-schema.migrate(Database(Path(sys.argv[1])))
+database = Database(Path(sys.argv[1]))
+print("ready", flush=True)
+schema.migrate(database)
 """
 
 
-def test_a_migration_that_is_killed_is_finished_by_the_next(tmp_path: Path, until: Until) -> None:
-    chance = random.Random(13)
+@pytest.mark.parametrize("rounds", [KILLED_MIGRATIONS, pytest.param(20, marks=pytest.mark.chaos)])
+def test_a_migration_of_an_older_database_that_is_killed_is_finished_by_the_next(tmp_path: Path, rounds: int) -> None:
+    chance = random.Random(12)
     path = tmp_path / "trainbox.db"
-    for _ in range(KILLED_MIGRATIONS):
+    make_older(path)
+    original = path.read_bytes()
+    for _ in range(rounds):
         for old in tmp_path.iterdir():
             old.unlink()
-        with subprocess.Popen([sys.executable, "-c", MIGRATE, str(path)]) as process:
+        path.write_bytes(original)
+        with subprocess.Popen([sys.executable, "-c", MIGRATE, str(path)], stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"ready\n"
+            kill_later(process, chance.uniform(0, LONGEST_MIGRATION))
+        assert is_whole(path)
+        with opened(path) as database:
+            schema.migrate(database)
+        check_migrated(path)
+
+
+@pytest.mark.parametrize("rounds", [KILLED_MIGRATIONS, pytest.param(20, marks=pytest.mark.chaos)])
+def test_a_migration_that_is_killed_is_finished_by_the_next(tmp_path: Path, until: Until, rounds: int) -> None:
+    chance = random.Random(13)
+    path = tmp_path / "trainbox.db"
+    for _ in range(rounds):
+        for old in tmp_path.iterdir():
+            old.unlink()
+        with subprocess.Popen([sys.executable, "-c", MIGRATE, str(path)], stdout=subprocess.DEVNULL) as process:
             until(lambda: path.exists())
             kill_later(process, chance.uniform(0, LONGEST_MIGRATION))
         assert not path.stat().st_size or is_whole(path)

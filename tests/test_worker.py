@@ -1,15 +1,17 @@
 """A real worker and its trainers: what becomes of jobs when processes are asked to stop, killed, or stopped."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
+import aftermath
 import numpy as np
 import psutil
 import pytest
@@ -114,6 +116,10 @@ class Place:
             control.cancel(session, ADMIN, job_id)
         bell.ring(self.settings.run_path)
 
+    def scalar(self, query: Any) -> Any:
+        with self.database.read() as session:
+            return session.scalars(query).one()
+
     def job(self, job_id: str) -> Job:
         with self.database.read() as session:
             return session.scalars(select(Job).where(Job.id == job_id)).one()
@@ -197,24 +203,19 @@ def place(tmp_path_factory: pytest.TempPathFactory, until: Until) -> Iterator[Pl
     made = Place(settings, until)
     yield made
     made.database.close()
+    aftermath.check_stopped(settings)
 
 
 @pytest.fixture(scope="module")
 def shared(place: Place) -> Iterator[Process]:
     with place.worker() as process:
         yield process
-    inside = [process for process in psutil.process_iter(["cwd"]) if is_inside(place.settings.home, process)]
-    assert not inside
-
-
-def is_inside(folder: Path, process: psutil.Process) -> bool:
-    cwd = process.info["cwd"]
-    return cwd is not None and Path(cwd).is_relative_to(folder)
 
 
 @pytest.fixture(autouse=True)
-def _shared_by_all(shared: Process) -> Iterator[None]:
+def _swept(place: Place, shared: Process) -> Iterator[None]:
     yield
+    aftermath.check(place.settings)
     assert shared.poll() is None, "a job may do anything, its worker lives on"
 
 
@@ -246,6 +247,86 @@ def test_many_jobs_on_one_slot_start_in_order_and_leave_nothing_open(place: Plac
         assert psutil.Process(shared.pid).num_fds() <= before + 2  # the pools of connections breathe
         assert resident(shared) < 1.1 * memory
     assert len(descendants(shared)) == 1, "the forkserver alone is left"
+
+
+@pytest.mark.parametrize(("workers", "count"), [(2, 24), pytest.param(8, 500, marks=pytest.mark.chaos)])
+def test_several_workers_train_each_job_once(place: Place, workers: int, count: int) -> None:
+    with place.slots_taken(2) as free, ExitStack() as at_work:
+        for _ in range(workers - 1):
+            at_work.enter_context(place.worker())
+        free()
+        jobs = [place.submit(small(1, validation={"fraction": 0.0})) for _ in range(count)]
+        for job_id in jobs:
+            assert place.ended(job_id).status is JobStatus.SUCCEEDED
+            assert place.attempts(job_id) == [(1, "succeeded")]
+            assert place.events(job_id) == ["submitted", "started", "succeeded"]
+        took_part = select(func.count(Attempt.worker.distinct())).join(Job, Job.seq == Attempt.job)
+        assert place.scalar(took_part.where(Job.id.in_(jobs))) > 1
+
+
+SHIFT_THE_WALL_CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/time.h>
+#include <time.h>
+
+static long shift(void) {
+    long seconds = 0;
+    FILE *file = fopen(getenv("SHIFTED_BY"), "r");
+    if (file) { if (fscanf(file, "%ld", &seconds) != 1) seconds = 0; fclose(file); }
+    return seconds;
+}
+
+int clock_gettime(clockid_t id, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = dlsym(RTLD_NEXT, "clock_gettime");
+    int status = real(id, now);
+    if (status == 0 && id == CLOCK_REALTIME) now->tv_sec += shift();
+    return status;
+}
+"""
+
+
+@pytest.fixture
+def wall_clock(tmp_path: Path) -> dict[str, str]:
+    """An environment in which the wall clock is as many seconds ahead as the file says, and no other clock is."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("the wall clock of a process can only be shifted with a C compiler")
+    library = tmp_path / "wall_clock.so"
+    (tmp_path / "wall_clock.c").write_text(SHIFT_THE_WALL_CLOCK)
+    command = [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(tmp_path / "wall_clock.c"), "-ldl"]
+    subprocess.run(command, check=True, timeout=60)
+    return {"LD_PRELOAD": str(library), "SHIFTED_BY": str(tmp_path / "seconds")}
+
+
+def test_a_wall_clock_that_jumps_by_two_hours_starts_nothing_anew(place: Place, wall_clock: dict[str, str]) -> None:
+    with place.slots_taken(2), place.worker(**wall_clock | {"TRAINBOX_SLOTS": "4"}) as other:
+        running = [place.submit(small(ENDLESS)) for _ in range(4)]
+        waiting = [place.submit(small(1)) for _ in range(3)]
+        for job_id in running:
+            place.trainer(job_id)
+        for hours in (2, -2):
+            Path(wall_clock["SHIFTED_BY"]).write_text(str(3600 * hours))
+            reached = {job_id: place.job(job_id).step for job_id in running}
+            mine = select(WorkerRow.lease_until).where(WorkerRow.pid == other.pid)
+            before = place.scalar(mine)
+            place.until(lambda mine=mine, before=before: place.scalar(mine) > before + 2000)  # type: ignore[misc]
+            assert all(place.job(job_id).step > reached[job_id] for job_id in running)
+            assert [place.attempts(job_id) for job_id in running] == [[(1, None)]] * 4
+        place.cancel(running[0])
+        ended = place.ended(running[0])
+        assert ended.started_at is not None
+        assert ended.finished_at is not None
+        assert ended.finished_at < ended.started_at, "times are those of the wall clock, for people alone"
+        for job_id in waiting:
+            assert place.ended(job_id).status is JobStatus.SUCCEEDED
+        for job_id in running[1:]:
+            place.cancel(job_id)
+            assert place.ended(job_id).status is JobStatus.CANCELLED
+            assert place.attempts(job_id) == [(1, "cancelled")]
 
 
 def test_a_trainer_sees_nothing_of_the_service(place: Place) -> None:

@@ -31,6 +31,7 @@ from workers.processes import KILL_SECONDS, Busy, adopt_orphans, is_stopped, mac
 from workers.slots import Slots
 
 LOOK_SECONDS = 1.0
+SETTLE_SECONDS = 0.1  # between two looks at what an ended job still holds
 GIVEN_OUT = 0.9  # of the machine's memory, unless a setting says how much: the system and the service need some too
 WANTED = {JobStatus.CANCELLED: Asked.CANCEL, JobStatus.PAUSED: Asked.PAUSE}
 
@@ -56,6 +57,7 @@ class Worker:
         self.lost: list[dict[str, Any]] = []
         self.registered = False
         self.renewed = 0
+        self.settled = -math.inf
         self.stop_signals = 0
 
     def run(self) -> None:
@@ -96,7 +98,7 @@ class Worker:
                     self._renew()
                     self._reclaim()
                     look = True  # a lost job's wait ends without a commit
-                look |= self.slots.settling
+                look |= self.slots.settling and now - self.settled > SETTLE_SECONDS and self._settle()
                 self._record()
                 ended = self._end()
                 if not self.launcher.ready:
@@ -148,8 +150,12 @@ class Worker:
     def _devices(self) -> list[dict[str, Any]]:
         return [each.view() for each in self.slots.accelerators]
 
-    def _settle(self) -> None:
-        """Looks who uses the GPUs and what ended jobs still hold, and tells the box of what has changed."""
+    def _settle(self) -> bool:
+        """Looks who uses the GPUs and what ended jobs still hold, and tells the box of what has changed.
+
+        Whether something else is free now.
+        """
+        self.settled, before = monotonic(), self.slots.free
         changed = self.slots.settle(self.launcher.end_strangers(), monotonic())
         if self.slots.accelerators:
             own = [pid for attempt in self.attempts.values() for pid in self.launcher.processes(attempt.trainer)]
@@ -160,6 +166,7 @@ class Worker:
                 self.lost = lost
             with self.database.write() as session:
                 crew.describe(session, self.id, self._devices(), lost)
+        return self.slots.free != before
 
     def _claim(self) -> None:
         """Starts what fits, until nothing does."""
