@@ -140,6 +140,7 @@ def test_processes_that_are_paused_together_go_on_at_their_very_step(place: Plac
 def test_a_cancelled_crew_keeps_its_last_state_and_is_gone(place: Place) -> None:
     job_id = place.submit(small(ENDLESS, **TOGETHER))
     crew = members(place, job_id)
+    assert place.job(job_id).threads == 2
     place.cancel(job_id)
     job = place.ended(job_id)
     assert (job.status, place.attempts(job_id)) == (JobStatus.CANCELLED, [(1, "cancelled")])
