@@ -1,5 +1,6 @@
 """The queue: how a job gets in, and how it moves. What people do to it then is in `control`, workers in `leases`."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -86,14 +87,12 @@ def _misfits(session: Session, principal: Principal, raw: Mapping[str, Any]) -> 
 
 def _too_many_processes(wanted: Mapping[str, Any], largest: Mapping[str, int]) -> Iterable[FieldProblem]:
     """Each has its threads, also those of several GPUs."""
-    counts = {name: wanted[name] for name in ("processes", "gpus") if type(wanted.get(name)) is int}
-    threads = wanted.get("threads", 1)
-    if not counts or type(threads) is not int or "threads" not in largest:
-        return
-    name, processes = max(counts.items(), key=lambda count: count[1])
-    if threads * processes > largest["threads"] >= threads:
+    gpus, threads = wanted.get("gpus", 0), wanted.get("threads", 1)
+    named = "processes" if "processes" in wanted else "gpus"
+    processes = max(wanted.get("processes", 1), gpus) if isinstance(wanted.get("processes", 1), int) else 1
+    if isinstance(threads, int) and threads * processes > largest.get("threads", math.inf) >= threads:
         message = f"{processes} processes of {threads} threads each, and no worker has more than {largest['threads']}"
-        yield FieldProblem(f"resources.{name}", "never_available", message)
+        yield FieldProblem(f"resources.{named}", "never_available", message)
 
 
 def _dependency_misfits(session: Session, principal: Principal, needed: list[Any]) -> Iterable[FieldProblem]:

@@ -23,7 +23,7 @@ START_SECONDS = 10  # for a fork that takes milliseconds
 
 @dataclass
 class Trainer:
-    """A trainer process: `status` is its wait status once it has ended. seen: the processes that it has had so far."""
+    """A trainer process: `status` is its wait status once it has ended."""
 
     pid: int
     attempt: str  # as its processes are marked
@@ -33,10 +33,6 @@ class Trainer:
     status: int | None = None
     orphaned: bool = False  # its forkserver died: it is this process's own child now
     asked_to_stop_at: float | None = None
-    seen: set[int] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        self.seen.add(self.pid)
 
     def fileno(self) -> int:
         return self.bell
@@ -131,11 +127,9 @@ class Launcher:
 
     def processes(self, trainer: Trainer) -> list[int]:
         """The trainer and its descendants."""
-        found = [trainer.pid]
         with suppress(psutil.NoSuchProcess):
-            found += [child.pid for child in psutil.Process(trainer.pid).children(recursive=True)]
-        trainer.seen.update(found)
-        return found
+            return [trainer.pid, *(child.pid for child in psutil.Process(trainer.pid).children(recursive=True))]
+        return [trainer.pid]
 
     def forget(self, trainer: Trainer) -> None:
         """Lets go of an ended trainer, and ends what is left of its group."""

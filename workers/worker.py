@@ -263,7 +263,7 @@ class Worker:
             for attempt in [attempt for attempt in self.attempts.values() if attempt.trainer is trainer]:
                 self._write_end(attempt)
                 del self.attempts[attempt.claim.lease.job_id]
-                self.slots.give_back(attempt.grant, pids=trainer.seen)
+                self.slots.give_back(attempt.grant, pids=[trainer.pid])
             self.launcher.forget(trainer)
         return bool(ended)
 
