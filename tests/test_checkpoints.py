@@ -128,6 +128,8 @@ def paused(place: Place, spec: Spec, after: int) -> str:
     """A job that was paused after so many steps at least."""
     job_id = place.submit(spec)
     place.until(lambda: place.job(job_id).step >= after)
+    with suppress(psutil.NoSuchProcess):  # it goes on when it is asked to stop: the job is not over before that
+        place.trainer(job_id).suspend()
     act(place, job_id, control.pause)
     place.until(lambda: place.job(job_id).status is not JobStatus.RUNNING)
     return job_id

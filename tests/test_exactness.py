@@ -51,13 +51,14 @@ def test_every_number_of_the_plan_is_what_the_run_did(
     training = shelves.table(tmp_path / "d", rows=rows).prepared(model={"type": "linear"}, hyperparameters=chosen)
     plan, passes = training.plan, []
     training.model.register_forward_hook(lambda _, inputs, __: passes.append((torch.is_grad_enabled(), len(inputs[0]))))
-    steps, seen = [], []
+    steps, seen, own = [], [], []
     for step in loop.train(training):
         steps.append(step)
         sizes = [size for training_pass, size in passes if training_pass]
         assert sum(sizes) == step.samples
         assert max(sizes) - min(sizes) <= 1
         seen.append(len(sizes))
+        own.append(sum(sizes))
         passes.clear()
 
     full = [place for place, step in enumerate(steps) if step.samples == plan.batch_size]
@@ -73,6 +74,8 @@ def test_every_number_of_the_plan_is_what_the_run_did(
         "total_samples": sum(step.samples for step in steps),
         "micro_batches_per_step": seen[full[0]],
         "validations": sum(step.validation is not None for step in steps),
+        "processes": training.crew.count,
+        "samples_per_process": max(own),
     }
     assert plan.warmup_steps == min(3, len(steps))
     assert sum(step.learning_rate < 0.001 for step in steps) == min(2, len(steps))

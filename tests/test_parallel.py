@@ -107,7 +107,7 @@ def test_two_processes_give_the_curves_of_one(place: Place, spec: dict[str, Any]
 def test_what_several_processes_train_comes_out_the_same_bits_whoever_of_them_is_killed(
     place: Place, processes: int
 ) -> None:
-    spec = moody(400) | {"resources": {"processes": processes}}
+    spec = moody(600) | {"resources": {"processes": processes}}
     twin, job_id = place.submit(spec), place.submit(spec)
     assert place.ended(twin).status is JobStatus.SUCCEEDED
     for attempt, step in ((1, 60), (2, 160), (3, 260)):
@@ -126,7 +126,7 @@ def test_what_several_processes_train_comes_out_the_same_bits_whoever_of_them_is
 
 
 def test_processes_that_are_paused_together_go_on_at_their_very_step(place: Place) -> None:
-    spec = moody(400, every=None) | TOGETHER
+    spec = moody(600, every=None) | TOGETHER
     twin, job_id = place.submit(spec), paused(place, spec, after=100)
     job = place.job(job_id)
     assert (job.status, job.checkpoint_step) == (JobStatus.PAUSED, job.step)
@@ -140,6 +140,7 @@ def test_processes_that_are_paused_together_go_on_at_their_very_step(place: Plac
 def test_a_cancelled_crew_keeps_its_last_state_and_is_gone(place: Place) -> None:
     job_id = place.submit(small(ENDLESS, **TOGETHER))
     crew = members(place, job_id)
+    assert place.job(job_id).threads == 2
     place.cancel(job_id)
     job = place.ended(job_id)
     assert (job.status, place.attempts(job_id)) == (JobStatus.CANCELLED, [(1, "cancelled")])

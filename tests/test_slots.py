@@ -60,6 +60,11 @@ def test_whole_gpus_go_to_one_job_each(slots: Slots) -> None:
     assert slots.take("c", 1, 1).address == "cuda:0"
 
 
+def test_each_process_of_a_job_has_a_gpu_of_its_own_or_they_share_the_cpu(slots: Slots) -> None:
+    assert slots.take("a", 2, 2).addresses(2) == ["cuda:0", "cuda:1"]
+    assert slots.take("b", 2, 0).addresses(2) == ["cpu", "cpu"]
+
+
 def test_shares_fill_one_gpu_before_they_open_another(slots: Slots) -> None:
     assert [slots.take(name, 1, 0.5).address for name in "abc"] == ["cuda:0", "cuda:0", "cuda:1"]
     assert slots.free == Room(1, 0, 0.5)

@@ -139,7 +139,8 @@ def join(model: nn.Module, device: torch.device, rank: int, count: int, meeting:
 
     meeting: a file that only they know. Raises Apart, or RuntimeError when one of the others is lost.
     """
-    os.environ["GLOO_SOCKET_IFNAME"] = "lo"  # otherwise the whole network could speak to it
+    # Otherwise the whole network could speak to them.
+    os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     store = distributed.FileStore(str(meeting), count)  # type: ignore[attr-defined]
     if device.type == "cuda":
