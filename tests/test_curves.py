@@ -447,14 +447,18 @@ def test_curves_read_together_are_as_each_is_alone(
 
 
 def test_many_curves_take_as_many_statements_as_one(session: Session) -> None:
+    values = np.sin(np.arange(20_000) / 1e3)
+    values[5000] = np.nan
     logs = [Logged(session, f"metric-{number}") for number in range(12)]
     for log in logs:
-        log.append(np.arange(20_000), np.sin(np.arange(20_000) / 1e3))
+        log.append(np.arange(20_000), values)
     summaries = [log.summary for log in logs]
     statements: list[str] = []
     event.listen(session.get_bind(), "before_cursor_execute", lambda *said: statements.append(said[2]))
+    curves.read_all(session, summaries[:1], 1000)
+    alone = len(statements)
     curves.read_all(session, summaries, 1000)
-    assert len(statements) == 2
+    assert alone == len(statements) - alone <= 4
 
 
 def test_more_non_finite_values_than_room_are_shown_once_a_bucket(session: Session) -> None:

@@ -8,11 +8,10 @@ import numpy as np
 from sqlalchemy.orm import Session
 
 from service.curves import rollups, stored
-from service.curves.rollups import NON_FINITE, Floats, Integers, Records
+from service.curves.rollups import NON_FINITE, Floats, Integers, Records, key
 from service.curves.stored import NO_POINTS, Points
 
 OUTSTANDING = 4  # the first and the last point and the two extremes
-POSITION_BITS = 44  # in a number that tells a curve and a position: more than any curve has points
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,7 +97,7 @@ def bucketed(session: Session, surveys: Sequence[Survey], points: int) -> list[C
     # A bucket of a single point is that point already.
     alone = starts[(stops - starts == 1) & (counts[starts] == 1) & (weights > 0)]
     if len(alone):
-        shown = np.isin(_key(own_curve, own.positions), _key(curve[alone], records["position"][alone]))
+        shown = np.isin(key(own_curve, own.positions), key(curve[alone], records["position"][alone]))
         own, own_curve = own.where(~shown), own_curve[~shown]
     samples, samples_curve = _samples(surveys, curve, records, starts, middles)
 
@@ -109,7 +108,7 @@ def bucketed(session: Session, surveys: Sequence[Survey], points: int) -> list[C
     turns = np.ones(len(curves), np.int64)
     last = np.array([survey.last for survey in surveys])
     turns[len(solid) :][: len(own_curve)] = np.where(own.positions == last[own_curve], 2, 0)
-    order = np.argsort(_key(curves, entries.positions) * 4 + turns, kind="stable")
+    order = np.argsort(key(curves, entries.positions) * 4 + turns, kind="stable")
     shares = np.concatenate([weights[solid], np.zeros(len(beside), np.int64)])[order]
     low = np.concatenate([lows[solid], beside])[order]
     high = np.concatenate([highs[solid], beside])[order]
@@ -120,11 +119,6 @@ def bucketed(session: Session, surveys: Sequence[Survey], points: int) -> list[C
         Curve(steps[its], times[its], values[its], low[its], high[its], shares[its], count, downsampled=True)
         for its, count in zip(spans, totals.tolist(), strict=True)
     ]
-
-
-def _key(curves: Integers, positions: Integers) -> Integers:
-    """One number for each pair, in the order of the pairs."""
-    return (curves << POSITION_BITS) | positions
 
 
 def _own(session: Session, surveys: Sequence[Survey]) -> tuple[Points, Integers]:
@@ -140,7 +134,7 @@ def _own(session: Session, surveys: Sequence[Survey]) -> tuple[Points, Integers]
         if survey.non_finite is not None
     ]
     every, curve = Points.joined(parts), np.concatenate(belong)
-    _, once = np.unique(_key(curve, every.positions), return_index=True)
+    _, once = np.unique(key(curve, every.positions), return_index=True)
     return every.where(once), curve[once]
 
 

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy.orm import Session
 
-from service.curves import rollups, stored
+from service.curves import non_finite, rollups, stored
 from service.curves.buckets import Curve, Survey, bucketed
-from service.curves.rollups import FANOUT, Integers, Records
+from service.curves.non_finite import Looked
+from service.curves.rollups import FANOUT
 from service.curves.spans import Span, cover, within_steps
 from service.curves.stored import NO_POINTS, Points
 from service.curves.summaries import Summary
@@ -46,12 +47,16 @@ def read_all(session: Session, summaries: Sequence[Summary], points: int = 1000)
     levels = [_level(summary, summary.count, points) for summary in long]
     stored_ones = [(summary.series, level) for summary, level in zip(long, levels, strict=True) if level]
     records = stored.whole_levels(session, stored_ones)
-    surveys = []
-    for summary, level in zip(long, levels, strict=True):
-        held = (
-            records[summary.series] if level else cover(session, summary.series, summary.count, (0, summary.count), 0)
-        )
-        surveys.append(_surveyed(session, summary.series, level, held, summary.count - 1, points))
+    held = [
+        records[summary.series] if level else cover(session, summary.series, summary.count, (0, summary.count), 0)
+        for summary, level in zip(long, levels, strict=True)
+    ]
+    looked = [Looked(*each) for each in zip((summary.series for summary in long), levels, held, strict=True)]
+    shown = non_finite.shown(session, looked, points // 2)
+    surveys = [
+        Survey(summary.series, each.records, summary.count - 1, odd)
+        for summary, each, odd in zip(long, looked, shown, strict=True)
+    ]
     curves = iter(bucketed(session, surveys, points) if surveys else ())
     return [
         next(curves)
@@ -65,7 +70,8 @@ def _survey(session: Session, summary: Summary, points: int, spans: list[Span]) 
     count = sum(stop - start for start, stop in spans)
     level, series = _level(summary, count, points), summary.series
     records = rollups.join([cover(session, series, summary.count, span, level) for span in spans])
-    return _surveyed(session, series, level, records, spans[-1][1] - 1, points)
+    [shown] = non_finite.shown(session, [Looked(series, level, records)], points // 2)
+    return Survey(series, records, spans[-1][1] - 1, shown)
 
 
 def _level(summary: Summary, count: int, points: int) -> int:
@@ -74,35 +80,6 @@ def _level(summary: Summary, count: int, points: int) -> int:
     while level < top and 2 * count > points * rollups.size(level + 1):
         level += 1
     return level
-
-
-def _surveyed(session: Session, series: int, level: int, records: Records, last: int, points: int) -> Survey:
-    """With the points that are not finite, if they are few enough to show each."""
-    odd = int(rollups.non_finite(records).sum())
-    shown = NO_POINTS if odd == 0 else _non_finite(session, series, records, level) if odd <= points // 2 else None
-    return Survey(series, records, last, shown)
-
-
-def _non_finite(session: Session, series: int, records: Records, level: int) -> Points:
-    """The points that are not finite, opening only the records that count any."""
-    asked = dirty = records[rollups.non_finite(records) > 0]
-    for below in range(level - 1, 0, -1):
-        inner = stored.records_at(session, series, below, _indexes(dirty, rollups.size(below)))
-        dirty = inner[rollups.non_finite(inner) > 0]
-    # A ragged end of a range is finer than the records opened for it: what lies beyond it was not asked for.
-    positions = _indexes(dirty, 1)
-    holders = asked[np.searchsorted(asked["position"], positions, "right") - 1]
-    within = (positions >= holders["position"]) & (positions < holders["position"] + holders["count"])
-    return stored.points_at(session, series, positions[within].tolist(), stored.NOT_FINITE)
-
-
-def _indexes(records: Records, size: int) -> Integers:
-    """Which stretches of `size` positions the records touch, rising."""
-    first = records["position"] // size
-    last = (records["position"] + records["count"] - 1) // size
-    most = int((last - first).max(initial=-1)) + 1
-    every = first[:, None] + np.arange(most)
-    return np.unique(every[every <= last[:, None]])
 
 
 def _scan(session: Session, summary: Summary, points: int, low: int, high: int) -> Survey | Points:

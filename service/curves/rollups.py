@@ -19,6 +19,7 @@ FANOUT = 8  # records of one level that make one of the next
 BLOCK, PACKED_BLOCK = 48, 24
 TOP_LEVEL = 10  # a record of the next level would count beyond 32 bits
 PACKING = 1  # of zlib: the quickest
+POSITION_BITS = 44  # in a number that tells a curve and a position: more than any curve has points
 NOWHERE = np.iinfo(np.int64).max
 
 RECORD = np.dtype(
@@ -255,3 +256,8 @@ def unpacked(level: int, blocks: Iterable[bytes]) -> Records:
 def join(parts: Iterable[Any]) -> Records:
     """Records, or the bytes of some, behind one another; read-only."""
     return np.frombuffer(b"".join(parts), RECORD)  # ten times faster than np.concatenate, which compares the fields
+
+
+def key(curves: Integers, positions: Integers) -> Integers:
+    """One number for each pair of a curve's number and a position, in the order of the pairs."""
+    return (curves << POSITION_BITS) | positions

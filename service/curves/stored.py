@@ -104,13 +104,16 @@ def points_at(session: Session, series: int, positions: Sequence[int], condition
     return Points.of_rows(found)
 
 
-def points_of(session: Session, wanted: Sequence[tuple[int, int]]) -> tuple[list[int], Points]:
-    """The points at these places, each a series and a position: the series, and the points, in order of both."""
+def points_of(session: Session, wanted: Sequence[tuple[int, int]], condition: str = "") -> tuple[list[int], Points]:
+    """The points at these places, each a series and a position: the series, and the points, in order of both.
+
+    condition: what SQL also asks of them.
+    """
     found: list[Any] = []
     for some in parts(wanted):
         statement = (
             "SELECT series, position, step, value, time FROM points "  # noqa: S608
-            f"WHERE (series, position) IN (VALUES {pairs(some)}) ORDER BY series, position"
+            f"WHERE (series, position) IN (VALUES {pairs(some)}){condition} ORDER BY series, position"
         )
         found += rows(session, statement, [value for place in some for value in place])
     return [row[0] for row in found], Points.of_rows([row[1:] for row in found])
@@ -141,17 +144,29 @@ def whole_levels(session: Session, wanted: Sequence[tuple[int, int]]) -> dict[in
     return {series: rollups.unpacked(level, held[series]) for series, level in wanted}
 
 
-def records_at(session: Session, series: int, level: int, indexes: Integers) -> Records:
-    """The rollups of a level at these rising indexes."""
-    found: list[Any] = []
-    for some in parts(np.unique(indexes // rollups.block(level)).tolist()):
+def records_at(
+    session: Session, level: int, series: Integers, curve: Integers, indexes: Integers
+) -> tuple[Records, Integers]:
+    """The rollups of a level at these places, and the curve that each belongs to.
+
+    series: of each curve, shape (m,). curve, indexes: shape (n,) each, rising: numbers of curves, and of records.
+    """
+    blocks = set(zip(curve.tolist(), (indexes // rollups.block(level)).tolist(), strict=True))
+    places = {(int(series[its]), block): its for its, block in sorted(blocks)}
+    held: list[tuple[int, bytes]] = []
+    for some in parts(list(places)):
         statement = (
-            "SELECT data FROM rollups "  # noqa: S608
-            f"WHERE series = ? AND level = ? AND block IN ({marks(some)}) ORDER BY block"
+            "SELECT series, block, data FROM rollups "  # noqa: S608
+            f"WHERE (series, level, block) IN (VALUES {', '.join(['(?, ?, ?)'] * len(some))})"
         )
-        found += rows(session, statement, (series, level, *some))
-    blocks = rollups.unpacked(level, [data for (data,) in found])
-    return blocks[np.isin(blocks["position"] // rollups.size(level), indexes)]
+        found = rows(session, statement, [value for its, block in some for value in (its, level, block)])
+        held += [(places[its, block], data) for its, block, data in found]
+    read = [rollups.unpacked(level, [data]) for _, data in held]
+    records = rollups.join(read)
+    belong = np.repeat(np.array([its for its, _ in held], np.int64), [len(each) for each in read])
+    places_read = rollups.key(belong, records["position"] // rollups.size(level))
+    wanted = np.isin(places_read, rollups.key(curve, indexes))
+    return records[wanted], belong[wanted]
 
 
 def tails(session: Session, ends: Sequence[tuple[int, int]]) -> dict[int, dict[int, Records]]:

@@ -1,136 +1,22 @@
-"""The tables, declared once; `migrations/` builds exactly these, and a test compares the two.
+"""What is trained: runs, studies, and the jobs, attempts and workers of the queue."""
 
-Times are RFC 3339 texts in UTC, so that a person with `sqlite3` reads them and they sort. A run is the record of a
-training; a job is a run's place in the queue and shares its `seq` and `id`.
-"""
-
-from enum import Enum
 from typing import Any
 
 from sqlalchemy import (
     JSON,
     BigInteger,
     CheckConstraint,
-    Computed,
     Double,
-    Enum as EnumColumn,
     ForeignKey,
     Index,
     Integer,
-    LargeBinary,
-    MetaData,
     String,
-    UniqueConstraint,
     text,
 )
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column
 
-from service.states import Direction, EndReason, JobStatus, Scope, StudyKind, Visibility
-
-# SQLite numbers rows by itself only in a column declared INTEGER.
-Serial = BigInteger().with_variant(Integer, "sqlite")
-
-
-def words(enumeration: type[Enum]) -> EnumColumn:
-    """A column that stores the words of an enumeration and refuses members of another."""
-    return EnumColumn(
-        enumeration,
-        values_callable=lambda members: [member.value for member in members],
-        native_enum=False,
-        create_constraint=True,
-        length=16,
-        name=enumeration.__name__.lower(),
-    )
-
-
-class Table(DeclarativeBase):
-    metadata = MetaData(
-        naming_convention={
-            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-            "ck": "ck_%(table_name)s_%(constraint_name)s",
-            "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-            "pk": "pk_%(table_name)s",
-        }
-    )
-
-
-class User(Table):
-    """Somebody who submits. The name is the key: it is never given to another, also when the user has left."""
-
-    __tablename__ = "users"
-
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    created_at: Mapped[str] = mapped_column(String(24))
-    removed_at: Mapped[str | None] = mapped_column(String(24))
-
-
-class Token(Table):
-    """A secret that speaks for a user; only its SHA-256 is kept."""
-
-    __tablename__ = "tokens"
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    user: Mapped[str] = mapped_column(ForeignKey("users.name"), index=True)
-    name: Mapped[str] = mapped_column(String(200))
-    digest: Mapped[bytes] = mapped_column(LargeBinary(32))
-    scope: Mapped[Scope] = mapped_column(words(Scope))
-    created_at: Mapped[str] = mapped_column(String(24))
-    expires_at: Mapped[str | None] = mapped_column(String(24))
-    revoked_at: Mapped[str | None] = mapped_column(String(24))
-
-
-class Project(Table):
-    """A name that runs are filed under. What is private exists for its members and admins alone."""
-
-    __tablename__ = "projects"
-
-    name: Mapped[str] = mapped_column(String(64), primary_key=True)
-    owner: Mapped[str | None] = mapped_column(ForeignKey("users.name"))
-    visibility: Mapped[Visibility] = mapped_column(words(Visibility))
-    created_at: Mapped[str] = mapped_column(String(24))
-
-
-class ProjectMember(Table):
-    __tablename__ = "project_members"
-
-    project: Mapped[str] = mapped_column(ForeignKey("projects.name"), primary_key=True)
-    user: Mapped[str] = mapped_column(ForeignKey("users.name"), primary_key=True, index=True)
-
-
-class Dataset(Table):
-    """One immutable version of named training data; its arrays lie in `datasets/<id>/`.
-
-    sha256, bytes: of the file that it was made from. arrays_sha256, stored_bytes: of the arrays, which trainers read.
-    path: of a registered file, which stays where it is; copied: whether its arrays were made from it all the same.
-    A version that was removed stays here: finished jobs point to it, and its number is not given again.
-    """
-
-    __tablename__ = "datasets"
-    __table_args__ = (UniqueConstraint("name", "version"),)
-
-    id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    name: Mapped[str] = mapped_column(String(64))
-    version: Mapped[int] = mapped_column(Integer)
-    format: Mapped[str] = mapped_column(String(16))
-    kind: Mapped[str] = mapped_column(String(16))
-    task: Mapped[str] = mapped_column(String(32))
-    shape: Mapped[list[int]] = mapped_column(JSON)
-    rows: Mapped[int] = mapped_column(BigInteger)
-    validation_rows: Mapped[int | None] = mapped_column(BigInteger)
-    columns: Mapped[list[dict[str, Any]]] = mapped_column(JSON)
-    target: Mapped[str | None] = mapped_column(String(128))
-    classes: Mapped[list[dict[str, Any]] | None] = mapped_column(JSON(none_as_null=True))
-    sha256: Mapped[str] = mapped_column(String(64))
-    bytes: Mapped[int] = mapped_column(BigInteger)
-    arrays_sha256: Mapped[str] = mapped_column(String(64))
-    stored_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
-    path: Mapped[str | None] = mapped_column(String(4096))
-    copied: Mapped[bool] = mapped_column(default=True)
-    description: Mapped[str] = mapped_column(String(2000))
-    owner: Mapped[str | None] = mapped_column(ForeignKey("users.name"))
-    created_at: Mapped[str] = mapped_column(String(24))
-    removed_at: Mapped[str | None] = mapped_column(String(24))
+from service.states import EndReason, JobStatus, StudyKind
+from service.tables.base import Serial, Table, words
 
 
 class Run(Table):
@@ -404,76 +290,3 @@ class WorkerRow(Table):
     started_at: Mapped[str] = mapped_column(String(24))
     trainer_memory_mib: Mapped[int | None] = mapped_column(Integer)
     out_of_service: Mapped[list[dict[str, Any]]] = mapped_column(JSON, server_default="[]")
-
-
-class Series(Table):
-    """One curve of one run and its summary, so that a list of runs never touches a point.
-
-    `first`, `last`, `min` and `max` are NULL for NaN or for no such value; min and max are over finite values.
-    """
-
-    __tablename__ = "series"
-    __table_args__ = (UniqueConstraint("run", "name"),)
-
-    id: Mapped[int] = mapped_column(Serial, primary_key=True)
-    run: Mapped[int] = mapped_column(ForeignKey("runs.seq", ondelete="CASCADE"))
-    name: Mapped[str] = mapped_column(String(128))
-    direction: Mapped[Direction] = mapped_column(words(Direction))
-    count: Mapped[int] = mapped_column(BigInteger, default=0)
-    non_finite: Mapped[int] = mapped_column(BigInteger, default=0)
-    first: Mapped[float | None] = mapped_column(Double)
-    first_step: Mapped[int | None] = mapped_column(BigInteger)
-    last: Mapped[float | None] = mapped_column(Double)
-    last_step: Mapped[int | None] = mapped_column(BigInteger)
-    min: Mapped[float | None] = mapped_column(Double)
-    min_step: Mapped[int | None] = mapped_column(BigInteger)
-    max: Mapped[float | None] = mapped_column(Double)
-    max_step: Mapped[int | None] = mapped_column(BigInteger)
-
-
-class Point(Table):
-    """One logged value. `position` counts from 0 in the order of logging; a NULL `value` is NaN.
-
-    `time` is in seconds of active training since the run's first step began. It and `step` follow from what is stored:
-    a small whole number takes a quarter of a large one's room, and nothing at all where it is 0 or 1.
-    """
-
-    __tablename__ = "points"
-    __table_args__ = {"sqlite_with_rowid": False}
-
-    series: Mapped[int] = mapped_column(ForeignKey("series.id", ondelete="CASCADE"), primary_key=True)
-    position: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    # How far the step is ahead of the position: 1 all along where each step is logged.
-    lead: Mapped[int] = mapped_column(BigInteger)
-    value: Mapped[float | None] = mapped_column(Double)
-    # Ten-thousandths of a second.
-    ticks: Mapped[int] = mapped_column(BigInteger)
-    step: Mapped[int] = mapped_column(BigInteger, Computed("position + lead", persisted=False))
-    time: Mapped[float] = mapped_column(Double, Computed("ticks / 10000.0", persisted=False))
-
-
-class Rollup(Table):
-    """A packed block of summaries: at level 1 each stands for 16 positions of a series, eight make one of the next.
-
-    What `data` holds is for `curves.rollups` to know; of level 1 it is compressed.
-    """
-
-    __tablename__ = "rollups"
-    __table_args__ = {"sqlite_with_rowid": False}
-
-    series: Mapped[int] = mapped_column(ForeignKey("series.id", ondelete="CASCADE"), primary_key=True)
-    level: Mapped[int] = mapped_column(Integer, primary_key=True)
-    block: Mapped[int] = mapped_column(BigInteger, primary_key=True)
-    data: Mapped[bytes] = mapped_column(LargeBinary)
-
-
-class IdempotencyKey(Table):
-    """What a client's key made the first time, for 24 hours."""
-
-    __tablename__ = "idempotency_keys"
-
-    user: Mapped[str] = mapped_column(ForeignKey("users.name"), primary_key=True)
-    key: Mapped[str] = mapped_column(String(255), primary_key=True)
-    request_digest: Mapped[bytes] = mapped_column(LargeBinary(32))
-    resource: Mapped[str] = mapped_column(String(64))
-    created_at: Mapped[str] = mapped_column(String(24), index=True)
