@@ -250,10 +250,11 @@ def test_many_jobs_on_one_slot_start_in_order_and_leave_nothing_open(place: Plac
 
 
 @pytest.mark.parametrize(("workers", "count"), [(2, 24), pytest.param(8, 500, marks=pytest.mark.chaos)])
+@pytest.mark.timeout(1200)
 def test_several_workers_train_each_job_once(place: Place, workers: int, count: int) -> None:
     with place.slots_taken(2) as free, ExitStack() as at_work:
         for _ in range(workers - 1):
-            at_work.enter_context(place.worker())
+            at_work.enter_context(place.worker(TRAINBOX_LEASE_SECONDS="30"))
         free()
         jobs = [place.submit(small(1, validation={"fraction": 0.0})) for _ in range(count)]
         for job_id in jobs:
