@@ -17,12 +17,13 @@ import torch
 from pytorch_lightning.callbacks import ModelCheckpoint
 from pytorch_lightning.loggers import CSVLogger
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, TensorDataset
 
 from benchmarks import loops
 from benchmarks.loops import Case, Samples
 
 
-class Module(lightning.LightningModule):
+class Module(lightning.LightningModule):  # type: ignore[misc]
     """A case as Lightning wants it."""
 
     def __init__(self, case: Case, samples: Samples) -> None:
@@ -70,7 +71,8 @@ def train(case: Case, samples: Samples, steps: int, folder: Path) -> None:
         callbacks=[kept],
         **settings,
     )
-    whole = torch.utils.data.DataLoader([0])  # the judge takes the whole split at once, as the other loops do
+    # The judge takes the whole split at once, as in the other loops.
+    whole = DataLoader(TensorDataset(torch.zeros(1)))
     trainer.fit(Module(case, samples), loops.loaded(samples, case.batch), whole)
     assert trainer.global_step == steps
 

@@ -104,7 +104,7 @@ def lightning(case: Case, steps: int, folder: Path) -> Iterator[Measure | None]:
     if interpreter is None:
         yield None
         return
-    command = [interpreter, "-m", "benchmarks.lightning_loop", case.name, folder]
+    command: list[str | Path] = [interpreter, "-m", "benchmarks.lightning_loop", case.name, folder]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     pipe = subprocess.PIPE
     with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as process:

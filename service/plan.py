@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from service.errors import FieldProblem
-from service.spec import READ_BY, GptModel, Hyperparameters, JobSpec, MlpModel
+from service.spec import READ_BY, CnnModel, GptModel, Hyperparameters, JobSpec, MlpModel
 
 MOST_STEPS = 1_000_000_000
 USUAL_LEARNING_RATES = (0.001, 0.01)
@@ -238,6 +238,16 @@ def warnings(spec: JobSpec, plan: Plan, given: Set[str]) -> list[dict[str, str]]
                 f"a step has {plan.batch_size} samples, so it is computed one at a time",
             )
         )
+    if plan.micro_batches_per_step > 1 and _normalises_over_samples(spec):
+        found.append(
+            (
+                "batch_statistics_by_part",
+                "hyperparameters.gradient_accumulation",
+                f"{spec.model.type} normalises over the samples that are computed together, here about "
+                f"{plan.batch_size // plan.micro_batches_per_step} of the {plan.batch_size} of a step: "
+                "the curve is not that of the whole batch at once",
+            )
+        )
     if chosen.precision == "float16" and not spec.resources.gpus:
         found.append(
             (
@@ -266,6 +276,12 @@ def warnings(spec: JobSpec, plan: Plan, given: Set[str]) -> list[dict[str, str]]
                 )
             )
     return [{"code": code, "param": param, "message": message} for code, param, message in found]
+
+
+def _normalises_over_samples(spec: JobSpec) -> bool:
+    return isinstance(spec.model, CnnModel) or (
+        isinstance(spec.model, MlpModel) and spec.model.normalization == "batch"
+    )
 
 
 def _small_validation(samples: int) -> str:

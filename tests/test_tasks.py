@@ -15,7 +15,7 @@ from torchmetrics.functional.text import perplexity
 
 from service import abilities, plan as plans, raw_spec, spec as specs, tasks as declared
 from service.errors import InvalidInput
-from workers.training import data, loop, models, tasks
+from workers.training import data, determinism, loop, models, tasks
 from workers.training.loop import Step, Training
 
 GPT = {"type": "gpt", "layers": 1, "heads": 2, "width": 16, "context": 8}
@@ -349,6 +349,38 @@ def test_what_does_not_fit_is_refused_by_the_name_of_the_field(changes: dict[str
 def test_what_cannot_be_trained_is_refused_by_the_name_of_the_field(changes: dict[str, Any], param: str) -> None:
     spec = raw_spec.parse({"task": "classification", "dataset": "digits", **changes}, lambda _: [])
     assert [problem.param for problem in plans.problems(spec, 150)] == [param]
+
+
+@pytest.mark.parametrize(
+    ("model", "parts", "warned"),
+    [
+        (CNN, 4, True),
+        (CNN, 1, False),
+        (MLP | {"normalization": "batch"}, 4, True),
+        (MLP | {"normalization": "layer"}, 4, False),
+    ],
+)
+def test_a_model_that_normalises_over_samples_is_warned_of_batches_in_parts(
+    tmp_path: Path, model: dict[str, Any], parts: int, warned: bool
+) -> None:
+    shelf = shelves.images(tmp_path / "i")
+    spec = shelf.spec(model=model, hyperparameters={"batch_size": 32, "gradient_accumulation": parts})
+    told = [
+        each for each in plans.warnings(spec, shelf.plan(spec), set()) if each["code"] == "batch_statistics_by_part"
+    ]
+    assert bool(told) == warned
+    assert not warned or "here about 8 of the 32 of a step" in told[0]["message"]
+
+
+@pytest.mark.parametrize(("name", "normalises"), [("cnn", True), ("gpt", False)])
+def test_parts_that_a_small_device_asked_for_are_told_and_what_they_change(
+    tmp_path: Path, name: str, normalises: bool
+) -> None:
+    shelf = SHELVES[name](tmp_path / "d")
+    assert determinism.known(shelf.prepared(model=MODELS[name])) == []
+    [told] = determinism.known(shelf.prepared(model=MODELS[name], micro_batches=4))
+    assert told.startswith("a batch is computed in 4 parts instead of 1")
+    assert told.endswith("normalises over the samples of each part") == normalises
 
 
 def test_a_text_too_short_for_one_sample_is_refused() -> None:
