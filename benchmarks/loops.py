@@ -59,9 +59,9 @@ def cases() -> list[Case]:
     build_cnn, build_gpt = (lambda: models.build(cnn, (3,), 10)), (lambda: models.build(gpt, (), 256))
     size = len(text["text"])
     return [
-        Case("mlp", 0.95, 5000, 64, 20, "classification", mlp, len(table["x"]), table, perceptron),
-        Case("cnn", 0.98, 78, 32, 10, "classification", cnn.model_dump(), len(images["x"]), images, build_cnn),
-        Case("gpt", 0.98, 130, 32, 10, "language_modeling", gpt.model_dump(), size, text, build_gpt),
+        Case("mlp", 0.95, 5000, 64, 16, "classification", mlp, len(table["x"]), table, perceptron),
+        Case("cnn", 0.98, 156, 32, 8, "classification", cnn.model_dump(), len(images["x"]), images, build_cnn),
+        Case("gpt", 0.98, 260, 32, 8, "language_modeling", gpt.model_dump(), size, text, build_gpt),
     ]
 
 
