@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -147,45 +148,90 @@ def test_a_gpt_learns_what_comes_next(tmp_path: Path) -> None:
 # The same as a script would do
 
 
-SHELVES: dict[str, Callable[..., shelves.Shelf]] = {"cnn": shelves.images, "mlp": shelves.table, "gpt": shelves.text}
+def numbers(folder: Path) -> shelves.Shelf:
+    return shelves.table(folder, "regression")
+
+
+SHELVES: dict[str, Callable[..., shelves.Shelf]] = {
+    "cnn": shelves.images,
+    "mlp": shelves.table,
+    "gpt": shelves.text,
+    "regression": numbers,
+}
 MODELS: dict[str, dict[str, Any]] = {"cnn": CNN, "mlp": MLP | {"normalization": "batch"}, "gpt": GPT | {"dropout": 0.2}}
+BY_HAND: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "sgd": lambda weights: torch.optim.SGD(weights, lr=0.01, momentum=0.9),
+    "adam": lambda weights: torch.optim.Adam(weights, lr=0.01),
+    "adamw": lambda weights: torch.optim.AdamW(weights, lr=0.01, betas=(0.9, 0.999), weight_decay=0),
+    "rmsprop": lambda weights: torch.optim.RMSprop(weights, lr=0.01, momentum=0.9),
+    "adagrad": lambda weights: torch.optim.Adagrad(weights, lr=0.01),
+}
 
 
-@pytest.mark.parametrize("parts", [1, 3])
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize(
+    ("name", "optimizer", "parts"),
+    [
+        *((name, optimizer, 1) for name in [*MODELS, "regression"] for optimizer in BY_HAND),
+        *((name, "adamw", 3) for name in MODELS),
+    ],
+)
 def test_gradients_and_updates_are_those_of_a_plain_pytorch_loop_to_the_last_bit(
-    tmp_path: Path, name: str, parts: int
+    tmp_path: Path, name: str, optimizer: str, parts: int
 ) -> None:
     chosen: dict[str, Any] = {"epochs": 2, "batch_size": 32, "seed": 3, "gradient_accumulation": parts}
-    chosen |= {"optimizer": "adamw", "learning_rate": 0.01, "max_grad_norm": 0.7}
+    chosen |= {"optimizer": optimizer, "learning_rate": 0.01, "max_grad_norm": 0.7}
     no_looks = {"every_steps": 1000}  # the script does not validate in between
-    training = SHELVES[name](tmp_path / "d").prepared(model=MODELS[name], hyperparameters=chosen, validation=no_looks)
+    model_spec = MODELS.get(name, MLP)
+    training = SHELVES[name](tmp_path / "d").prepared(model=model_spec, hyperparameters=chosen, validation=no_looks)
     steps = trained(training)
 
     torch.manual_seed(3)
     model: nn.Module = models.build(training.spec.model, training.train.inputs.shape[1:], training.task.outputs)
-    x, y = training.train.inputs, training.train.targets.long()
+    x, y = training.train.inputs, training.train.targets
     if name == "cnn":
         pixels = x.double()
         x = (x.float() - pixels.mean().float()) / pixels.std(correction=0).float()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=0)
+    by_hand = BY_HAND[optimizer](model.parameters())
     expected = []
     for epoch in range(2):
         for batch in data.order(3, epoch, len(x)).split(32):  # type: ignore[no-untyped-call]
-            optimizer.zero_grad()
+            by_hand.zero_grad()
             total = torch.zeros(())
             for part in batch.tensor_split(min(parts, len(batch))):
-                loss = nn.functional.cross_entropy(model(x[part]).flatten(0, -2), y[part].flatten())
+                outputs = model(x[part])
+                if name == "regression":
+                    loss = nn.functional.mse_loss(outputs, y[part])
+                else:
+                    loss = nn.functional.cross_entropy(outputs.flatten(0, -2), y[part].flatten().long())
                 share = loss * (len(part) / len(batch)) if parts > 1 else loss
                 share.backward()  # type: ignore[no-untyped-call]
                 total += share.detach()
             nn.utils.clip_grad_norm_(model.parameters(), 0.7)
-            optimizer.step()
+            by_hand.step()
             expected.append(total.item())
     assert losses(steps) == pytest.approx(expected, rel=1e-6) if parts > 1 else losses(steps) == expected
     for ours, theirs in zip(training.model.parameters(), model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
         assert torch.equal(gradient(ours), gradient(theirs))
+
+
+@pytest.mark.parametrize(
+    ("loss", "by_hand"),
+    [
+        ("mse", nn.functional.mse_loss),
+        ("l1", nn.functional.l1_loss),
+        ("huber", nn.functional.huber_loss),
+        ("bce", nn.functional.binary_cross_entropy_with_logits),
+        ("cross_entropy", partial(nn.functional.cross_entropy, label_smoothing=0.2)),
+    ],
+)
+def test_every_loss_is_that_of_pytorch(tmp_path: Path, loss: str, by_hand: Callable[[Tensor, Tensor], Tensor]) -> None:
+    classes = loss in ("bce", "cross_entropy")
+    shelf = shelves.images(tmp_path / "d") if classes else shelves.table(tmp_path / "d", "regression")
+    chosen = {"max_steps": 1, "loss": loss, "label_smoothing": 0.2 if loss == "cross_entropy" else 0.0}
+    training = shelf.prepared(model=MLP, hyperparameters=chosen | {"batch_size": "full", "shuffle": False})
+    outputs = training.model(training.train.inputs)
+    assert losses(trained(training)) == [by_hand(outputs, training.train.targets).item()]
 
 
 def gradient(parameter: Tensor) -> Tensor:
