@@ -71,6 +71,20 @@ def test_a_table_with_a_validation_split_of_its_own_holds_nothing_back(tmp_path:
     assert training.validation.inputs.min() > training.train.inputs.max()
 
 
+def test_how_rows_were_held_back_is_recorded(tmp_path: Path) -> None:
+    x, y = np.arange(40, dtype=np.float32)[:, None], np.zeros(40, np.float32)
+    own = shelves.stored(tmp_path / "own", x=x, y=y, x_val=x, y_val=y)
+    made = {
+        "class": shelves.images(tmp_path / "i").prepared(model=CNN),
+        "chance": shelves.table(tmp_path / "t", "regression").prepared(),
+        "end": shelves.text(tmp_path / "s").prepared(model=GPT),
+        "data set": shelves.Shelf(own, "regression", 40, validation_rows=40).prepared(),
+    }
+    assert [training.preprocessing["split"]["by"] for training in made.values()] == list(made)
+    other = shelves.table(tmp_path / "o", "regression").prepared(hyperparameters={"seed": 1})
+    assert other.preprocessing["split"]["sha256"] != made["chance"].preprocessing["split"]["sha256"]
+
+
 def test_a_text_or_table_of_another_size_than_planned_is_refused(tmp_path: Path) -> None:
     text, table = shelves.text(tmp_path / "text"), shelves.table(tmp_path / "table")
     for shelf, size in ((text, text.rows + 8), (table, table.rows - 1)):

@@ -74,6 +74,9 @@ def surroundings(training: Training) -> dict[str, str]:
         "device": f"{device.type} {name}",
         "threads": str(torch.get_num_threads()),
         "micro_batches": str(training.micro_batches),
+        # Both depend on the generators of numpy, whose streams may change from version to version.
+        "numpy": np.__version__,
+        "split": training.preprocessing["split"].get("sha256", "the data set's own"),
     }
 
 
