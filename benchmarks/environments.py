@@ -3,7 +3,9 @@
 import subprocess
 import sys
 import sysconfig
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 ENVIRONMENTS = Path(__file__).parents[1] / "build" / "peers"
 
@@ -25,9 +27,11 @@ def installed(name: str, version: str, *, upon_ours: bool = False) -> Path | Non
         theirs = sysconfig.get_path("purelib", "venv", {"base": str(place), "platbase": str(place)})
         Path(theirs, "ours.pth").write_text(f"{ours}\n")
         install.append("--no-deps")
-    ended = subprocess.run([sys.executable, "-m", "pip", "--python", interpreter, *install], check=False)
+    command: Sequence[Any] = [sys.executable, "-m", "pip", "--python", interpreter, *install]
+    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
     if ended.returncode != 0:
-        print(f"{name} {version} is left out: pip cannot install it")
+        reasons = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
+        print(f"{name} {version} is left out, as pip cannot install it: {' '.join(reasons[-2:])}")
         return None
     complete.touch()
     return interpreter
