@@ -2,7 +2,7 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-BENCHMARKS ?= training curves latency http_curves footprint reads diagnosis learning_rate short_jobs queue_depth load_while_training
+BENCHMARKS ?= training curves latency http_curves checkpointing footprint reads diagnosis learning_rate short_jobs queue_depth load_while_training
 
 .DEFAULT_GOAL := help
 .PHONY: help demo serve test chaos check bench chromium

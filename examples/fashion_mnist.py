@@ -1,12 +1,13 @@
 """Fashion-MNIST as Debian's package `dataset-fashion-mnist` installs it, made into one NPZ file to be uploaded.
 
-`python examples/fashion_mnist.py fashion_mnist.npz [FOLDER]`: 60 000 images of clothes to learn from, 28 x 28 grey
-values in ten classes, and the data set's own 10 000 to judge by (Xiao, Rasul & Vollgraf 2017).
+`python examples/fashion_mnist.py fashion_mnist.npz`: 60 000 images of clothes to learn from, 28 x 28 grey values in ten
+classes, and the data set's own 10 000 to judge by (Xiao, Rasul & Vollgraf 2017). `--first 10000` takes only the first
+ones to learn from.
 """
 
+import argparse
 import gzip
 import struct
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -25,21 +26,26 @@ def read(path: Path) -> NDArray[np.uint8]:
     return np.frombuffer(content, np.uint8, offset=4 + 4 * dimensions).reshape(shape)
 
 
-def arrays(folder: Path) -> dict[str, NDArray[np.uint8]]:
+def arrays(folder: Path, first: int | None = None) -> dict[str, NDArray[np.uint8]]:
+    """first: how many images to learn from, in the order of the files, which mixes the classes; None for all."""
     return {
-        "x": read(folder / "train-images-idx3-ubyte.gz"),
-        "y": read(folder / "train-labels-idx1-ubyte.gz"),
+        "x": read(folder / "train-images-idx3-ubyte.gz")[:first],
+        "y": read(folder / "train-labels-idx1-ubyte.gz")[:first],
         "x_val": read(folder / "t10k-images-idx3-ubyte.gz"),
         "y_val": read(folder / "t10k-labels-idx1-ubyte.gz"),
     }
 
 
 def main() -> None:
-    target, folder = Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else INSTALLED
-    found = arrays(folder)
-    np.savez_compressed(target, **found)  # type: ignore[arg-type]
+    asked = argparse.ArgumentParser(description="Makes one NPZ file of Fashion-MNIST.")
+    asked.add_argument("target", type=Path, help="the NPZ file to be written")
+    asked.add_argument("folder", type=Path, nargs="?", default=INSTALLED, help="where the package has put its files")
+    asked.add_argument("--first", type=int, metavar="N", help="so many images to learn from instead of all")
+    told = asked.parse_args()
+    found = arrays(told.folder, told.first)
+    np.savez_compressed(told.target, **found)  # type: ignore[arg-type]
     shapes = ", ".join(f"{name} {array.shape}" for name, array in found.items())
-    print(f"{target}: {shapes}")
+    print(f"{told.target}: {shapes}")
 
 
 if __name__ == "__main__":

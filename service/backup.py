@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from service import clock, home, leases, locks, schema
+from service import clock, crew, home, locks, schema
 from service.database import copy, sqlite_module, sync
 from service.errors import AlreadyRunning, CopyFailed, SchemaMismatch
 from service.settings import Settings
@@ -148,7 +148,7 @@ def _stopped(run_path: Path) -> Iterator[None]:
 
 
 def _require_no_worker(run_path: Path) -> None:
-    for path in run_path.glob(leases.worker_lock(run_path, "*").name):
+    for path in run_path.glob(crew.worker_lock(run_path, "*").name):
         if locks.is_held(path):
             raise AlreadyRunning("worker", locks.holder(path))
 

@@ -1,6 +1,7 @@
 """The box: what its workers have, what uses it, and how much waits."""
 
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,12 +10,12 @@ from typing import Any
 from sqlalchemy import and_, func, select
 from sqlalchemy.orm import Session
 
-from service import clock, disk, leases, locks, usage
+from service import crew, disk, jobs, usage
 from service.database import MOST_LOG_BYTES, Database
 from service.projects import visible
 from service.settings import Settings
 from service.states import JobStatus
-from service.tables import Job, Run, WorkerRow
+from service.tables import Attempt, Job, Run
 from service.users import Principal
 
 
@@ -27,11 +28,13 @@ def view(session: Session, principal: Principal, home: Path, run_path: Path) -> 
         .order_by(Job.seq)
     ).all()
     used = session.execute(
-        select(Job.worker, func.sum(Job.threads)).where(Job.status == JobStatus.RUNNING).group_by(Job.worker)
+        select(Job.worker, func.sum(Job.threads), func.sum(func.coalesce(Job.memory_mib, 0)))
+        .where(Job.status == JobStatus.RUNNING)
+        .group_by(Job.worker)
     ).all()
     threads_of = {row[0]: int(row[1]) for row in used}
-    workers = session.scalars(select(WorkerRow).order_by(WorkerRow.started_at)).all()
-    alive = [worker for worker in workers if is_alive(worker, run_path)]
+    memory_of = {row[0]: int(row[2]) for row in used}
+    alive = crew.alive(session, run_path)
     named = {row.id for row in running}
     space = shutil.disk_usage(home)
     return {
@@ -42,12 +45,18 @@ def view(session: Session, principal: Principal, home: Path, run_path: Path) -> 
         "slots": {
             "total": sum(worker.slots for worker in alive),
             "used": sum(threads_of.get(worker.id, 0) for worker in alive),
+            "out_of_service": sum(each["threads"] for worker in alive for each in worker.out_of_service),
+        },
+        "memory": {
+            "total_mib": sum(worker.memory_mib or 0 for worker in alive),
+            "used_mib": sum(memory_of.get(worker.id, 0) for worker in alive),
         },
         "devices": [
             device | {"jobs": [job_id for job_id in device["jobs"] if job_id in named]}
             for worker in alive
             for device in worker.devices
         ],
+        "out_of_service": [sentence for worker in alive for sentence in crew.out_of_service(worker)],
         "queue_length": session.scalars(
             select(func.count())
             .select_from(Job)
@@ -91,31 +100,18 @@ def _shares(session: Session, principal: Principal) -> list[dict[str, Any]]:
     ]
 
 
-def is_alive(worker: WorkerRow, run_path: Path) -> bool:
-    """Whether its process lives and has renewed in time."""
-    return (
-        worker.boot == clock.boot_id()
-        and worker.lease_until > clock.boot_milliseconds()
-        and locks.is_held(leases.worker_lock(run_path, worker.id))
-    )
-
-
-def has_worker(session: Session, run_path: Path) -> bool:
-    return any(is_alive(worker, run_path) for worker in session.scalars(select(WorkerRow)))
-
-
 def unready(session: Session, database: Database, settings: Settings) -> list[str]:
     """Why jobs cannot be taken or trained now, one sentence each; none when all is well."""
     causes = [
         None if database.is_writable() else "the database cannot be written",
         disk.lack(settings.home, settings.min_free_mib),
-        None if has_worker(session, settings.run_path) else "no worker is alive",
+        None if crew.alive(session, settings.run_path) else "no worker is alive",
     ]
     return [cause for cause in causes if cause is not None]
 
 
-def warnings(database: Database, settings: Settings) -> list[str]:
-    """What will go wrong later if nobody looks at it, one sentence each."""
+def warnings(session: Session, database: Database, settings: Settings) -> list[str]:
+    """What is not as it should be, or will go wrong later if nobody looks at it, one sentence each."""
     log = database.log_bytes
     found = [
         f"the write-ahead log has grown to {log >> 20} MiB: another program holds an old view of the database"
@@ -123,7 +119,8 @@ def warnings(database: Database, settings: Settings) -> list[str]:
         else None,
         None if disk.has_reserve(settings.home) else "there is no reserve on the disk: free some space",
     ]
-    return [warning for warning in found if warning is not None]
+    lost = [sentence for worker in crew.alive(session, settings.run_path) for sentence in crew.out_of_service(worker)]
+    return [warning for warning in found if warning is not None] + lost
 
 
 @dataclass(frozen=True)
@@ -132,6 +129,11 @@ class Counts:
 
     jobs: dict[JobStatus, int]
     workers: int
+    slots: int
+    slots_used: int
+    slots_out_of_service: int
+    devices_out_of_service: int
+    recorder_lag_bytes: int
     queue_wait_seconds: float
     steps_per_second: float
     database_bytes: int
@@ -142,7 +144,8 @@ class Counts:
 
 def counts(session: Session, database: Database, settings: Settings) -> Counts:
     found = session.execute(select(Job.status, func.count()).group_by(Job.status)).all()
-    alive = [worker for worker in session.scalars(select(WorkerRow)) if is_alive(worker, settings.run_path)]
+    alive = crew.alive(session, settings.run_path)
+    used = session.scalars(select(func.sum(Job.threads)).where(Job.status == JobStatus.RUNNING)).one()
     since = session.scalars(select(func.min(Job.reason_since)).where(Job.status == JobStatus.QUEUED)).one()
     training = and_(Job.status == JobStatus.RUNNING, Job.active_seconds > 0)
     speed = session.scalars(select(func.sum(Job.step / Job.active_seconds)).where(training)).one()
@@ -150,6 +153,11 @@ def counts(session: Session, database: Database, settings: Settings) -> Counts:
     return Counts(
         jobs=dict.fromkeys(JobStatus, 0) | {row[0]: row[1] for row in found},
         workers=len(alive),
+        slots=sum(worker.slots for worker in alive),
+        slots_used=int(used or 0),
+        slots_out_of_service=sum(each["threads"] for worker in alive for each in worker.out_of_service),
+        devices_out_of_service=sum(bool(each.get("out_of_service")) for worker in alive for each in worker.devices),
+        recorder_lag_bytes=_lag(session, settings.jobs_path),
         queue_wait_seconds=_age(since) if since else 0.0,
         steps_per_second=float(speed or 0),
         database_bytes=database.path.stat().st_size,
@@ -157,6 +165,20 @@ def counts(session: Session, database: Database, settings: Settings) -> Counts:
         disk_bytes=space.total,
         disk_free_bytes=space.free,
     )
+
+
+def _lag(session: Session, jobs_path: Path) -> int:
+    """Bytes that trainers have written to their spools and that are not in the database yet."""
+    running = (
+        select(Job.id, Attempt.number, Attempt.spool_offset)
+        .join(Attempt, Attempt.job == Job.seq)
+        .where(Job.status == JobStatus.RUNNING, Attempt.number == Job.attempt)
+    )
+    lag = 0
+    for job_id, attempt, offset in session.execute(running):
+        with suppress(FileNotFoundError):  # no step yet
+            lag += max(0, (jobs.attempt_folder(jobs_path, job_id, attempt) / "spool").stat().st_size - offset)
+    return lag
 
 
 def _age(moment: str) -> float:

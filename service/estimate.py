@@ -27,16 +27,16 @@ def of(session: Session, spec: JobSpec, plan: Plan, dataset_id: str) -> Estimate
         Job.status == JobStatus.SUCCEEDED,
         Job.dataset_id == dataset_id,
         Job.task == spec.task,
-        Job.threads == spec.resources.threads,
+        Job.threads == spec.resources.threads * spec.resources.processes,
         Job.gpus == spec.resources.gpus,
         Job.step > 0,
     )
     query = select(Job.spec, Job.plan, Job.step, Job.active_seconds).where(*same).order_by(Job.seq.desc())
-    wanted = _shape(spec.model_dump(mode="json"), plan.batch_size)
+    wanted = _shape(spec.model_dump(mode="json"), plan.model_dump())
     rows = [
         row
         for row in session.execute(query.limit(MOST_MEASURED))
-        if _shape(row.spec, row.plan["batch_size"]) == wanted and row.active_seconds > 0
+        if _shape(row.spec, row.plan) == wanted and row.active_seconds > 0
     ]
     if not rows:
         return None
@@ -46,7 +46,8 @@ def of(session: Session, spec: JobSpec, plan: Plan, dataset_id: str) -> Estimate
     return Estimate(plan.total_steps * a_step, f"{runs} of the same shape")
 
 
-def _shape(spec: dict[str, object], batch_size: int) -> tuple[object, ...]:
+def _shape(spec: dict[str, object], plan: dict[str, object]) -> tuple[object, ...]:
     chosen = spec["hyperparameters"]
     assert isinstance(chosen, dict)
-    return spec["model"], chosen["optimizer"], chosen["precision"], chosen["gradient_accumulation"], batch_size
+    parts = chosen["gradient_accumulation"], plan.get("processes", 1)
+    return spec["model"], chosen["optimizer"], chosen["precision"], parts, plan["batch_size"]

@@ -2,8 +2,9 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import reduce
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -11,9 +12,9 @@ from typing import Any
 from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
-from service import box, clock, control, forecast, usage
+from service import clock, control, crew, forecast, usage
 from service.forecast import Running, Task
-from service.order import Room, Waiting
+from service.order import UNKNOWN_MEMORY, Room, Waiting
 from service.states import JobStatus
 from service.tables import Job, JobDependency, WorkerRow
 from service.users import Principal
@@ -41,8 +42,8 @@ def view(
     job = control.seen(session, principal, job_id)
     if job.status is not JobStatus.QUEUED:
         return _no_longer(job)
-    workers = [worker for worker in session.scalars(select(WorkerRow)) if box.is_alive(worker, run_path)]
-    totals = [Room(worker.slots, len(worker.devices)) for worker in workers]
+    workers = crew.alive(session, run_path)
+    totals = [_room(worker) for worker in workers]
     running, queue, speeds = _running(session), _queue(session), _speeds(session)
     places = {worker.id: place for place, worker in enumerate(workers)}
     held = [Running(_waiting(row), places[row.worker], speeds.left(row)) for row in running if row.worker in places]
@@ -53,6 +54,8 @@ def view(
     position = list(starts).index(job.seq) + 1 if start is not None else len(queue)
     own = sum(row.user == job.user for row in running)
     blocked = list(_causes(job, totals, held, needs[job.seq], position, own, most_running))
+    if any(cause["code"] in LACKS for cause in blocked):
+        blocked += [_cause(code, message) for worker in workers for code, message in _kept_back(worker, job)]
     if lack is not None:
         blocked.insert(0, _cause("disk_full", lack))
     moment = None if start is None or lack is not None else clock.rfc3339(datetime.now(UTC) + timedelta(seconds=start))
@@ -73,7 +76,7 @@ def _no_longer(job: Job) -> dict[str, Any]:
         "position": None,
         "blocked_by": blocked,
         "estimated_start_at": job.started_at,
-        "basis": f"it is {job.status.value}",
+        "basis": f"the job is {job.status.value}",
         "would_start_now_if": [WISHES["paused"]] if blocked else [],
     }
 
@@ -82,12 +85,41 @@ WISHES = {
     "disk_full": "more of the disk were free",
     "no_worker": "a worker were started: `trainbox worker`",
     "no_slot": "a running job ended or were paused, or it asked for fewer slots",
+    "no_memory": "a running job ended or were paused, or it asked for less memory",
+    "foreign_process": "the other program left the GPU",
+    "out_of_service": "what ended jobs have left behind were gone",
     "behind_others": "its priority were higher than that of the jobs before it",
     "user_limit": "one of the user's running jobs ended",
     "dependency": "the jobs that it depends on had succeeded",
     "backoff": "its wait after a lost attempt were over",
     "paused": "somebody resumed it",
 }
+
+
+LACKS = ("no_slot", "no_memory")
+
+
+def _room(worker: WorkerRow) -> Room:
+    """What a worker can give out in all: without what is out of service, or used by others."""
+    lost = worker.out_of_service
+    memory = UNKNOWN_MEMORY if worker.memory_mib is None else worker.memory_mib
+    return Room(
+        worker.slots - sum(each["threads"] for each in lost),
+        sum(not each["foreign_processes"] and not each.get("out_of_service") for each in worker.devices),
+        memory_mib=memory - sum(each["memory_mib"] for each in lost),
+    )
+
+
+def _kept_back(worker: WorkerRow, job: Job) -> Iterable[tuple[str, str]]:
+    """What the worker has and cannot give to the job."""
+    for sentence in crew.out_of_service(worker):
+        yield "out_of_service", sentence
+    for device in worker.devices if job.gpus else ():
+        if pids := ", ".join(str(use["pid"]) for use in device["foreign_processes"]):
+            yield (
+                "foreign_process",
+                f"GPU {device['index']} is used by a program that is no job of this box: pid {pids}",
+            )
 
 
 def _causes(
@@ -111,13 +143,21 @@ def _causes(
     free = [_free(total, held, place) for place, total in enumerate(totals)]
     wanted = _waiting_of(job)
     if totals and not any(room.hold(wanted) for room in free):
-        most = max(free, key=lambda room: (room.gpus, room.threads))
-        yield _cause(
-            "no_slot",
-            f"it needs {_slots(wanted.threads, wanted.gpus)}, and {_slots(most.threads, most.gpus)} are free",
-        )
+        yield from _lack(wanted, free)
     if position > 1:
         yield _cause("behind_others", f"{_count(position - 1, 'job')} would start before it")
+
+
+def _lack(wanted: Waiting, free: Sequence[Room]) -> Iterable[Words]:
+    """What of the job's wishes no worker has free."""
+    roomy = [room for room in free if replace(room, memory_mib=UNKNOWN_MEMORY).hold(wanted)]
+    if roomy:
+        most_mib = max(room.memory_mib for room in roomy)
+        yield _cause("no_memory", f"it needs {wanted.memory_mib} MiB of memory, and {most_mib} MiB are free")
+        return
+    most = max(free, key=lambda room: (room.gpus, room.threads))
+    message = f"it needs {_slots(wanted.threads, wanted.gpus)}, and {_slots(most.threads, most.gpus)} are free"
+    yield _cause("no_slot", message)
 
 
 def _cause(code: str, message: str) -> Words:
@@ -134,8 +174,7 @@ def _slots(threads: int, gpus: float) -> str:
 
 
 def _free(total: Room, held: Sequence[Running], place: int) -> Room:
-    mine = [each.job for each in held if each.worker == place]
-    return Room(total.threads - sum(job.threads for job in mine), total.gpus - sum(job.gpus for job in mine))
+    return reduce(Room.less, (each.job for each in held if each.worker == place), total)
 
 
 COLUMNS: tuple[Any, ...] = (
@@ -145,6 +184,7 @@ COLUMNS: tuple[Any, ...] = (
     Job.priority,
     Job.threads,
     Job.gpus,
+    Job.memory_mib,
     Job.task,
     Job.dataset_id,
     Job.spec["model"].as_json().label("model"),
@@ -182,11 +222,11 @@ def _needs(session: Session) -> dict[int, frozenset[int]]:
 
 def _waiting(row: Found) -> Waiting:
     waited = (datetime.now(UTC) - datetime.fromisoformat(row.reason_since)).total_seconds()
-    return Waiting(row.seq, row.user, row.priority, row.threads, row.gpus, waited)
+    return Waiting(row.seq, row.user, row.priority, row.threads, row.gpus, waited, row.memory_mib or 0)
 
 
 def _waiting_of(job: Job) -> Waiting:
-    return Waiting(job.seq, job.user, job.priority, job.threads, job.gpus, 0.0)
+    return Waiting(job.seq, job.user, job.priority, job.threads, job.gpus, 0.0, job.memory_mib or 0)
 
 
 def _ready_in(row: Found) -> float:

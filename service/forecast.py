@@ -38,13 +38,11 @@ class _Stage:
     held: list[tuple[float, int, int, Waiting]] = field(default_factory=list)  # (end, worker, seq, job)
 
     def take(self, job: Waiting, worker: int, end: float) -> None:
-        room = self.free[worker]
-        self.free[worker] = Room(room.threads - job.threads, room.gpus - job.gpus)
+        self.free[worker] = self.free[worker].less(job)
         heapq.heappush(self.held, (end, worker, job.seq, job))
 
     def give_back(self, worker: int, job: Waiting) -> None:
-        room = self.free[worker]
-        self.free[worker] = Room(room.threads + job.threads, room.gpus + job.gpus)
+        self.free[worker] = self.free[worker].more(job)
 
 
 def starts(

@@ -1,29 +1,26 @@
-"""What workers do to the queue: claim a job, hold it while it runs, end the attempt, take over from the dead.
+"""What workers do to the queue: claim a job, hold it while it runs, end the attempt.
 
 The right to write for an attempt is a row: job, attempt number and worker in one guarded UPDATE. A worker that was
 thought dead and comes back finds no such row, and what it says is void.
 """
 
 import random
-from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Select, and_, delete, func, select, union_all, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from service import checkpoints, clock, curves, locks, memory, order, queue, usage
+from service import checkpoints, clock, curves, memory, order, queue, usage
 from service.checkpoints import Kept
 from service.errors import LeaseLost
 from service.order import Room
 from service.plan import Plan
 from service.spec import Gate
 from service.states import EndReason, JobStatus
-from service.tables import Attempt, Dataset, Job, WorkerRow
+from service.tables import Attempt, Dataset, Job
 
 LONGEST_BACKOFF = 300.0
-HUNG_AFTER_LEASES = 3
 
 
 @dataclass(frozen=True)
@@ -46,7 +43,7 @@ class Claim:
     checkpoints: all that it has, newest first, the newest being one to go on from; the job has been trained for
     active_seconds up to it, and its curves are cut back to that: `counts` points are left of each. keep: how many of
     the newest checkpoints stay.
-    gate: what is watched for while it trains.
+    gate: what is watched for while it trains. memory_limits: see `memory.limits`.
     """
 
     lease: Lease
@@ -56,6 +53,7 @@ class Claim:
     dataset_sha256: str
     classes: int | None
     model_kind: str
+    memory_limits: dict[str, int]
     columns: list[dict[str, Any]]
     checkpoints: list[Kept]
     keep: int
@@ -81,44 +79,6 @@ class Terms:
         return int(self.lease * 1000)
 
 
-def worker_lock(run_path: Path, worker: str) -> Path:
-    """The file that a worker keeps locked while it lives."""
-    return run_path / f"worker-{worker}.lock"
-
-
-def register(
-    session: Session,
-    worker: str,
-    pid: int,
-    slots: int,
-    devices: list[dict[str, Any]],
-    terms: Terms,
-    memory_mib: int | None = None,
-) -> None:
-    """Tells the box of a worker, and of the most memory that one of its trainers may have, if that is known."""
-    session.add(
-        WorkerRow(
-            id=worker,
-            boot=clock.boot_id(),
-            pid=pid,
-            slots=slots,
-            devices=devices,
-            memory_mib=memory_mib,
-            lease_until=clock.boot_milliseconds() + terms.lease_milliseconds,
-            started_at=clock.now(),
-        )
-    )
-
-
-def describe(session: Session, worker: str, devices: list[dict[str, Any]]) -> None:
-    """What the box shows of the worker's devices."""
-    session.execute(update(WorkerRow).where(WorkerRow.id == worker).values(devices=devices))
-
-
-def unregister(session: Session, worker: str) -> None:
-    session.execute(delete(WorkerRow).where(WorkerRow.id == worker))
-
-
 def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) -> Claim | None:
     """The job that is next by `order` for a worker with these slots, now running under a new attempt; or None."""
     seq = order.next_job(session, free, total, terms.most_running)
@@ -137,6 +97,7 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
     gate = job.spec["gate"]
     dataset = session.scalars(select(Dataset).where(Dataset.id == job.dataset_id)).one()
     classes = None if dataset.classes is None else len(dataset.classes)
+    kind = memory.kind(job.spec, dataset.shape, classes)
     return Claim(
         lease=Lease(seq, job.id, job.attempt, worker),
         spec=job.spec,
@@ -144,7 +105,8 @@ def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) 
         dataset_id=job.dataset_id,
         dataset_sha256=dataset.arrays_sha256,
         classes=classes,
-        model_kind=memory.kind(job.spec, dataset.shape, classes),
+        model_kind=kind,
+        memory_limits=memory.limits(session, kind),
         columns=dataset.columns,
         checkpoints=kept,
         keep=job.spec["checkpoints"]["keep"],
@@ -191,23 +153,8 @@ def note_attempt(session: Session, lease: Lease, **facts: Any) -> None:
     )
 
 
-def renew(session: Session, worker: str, terms: Terms) -> dict[str, JobStatus | None]:
-    """Prolongs all that the worker holds, and returns what `held_by` does."""
-    until = clock.boot_milliseconds() + terms.lease_milliseconds
-    session.execute(update(WorkerRow).where(WorkerRow.id == worker).values(lease_until=until))
-    mine = and_(Job.worker == worker, Job.status == JobStatus.RUNNING)
-    session.execute(update(Job).where(mine).values(lease_until=until).execution_options(synchronize_session=False))
-    return held_by(session, worker)
-
-
-def held_by(session: Session, worker: str) -> dict[str, JobStatus | None]:
-    """The ids of the worker's running jobs, and what people want each to become: cancelled, paused or nothing."""
-    asked = select(Job.id, Job.cancel_requested_at, Job.pause_requested_at)
-    mine = asked.where(Job.worker == worker, Job.status == JobStatus.RUNNING)
-    return {row.id: _wanted(row) for row in session.execute(mine)}
-
-
-def _wanted(row: Any) -> JobStatus | None:
+def asked_for(row: Any) -> JobStatus | None:
+    """What people want a running job to become: cancelled, paused or nothing."""
     if row.cancel_requested_at is not None:
         return JobStatus.CANCELLED
     return None if row.pause_requested_at is None else JobStatus.PAUSED
@@ -241,7 +188,7 @@ def give_back(
     message: str = "its worker was stopped; another goes on with it",
 ) -> None:
     """A drain or a pause: the job waits again, unless people want something else; the attempt does not count."""
-    wanted = _wanted(_row(session, lease))
+    wanted = asked_for(_row(session, lease))
     excused = {"excused_attempts": Job.excused_attempts + 1, "not_before": 0}
     if wanted is JobStatus.CANCELLED:
         stop(session, lease)
@@ -281,7 +228,7 @@ def lose(
     stalled starts again once.
     """
     job = _row(session, lease)
-    counted, wanted = job.attempt - job.excused_attempts, _wanted(job)
+    counted, wanted = job.attempt - job.excused_attempts, asked_for(job)
     if wanted is JobStatus.PAUSED:
         excused = {"excused_attempts": Job.excused_attempts + 1, "not_before": 0}
         _end(session, lease, JobStatus.PAUSED, "paused", f"paused; {message}", reason.value, **excused)
@@ -325,50 +272,3 @@ def _charge(session: Session, lease: Lease) -> None:
     if boot == clock.boot_id():
         seconds = (clock.boot_milliseconds() - started) / 1000
         usage.charge(session, user, usage.weight(threads, gpus) * seconds)
-
-
-def disown(session: Session, worker: str, kept: Iterable[str], terms: Terms) -> list[str]:
-    """Lets go of the worker's running jobs but for those that it has trainers for: the ids of the others."""
-    strays = _running().where(Job.worker == worker, Job.id.not_in(list(kept)))
-    return [_lose_row(session, row, terms, "its trainer could not be started") for row in session.execute(strays).all()]
-
-
-def reclaim(session: Session, run_path: Path, terms: Terms) -> list[str]:
-    """Takes running jobs from workers that are gone, of another boot or with their lock held by nobody: their ids.
-
-    It depends on no row but the jobs' own.
-    """
-    reclaimed = [
-        _lose_row(session, row, terms, "its worker was lost")
-        for row in session.execute(_running()).all()
-        if not _is_there(run_path, row.worker, row.boot)
-    ]
-    for row in session.execute(select(WorkerRow.id, WorkerRow.boot)).all():
-        if not _is_there(run_path, row.id, row.boot):
-            unregister(session, row.id)
-            worker_lock(run_path, row.id).unlink(missing_ok=True)
-    return reclaimed
-
-
-def hung(session: Session, run_path: Path, terms: Terms) -> list[str]:
-    """Workers that hold their lock, but whose leases all ran out three leases ago."""
-    held = union_all(
-        select(WorkerRow.id.label("id"), WorkerRow.boot.label("boot"), WorkerRow.lease_until.label("until")),
-        select(Job.worker, Job.boot, Job.lease_until).where(Job.status == JobStatus.RUNNING),
-    ).subquery()
-    overdue = clock.boot_milliseconds() - HUNG_AFTER_LEASES * terms.lease_milliseconds
-    silent = select(held.c.id, held.c.boot).group_by(held.c.id, held.c.boot).having(func.max(held.c.until) < overdue)
-    return [row.id for row in session.execute(silent) if _is_there(run_path, row.id, row.boot)]
-
-
-def _running() -> Select[int, str, int, str | None, str | None]:
-    return select(Job.seq, Job.id, Job.attempt, Job.worker, Job.boot).where(Job.status == JobStatus.RUNNING)
-
-
-def _lose_row(session: Session, row: Any, terms: Terms, message: str) -> str:
-    lose(session, Lease(row.seq, row.id, row.attempt, row.worker), terms, message)
-    return str(row.id)
-
-
-def _is_there(run_path: Path, worker: str, boot: str) -> bool:
-    return boot == clock.boot_id() and locks.is_held(worker_lock(run_path, worker))

@@ -53,8 +53,13 @@ def _advice(changed: list[str], before: Plan, after: Plan) -> list[dict[str, str
 
 
 def _meaning(name: str, change: Change) -> str:
-    sentence = SENTENCES.get(name.rpartition(".")[2])
-    return sentence(change) if sentence else f"{name.rpartition('.')[2].replace('_', ' ')} is changed"
+    last = name.rpartition(".")[2]
+    sentence = SENTENCES.get(name) or SENTENCES.get(last)
+    return (
+        sentence(change)
+        if sentence
+        else f"{last.replace('_', ' ')} is {_told(change.after)} instead of {_told(change.before)}"
+    )
 
 
 def _learning_rate(change: Change) -> str:
@@ -72,9 +77,13 @@ def _batch_size(change: Change) -> str:
 def _length(change: Change) -> str:
     before, after = change.plan_before, change.plan_after
     return (
-        f"{after.total_steps} steps instead of {before.total_steps}, "
-        f"{_number(float(after.epochs))} epochs instead of {_number(float(before.epochs))}"
+        f"{after.total_steps} steps instead of {before.total_steps}: "
+        f"{_passes(after)} instead of {_passes(before)} passes over the training samples"
     )
+
+
+def _passes(plan: Plan) -> str:
+    return f"{float(plan.epochs):.2f}".rstrip("0").rstrip(".")
 
 
 def _seed(_: Change) -> str:
@@ -119,7 +128,81 @@ def _patience(change: Change) -> str:
     return f"training ends after {change.after} validations without an improvement instead of {change.before}"
 
 
+def _momentum(change: Change) -> str:
+    if change.after == 0:
+        return "each step follows its own gradient alone: no memory of those before"
+    steps = _number(1 / (1 - change.after))
+    return f"each step follows the gradients of about the last {steps} steps, and its length grows with them"
+
+
+def _loss(change: Change) -> str:
+    return f"{change.after} is minimised instead of {change.before}: the two losses' values cannot be compared"
+
+
+def _schedule(change: Change) -> str:
+    return f"the learning rate goes the way of {change.after} instead of {change.before}, from the same start"
+
+
+def _warmup(change: Change) -> str:
+    before, after = change.plan_before.warmup_steps, change.plan_after.warmup_steps
+    if not after:
+        return "the first step is taken at the full learning rate"
+    return f"the learning rate rises from 0 over {after} steps instead of {before}"
+
+
+def _clipping(change: Change) -> str:
+    if change.after is None:
+        return "no gradient is scaled down any more, however large"
+    return f"gradients whose norm is above {_number(change.after)} are scaled down to it"
+
+
+def _drop_last(change: Change) -> str:
+    before, after = change.plan_before, change.plan_after
+    what = "left out" if change.after else "used"
+    steps = f"{after.steps_per_epoch} steps an epoch instead of {before.steps_per_epoch}"
+    return f"the smaller last batch of an epoch is {what}: {steps}"
+
+
+def _shuffle(change: Change) -> str:
+    return "a new order in each epoch" if change.after else "the same order in each epoch: neighbours stay in one batch"
+
+
+def _activation(change: Change) -> str:
+    return f"{change.after} between the layers instead of {change.before}: another learning rate may suit it"
+
+
+def _model(change: Change) -> str:
+    return f"{change.after} instead of {change.before}: another model, and another learning rate suits it"
+
+
+def _dataset(change: Change) -> str:
+    before, after = change.plan_before, change.plan_after
+    return f"other data: {after.train_samples} samples to learn from instead of {before.train_samples}"
+
+
+def _validated(change: Change) -> str:
+    return f"{change.plan_after.validations} validations instead of {change.plan_before.validations}"
+
+
+def _threads(change: Change) -> str:
+    return (
+        f"{change.after} threads instead of {change.before}: other times, and sums that may differ in the last digits"
+    )
+
+
 SENTENCES: dict[str, Callable[[Change], str]] = {
+    "validation.every_steps": _validated,
+    "model.type": _model,
+    "dataset": _dataset,
+    "momentum": _momentum,
+    "loss": _loss,
+    "lr_schedule": _schedule,
+    "warmup_steps": _warmup,
+    "max_grad_norm": _clipping,
+    "drop_last": _drop_last,
+    "shuffle": _shuffle,
+    "activation": _activation,
+    "threads": _threads,
     "learning_rate": _learning_rate,
     "batch_size": _batch_size,
     "epochs": _length,
@@ -136,6 +219,10 @@ SENTENCES: dict[str, Callable[[Change], str]] = {
     "patience": _patience,
     **dict.fromkeys(("width", "depth", "layers", "heads", "context"), _shape),
 }
+
+
+def _told(value: Any) -> str:
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _times(ratio: float) -> str:

@@ -11,24 +11,31 @@ from service.plan import Plan
 from service.tables import MemoryLimit
 
 
-def parts(session: Session, model: str, device: str, plan: Plan) -> int:
-    """How many micro-batches a full batch has to be computed in, by the plan and by what is remembered.
+def limits(session: Session, model: str) -> dict[str, int]:
+    """The samples of the largest micro-batch that may fit, for each device that is known by name to be too small.
 
-    model: see `kind`. device: its name.
+    model: see `kind`.
     """
-    query = select(MemoryLimit.samples).where(MemoryLimit.model == model, MemoryLimit.device == device)
-    limit = session.scalars(query).one_or_none()
-    return (
-        plan.micro_batches_per_step if limit is None else max(plan.micro_batches_per_step, -(-plan.batch_size // limit))
-    )
+    query = select(MemoryLimit.device, MemoryLimit.samples).where(MemoryLimit.model == model)
+    return {row.device: row.samples for row in session.execute(query)}
+
+
+def parts(plan: Plan, limit: int | None) -> int:
+    """How many micro-batches a process's share of a full batch is computed in, by the plan and by what is remembered.
+
+    limit: of `limits`, for the device at hand.
+    """
+    most = plan.micro_batches_per_step
+    return most if limit is None else max(most, -(-plan.samples_per_process // limit))
 
 
 def halve(session: Session, model: str, device: str, plan: Plan, used: int) -> int | None:
     """Remembers that so many parts were too few; twice as many, or None when each was a lone sample already."""
-    if used >= plan.batch_size:
+    share = plan.samples_per_process
+    if used >= share:
         return None
-    needed = min(2 * used, plan.batch_size)
-    session.merge(MemoryLimit(model=model, device=device, samples=-(-plan.batch_size // needed)))
+    needed = min(2 * used, share)
+    session.merge(MemoryLimit(model=model, device=device, samples=-(-share // needed)))
     session.flush()
     return needed
 

@@ -5,7 +5,7 @@ more slots than are free keeps smaller ones from taking what becomes free.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,24 +17,37 @@ from service.states import JobStatus
 from service.tables import Job, JobDependency, User
 
 RESERVE_SECONDS = 60.0
+UNKNOWN_MEMORY = 1 << 40  # MiB that a worker has to give which does not know: more than anybody can ask for
 
 
 @dataclass(frozen=True)
 class Room:
-    """Threads and GPUs of a worker, free or in all. gpus: whole ones; share: the largest part of one."""
+    """Threads, GPUs and memory of a worker, free or in all. gpus: whole ones; share: the largest part of one."""
 
     threads: int
     gpus: float
     share: float = 0.0
+    memory_mib: int = UNKNOWN_MEMORY
 
     def hold(self, job: "Waiting") -> bool:
         part = 0 < job.gpus < 1
-        return job.threads <= self.threads and job.gpus <= (max(self.share, self.gpus) if part else self.gpus)
+        gpus = max(self.share, self.gpus) if part else self.gpus
+        return job.threads <= self.threads and job.gpus <= gpus and job.memory_mib <= self.memory_mib
+
+    def less(self, job: "Waiting") -> "Room":
+        """What is left beside a job."""
+        threads, memory = self.threads - job.threads, self.memory_mib - job.memory_mib
+        return replace(self, threads=threads, gpus=self.gpus - job.gpus, memory_mib=memory)
+
+    def more(self, job: "Waiting") -> "Room":
+        """What there is once a job has ended."""
+        threads, memory = self.threads + job.threads, self.memory_mib + job.memory_mib
+        return replace(self, threads=threads, gpus=self.gpus + job.gpus, memory_mib=memory)
 
 
 @dataclass(frozen=True)
 class Waiting:
-    """A queued job that nothing but slots keeps from starting."""
+    """A queued job that nothing but slots keeps from starting. memory_mib: 0 when it does not say what it needs."""
 
     seq: int
     user: str
@@ -42,6 +55,7 @@ class Waiting:
     threads: int
     gpus: float
     waited_seconds: float
+    memory_mib: int = 0
 
 
 def next_job(session: Session, free: Room, total: Room, most_running: int | None) -> int | None:
@@ -124,7 +138,15 @@ def _first_of_each_user(condition: ColumnElement[bool]) -> Select[*tuple[Any, ..
         .correlate(User)
         .scalar_subquery()
     )
-    columns: tuple[Any, ...] = (Job.seq, Job.user, Job.priority, Job.threads, Job.gpus, Job.reason_since)
+    columns: tuple[Any, ...] = (
+        Job.seq,
+        Job.user,
+        Job.priority,
+        Job.threads,
+        Job.gpus,
+        Job.reason_since,
+        func.coalesce(Job.memory_mib, 0),
+    )
     return select(*columns).join(User, Job.seq == first)
 
 
@@ -134,6 +156,7 @@ FITTING = _first_of_each_user(
     and_(
         _startable(),
         Job.threads <= bindparam("free_threads"),
+        func.coalesce(Job.memory_mib, 0) <= bindparam("free_memory"),
         or_(Job.gpus <= bindparam("free_gpus"), and_(Job.gpus < 1, Job.gpus <= bindparam("free_share"))),
     )
 )
@@ -146,11 +169,11 @@ def _heads(session: Session, within: Room | None = None) -> list[Waiting]:
         rows = session.execute(HEADS, clocks)
     else:
         room = {"free_threads": within.threads, "free_gpus": within.gpus, "free_share": within.share}
-        rows = session.execute(FITTING, clocks | room)
+        rows = session.execute(FITTING, clocks | room | {"free_memory": within.memory_mib})
     now = datetime.now(UTC)
     return [
-        Waiting(seq, user, priority, threads, gpus, (now - datetime.fromisoformat(since)).total_seconds())
-        for seq, user, priority, threads, gpus, since in rows
+        Waiting(seq, user, priority, threads, gpus, (now - datetime.fromisoformat(since)).total_seconds(), memory)
+        for seq, user, priority, threads, gpus, since, memory in rows
     ]
 
 

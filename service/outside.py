@@ -1,29 +1,28 @@
 """Runs without a job: a script that trains somewhere else begins one, sends its points, and says how it ended."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from time import time
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import AwareDatetime, Field, StringConstraints
+from pydantic import Field
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from service import clock, curves, projects
 from service.curves.merging import Logged
+from service.curves.rollups import Integers
 from service.errors import FieldProblem, InvalidInput, NotFound, NotOwner, RunOver
 from service.ids import new_id
+from service.sent import Sent
 from service.spec import MOST_TAGS, Label, Name, Part, TagKey, Text
 from service.states import JobStatus, Scope
 from service.tables import OutsideRun, Run
 from service.users import Principal
 
-METRIC_PATTERN = r"^[A-Za-z0-9_./:@%()+=, -]{1,128}$"
-MOST_POINTS = 10_000
 MOST_METRICS = 1_000
 MOST_PARAMETERS = 256
 SILENT_SECONDS = 86_400.0
-WORDS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 
 
 class NewRun(Part):
@@ -41,19 +40,6 @@ class NewRun(Part):
     train_samples: Annotated[int, Field(ge=1, le=2**40)] | None = Field(
         default=None, description="samples of the training split"
     )
-
-
-class NewPoint(Part):
-    """One logged value. at: when; when the points arrive, if it is not said."""
-
-    metric: Annotated[str, StringConstraints(pattern=METRIC_PATTERN)]
-    step: int = Field(ge=0, lt=2**63)
-    value: float | Literal["NaN", "Infinity", "-Infinity"]
-    at: Annotated[AwareDatetime, Field(strict=False)] | None = None
-
-
-class NewPoints(Part):
-    points: list[NewPoint] = Field(max_length=MOST_POINTS)
 
 
 class Finish(Part):
@@ -119,39 +105,42 @@ def _require_sensible(parameters: Mapping[str, Any]) -> None:
         raise InvalidInput(found)
 
 
-def add_points(session: Session, principal: Principal, run_id: str, points: Sequence[NewPoint]) -> None:
+def add_points(session: Session, principal: Principal, run_id: str, sent: Sent) -> None:
     """Merges points into the curves of a run that goes on; sending the same ones again changes nothing.
 
     Raises NotFound, NotOwner, RunOver, or InvalidInput.
     """
     run, outside = _going(session, principal, run_id)
     now = outside.heard = time()
-    if not points:
+    if not len(sent.metrics):
         session.flush()
         return
-    moments = np.array([now if point.at is None else point.at.timestamp() for point in points])
+    moments = np.where(np.isnan(sent.moments), now, sent.moments)
     recorded = curves.find(session, [run.seq]).get(run.seq, {})
     if not recorded:
         outside.zero = min(outside.zero, float(moments.min()))
-    names = [point.metric for point in points]
-    _require_room(len(recorded.keys() | set(names)))
-    steps = np.array([point.step for point in points], np.int64)
-    values = np.array([_number(point.value) for point in points], np.float64)
+    names = dict.fromkeys(sent.metrics)
+    _require_room(len(recorded.keys() | names.keys()))
     times = moments - outside.zero
-    places: dict[str, list[int]] = {}
-    for place, name in enumerate(names):
-        places.setdefault(name, []).append(place)
     curves.merge(
         session,
         run.seq,
-        [Logged(name, steps[chosen], values[chosen], times[chosen]) for name, chosen in places.items()],
+        [
+            Logged(name, sent.steps[places], sent.values[places], times[places])
+            for name, places in _places(sent.metrics, list(names))
+        ],
     )
     outside.active_seconds = max(outside.active_seconds, float(times.max()))
     session.flush()
 
 
-def _number(value: float | str) -> float:
-    return WORDS[value] if isinstance(value, str) else value
+def _places(metrics: Sequence[str], names: Sequence[str]) -> Iterator[tuple[str, Integers]]:
+    """Where the points of each metric stand, rising."""
+    number = {name: place for place, name in enumerate(names)}
+    numbers = np.fromiter(map(number.__getitem__, metrics), np.int64, len(metrics))
+    order = np.argsort(numbers, kind="stable")
+    ends = np.cumsum(np.bincount(numbers, minlength=len(names)))
+    return zip(names, np.split(order, ends[:-1]), strict=True)
 
 
 def _require_room(metrics: int) -> None:

@@ -3,26 +3,27 @@
 Pure: the plan shown before the run, the trainer and the axes of the curves all use these functions.
 """
 
-from collections.abc import Set
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
 from typing import Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
 from service.errors import FieldProblem
-from service.spec import READ_BY, CnnModel, GptModel, Hyperparameters, JobSpec, MlpModel
+from service.spec import GptModel, Hyperparameters, JobSpec, MlpModel
 
 MOST_STEPS = 1_000_000_000
-USUAL_LEARNING_RATES = (0.001, 0.01)
 
 Steps = TypeVar("Steps", int, NDArray[np.int64])
 
 
 class Plan(BaseModel):
-    """What a run will do, counted before it starts. `batch_size` is what a full step really uses."""
+    """What a run will do, counted before it starts. `batch_size` is what a full step really uses, of all processes.
+
+    micro_batches_per_step: parts that each process computes its share of a batch in.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -37,9 +38,16 @@ class Plan(BaseModel):
     micro_batches_per_step: int
     warmup_steps: int
     validations: int
+    processes: int = 1
     estimated_seconds: float | None = None
     estimate_basis: str | None = None
     estimated_start_at: str | None = None
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def samples_per_process(self) -> int:
+        """Of a full batch, the largest share."""
+        return -(-self.batch_size // self.processes)
 
 
 def split_sizes(rows: int, fraction: float) -> tuple[int, int]:
@@ -88,18 +96,23 @@ def problems(spec: JobSpec, rows: int, validation_rows: int | None = None) -> li
     if steps_per_epoch(train, chosen) * (chosen.epochs or 0) > MOST_STEPS:
         message = f"the run has more than {MOST_STEPS:,} steps"
         found.append(FieldProblem("hyperparameters.epochs", "too_many_steps", message))
-    if isinstance(spec.model, MlpModel) and spec.model.normalization == "batch" and _a_lone_sample(spec, train):
+    batch, processes = full_batch(train, chosen), spec.resources.processes
+    if batch < processes:
+        message = f"a step has {batch} samples, which are too few for {processes} processes"
+        found.append(FieldProblem("resources.processes", "more_than_samples", message))
+    elif isinstance(spec.model, MlpModel) and spec.model.normalization == "batch" and _a_lone_sample(spec, train):
         message = "over a lone sample there is nothing to normalise: drop_last, or another batch_size, avoids one"
         found.append(FieldProblem("model.normalization", "lone_sample", message))
     return found
 
 
 def _a_lone_sample(spec: JobSpec, train_samples: int) -> bool:
-    """Whether any micro-batch of the run has one sample."""
-    chosen = spec.hyperparameters
+    """Whether any micro-batch of the run has one sample, or a process none of a batch at all."""
+    chosen, processes = spec.hyperparameters, spec.resources.processes
     batch = full_batch(train_samples, chosen)
     batches = {batch} if chosen.drop_last else {batch, train_samples % batch or batch}
-    return any(size // micro_batches(size, chosen.gradient_accumulation) == 1 for size in batches)
+    shares = {share for size in batches for share in (size // processes, -(-size // processes))}
+    return any(share // max(1, micro_batches(share, chosen.gradient_accumulation)) < 2 for share in shares)
 
 
 def micro_batches(samples: int, parts: int) -> int:
@@ -137,7 +150,8 @@ def make(spec: JobSpec, rows: int, validation_rows: int | None = None) -> Plan:
         epochs=int(epochs) if epochs == int(epochs) else epochs,
         total_steps=total,
         total_samples=0,
-        micro_batches_per_step=micro_batches(batch, chosen.gradient_accumulation),
+        micro_batches_per_step=micro_batches(-(-batch // spec.resources.processes), chosen.gradient_accumulation),
+        processes=spec.resources.processes,
         warmup_steps=min(chosen.warmup_steps, total),
         validations=0,
     )
@@ -185,106 +199,3 @@ def epochs_at(steps: NDArray[np.int64], plan: Plan | Epoch) -> NDArray[np.float6
 def epochs_at(steps: int | NDArray[np.int64], plan: Plan | Epoch) -> float | NDArray[np.float64]:
     """Passes over the training split after a step, or after each of an array of them, of any shape."""
     return steps / plan.steps_per_epoch
-
-
-def warnings(spec: JobSpec, plan: Plan, given: Set[str]) -> list[dict[str, str]]:
-    """Advice that never refuses and never changes the spec: `{code, param, message}`.
-
-    given: names of the hyperparameters that the user wrote, to tell them from defaults.
-    """
-    chosen = spec.hyperparameters
-    found: list[tuple[str, str, str]] = []
-    low, high = USUAL_LEARNING_RATES
-    if not low <= chosen.learning_rate <= high:
-        side = "slowly or not at all" if chosen.learning_rate < low else "unsteadily, or diverge"
-        found.append(
-            (
-                "learning_rate_unusual",
-                "hyperparameters.learning_rate",
-                f"the usual start lies between {low} and {high}; the loss may fall {side}: "
-                "watch the first hundred steps",
-            )
-        )
-    if chosen.batch_size != "full" and chosen.batch_size > plan.train_samples:
-        found.append(
-            (
-                "batch_larger_than_dataset",
-                "hyperparameters.batch_size",
-                f"the training split has {plan.train_samples} samples, so each step uses all of them",
-            )
-        )
-    if plan.last_batch_samples * 10 < plan.batch_size:
-        found.append(
-            (
-                "last_batch_tiny",
-                "hyperparameters.batch_size",
-                f"the last batch of an epoch has {plan.last_batch_samples} of {plan.batch_size} samples, and a noisy "
-                "gradient; drop_last leaves it out",
-            )
-        )
-    if chosen.warmup_steps >= plan.total_steps:
-        found.append(
-            (
-                "warmup_longer_than_run",
-                "hyperparameters.warmup_steps",
-                f"the run has {plan.total_steps} steps, so it ends before the warm-up does",
-            )
-        )
-    if chosen.gradient_accumulation > plan.batch_size:
-        found.append(
-            (
-                "accumulation_larger_than_batch",
-                "hyperparameters.gradient_accumulation",
-                f"a step has {plan.batch_size} samples, so it is computed one at a time",
-            )
-        )
-    if plan.micro_batches_per_step > 1 and _normalises_over_samples(spec):
-        found.append(
-            (
-                "batch_statistics_by_part",
-                "hyperparameters.gradient_accumulation",
-                f"{spec.model.type} normalises over the samples that are computed together, here about "
-                f"{plan.batch_size // plan.micro_batches_per_step} of the {plan.batch_size} of a step: "
-                "the curve is not that of the whole batch at once",
-            )
-        )
-    if chosen.precision == "float16" and not spec.resources.gpus:
-        found.append(
-            (
-                "precision_slow",
-                "hyperparameters.precision",
-                "most CPUs compute in float16 more slowly than in float32; bfloat16 suits more of them",
-            )
-        )
-    if plan.validation_samples < 50:
-        found.append(("validation_too_small", "validation.fraction", _small_validation(plan.validation_samples)))
-    if chosen.epochs is not None and plan.total_steps < 100:
-        found.append(
-            (
-                "few_steps",
-                "hyperparameters.epochs",
-                f"{plan.total_steps} steps in all are seldom enough to judge a learning rate",
-            )
-        )
-    for name, readers in READ_BY.items():
-        if name in given and chosen.optimizer not in readers:
-            found.append(
-                (
-                    "hyperparameter_unused",
-                    f"hyperparameters.{name}",
-                    f"{chosen.optimizer} does not read {name}; {' and '.join(readers)} do",
-                )
-            )
-    return [{"code": code, "param": param, "message": message} for code, param, message in found]
-
-
-def _normalises_over_samples(spec: JobSpec) -> bool:
-    return isinstance(spec.model, CnnModel) or (
-        isinstance(spec.model, MlpModel) and spec.model.normalization == "batch"
-    )
-
-
-def _small_validation(samples: int) -> str:
-    if samples == 0:
-        return "nothing is held back, so nothing tells learning from memorising"
-    return f"with {samples} validation samples, one of them moves val_accuracy by {100 / samples:.1f} points"

@@ -1,5 +1,6 @@
-"""The queue: how a job gets in, and how it moves. What people do to it then is in `control`, workers in `leases`."""
+"""The queue: how a job gets in, and how it moves. People change it then in `control`, workers in `leases`."""
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -8,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
-from service import clock, datasets, estimate, plan, projects, raw_spec, spec, tasks
+from service import advice, clock, datasets, estimate, plan, projects, raw_spec, spec, tasks
 from service.errors import FieldProblem, InvalidInput, NotFound, QueueFull
 from service.ids import is_id, new_id
 from service.plan import Plan
@@ -57,9 +58,8 @@ def draft(session: Session, principal: Principal, raw: Mapping[str, Any], found:
     counted = plan.make(asked, dataset.rows, dataset.validation_rows)
     if (known := estimate.of(session, asked, counted, dataset.id)) is not None:
         counted = counted.model_copy(update={"estimated_seconds": known.seconds, "estimate_basis": known.basis})
-    given = asked.hyperparameters.model_fields_set
     needs = _jobs(session, principal, asked.depends_on)
-    return Draft(asked, counted, plan.warnings(asked, counted, given), dataset, [job.seq for job in needs.values()])
+    return Draft(asked, counted, advice.warnings(asked, counted), dataset, [job.seq for job in needs.values()])
 
 
 def _misfits(session: Session, principal: Principal, raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
@@ -73,13 +73,32 @@ def _misfits(session: Session, principal: Principal, raw: Mapping[str, Any]) -> 
             yield FieldProblem("dataset", "unknown_dataset", "there is no such data set", f"known here: {known}")
     wanted = raw.get("resources")
     if isinstance(wanted, dict):
-        for name, most in _largest_worker(session).items():
+        largest, together = _largest_worker(session)
+        yield from _too_many_processes(wanted, largest, together)
+        for name, most in largest.items():
             if isinstance(wanted.get(name), int | float) and wanted[name] > most:
                 message = f"no worker of this box has more than {most} to give"
                 yield FieldProblem(f"resources.{name}", "never_available", message)
     needed = raw.get("depends_on")
     if isinstance(needed, list):
         yield from _dependency_misfits(session, principal, needed)
+
+
+def _too_many_processes(
+    wanted: Mapping[str, Any], largest: Mapping[str, int], together: Mapping[str, int]
+) -> Iterable[FieldProblem]:
+    """Each has its threads and its memory, also those of several GPUs."""
+    named = "processes" if "processes" in wanted else "gpus"
+    given, gpus = wanted.get("processes", 1), wanted.get("gpus", 0)
+    if not isinstance(given, int) or not isinstance(gpus, int | float):
+        return
+    processes = max(given, int(gpus))
+    for name, unit in (("threads", "threads"), ("memory_mib", "MiB")):
+        each, most = wanted.get(name, 1 if name == "threads" else None), together.get(name, math.inf)
+        if isinstance(each, int) and each <= largest.get(name, math.inf) and each * processes > most:
+            message = f"{processes} processes of {each} {unit} each, and no worker has more than {most}"
+            yield FieldProblem(f"resources.{named}", "never_available", message)
+            return
 
 
 def _dependency_misfits(session: Session, principal: Principal, needed: list[Any]) -> Iterable[FieldProblem]:
@@ -128,14 +147,25 @@ def _empty_cells(dataset: Dataset, raw: Mapping[str, Any]) -> Iterable[FieldProb
         yield FieldProblem("data.missing", "missing_values", f"these columns have empty cells: {named}", hint)
 
 
-def _largest_worker(session: Session) -> dict[str, int]:
-    """The most that one job can ever hold; nothing is known before a worker has been here."""
-    workers = session.execute(select(WorkerRow.slots, WorkerRow.devices, WorkerRow.memory_mib)).all()
+def _largest_worker(session: Session) -> tuple[dict[str, int], dict[str, int]]:
+    """The most that one process of a job can ever hold, and the most that all of them can.
+
+    Nothing is known before a worker has been here.
+    """
+    columns = WorkerRow.slots, WorkerRow.devices, WorkerRow.memory_mib, WorkerRow.trainer_memory_mib
+    workers = session.execute(select(*columns)).all()
     if not workers:
-        return {}
+        return {}, {}
     most = {"threads": max(row.slots for row in workers), "gpus": max(len(row.devices) for row in workers)}
-    memory = [row.memory_mib for row in workers if row.memory_mib is not None]
-    return most | ({"memory_mib": max(memory)} if memory else {})
+    memory = [
+        row.memory_mib if row.trainer_memory_mib is None else min(row.memory_mib, row.trainer_memory_mib)
+        for row in workers
+        if row.memory_mib is not None
+    ]
+    if not memory:
+        return most, most
+    in_all = max(row.memory_mib for row in workers if row.memory_mib is not None)
+    return most | {"memory_mib": max(memory)}, most | {"memory_mib": in_all}
 
 
 def submit(
@@ -193,6 +223,7 @@ def _run(principal: Principal, made: Draft, now: str) -> Run:
 
 
 def _job(run: Run, made: Draft, retry_of: str | None, place: Place | None) -> Job:
+    held = made.spec.resources
     return Job(
         seq=run.seq,
         id=run.id,
@@ -203,9 +234,9 @@ def _job(run: Run, made: Draft, retry_of: str | None, place: Place | None) -> Jo
         plan=made.plan.model_dump(mode="json"),
         warnings=made.warnings,
         priority=made.spec.priority,
-        threads=made.spec.resources.threads,
-        gpus=made.spec.resources.gpus,
-        memory_mib=made.spec.resources.memory_mib,
+        threads=held.threads * held.processes,
+        gpus=held.gpus,
+        memory_mib=held.memory_mib and held.memory_mib * held.processes,
         max_attempts=made.spec.limits.max_attempts,
         status=JobStatus.QUEUED,
         reason_code="waiting",

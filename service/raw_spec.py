@@ -37,6 +37,11 @@ def parse(
 def contradictions(raw: Mapping[str, Any]) -> Iterable[FieldProblem]:
     """What is wrong between fields that are each well formed. Reads the raw spec: other fields may be broken."""
     yield from _task_misfits(raw)
+    held = _inner(raw, "resources")
+    gpus, processes = held.get("gpus", 0), held.get("processes", 1)
+    if isinstance(gpus, int | float) and isinstance(processes, int) and 0 < gpus != processes > 1:
+        message = "with GPUs there is one process for each: leave it out, or give their number"
+        yield FieldProblem("resources.processes", "one_for_each_gpu", message)
     chosen = raw.get("hyperparameters")
     if not isinstance(chosen, dict):
         return

@@ -34,6 +34,9 @@ class Settings(BaseSettings):
         default=300.0, description="how long a trainer may take no step; longer when its steps are slow"
     )
     max_log_mib: PositiveInt = Field(default=50, description="what is kept of an attempt's log, half of it the end")
+    memory_mib: PositiveInt | None = Field(
+        default=None, description="memory given out to jobs that say what they need; unset: 90 % of the machine's"
+    )
     trainer_memory_mib: PositiveInt | None = Field(
         default=None, description="memory a trainer may allocate; unset: what the machine has"
     )
@@ -118,12 +121,14 @@ def trainer_environment() -> dict[str, str]:
     """The environment that trainers start with: one thread until a trainer asks for its own number.
 
     With cuBLAS's fixed workspace the same steps on a GPU give the same bits (docs.nvidia.com/cuda/cublas).
+    Of several processes that train together, each would advise in the log against what keeps a resume exact.
     """
     passed = {
         name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
     }
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-    return passed | threads | {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONUNBUFFERED": "1"}
+    quiet = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+    return passed | threads | quiet | {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONUNBUFFERED": "1"}
 
 
 class ClientSettings(BaseSettings):

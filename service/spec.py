@@ -184,9 +184,12 @@ class Resources(Part):
     gpus: Annotated[int, Field(ge=0, le=64)] | Annotated[float, Field(gt=0, lt=1)] = Field(
         default=0, description="GPUs given to the job alone, or a part of one, such as 0.5, shared with others"
     )
-    threads: int = Field(default=1, ge=1, le=256, description="CPU threads of the trainer")
+    threads: int = Field(default=1, ge=1, le=256, description="CPU threads of each of its processes")
+    processes: int = Field(
+        default=1, ge=1, le=64, description="that train together, each with its share of every batch; one for each GPU"
+    )
     memory_mib: Annotated[int, Field(ge=512, le=1 << 24)] | None = Field(
-        default=None, description="MiB that the trainer may allocate, PyTorch's own 300 among them"
+        default=None, description="MiB that each of its processes may allocate, PyTorch's own 300 among them"
     )
 
 
@@ -254,8 +257,11 @@ def filled(spec: JobSpec) -> JobSpec:
     chosen = spec.hyperparameters
     epochs = 10 if chosen.epochs is None and chosen.max_steps is None else chosen.epochs
     loss = chosen.loss or TASKS[spec.task].losses[0]
+    held = spec.resources
+    processes = int(held.gpus) if held.gpus > 1 else held.processes
     return spec.model_copy(
         update={
+            "resources": held.model_copy(update={"processes": processes}),
             "name": spec.name or f"{spec.dataset} {spec.model.type}",
             "hyperparameters": chosen.model_copy(update={"epochs": epochs, "loss": loss}),
         }

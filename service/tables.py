@@ -384,7 +384,11 @@ class JobEvent(Table):
 
 
 class WorkerRow(Table):
-    """A worker process and what it has to give; the row says nothing about who may write for a job."""
+    """A worker process and what it has to give; the row says nothing about who may write for a job.
+
+    memory_mib: given out to jobs together; trainer_memory_mib: that one of them may have.
+    out_of_service: what ended attempts still hold, since processes of theirs cannot be ended.
+    """
 
     __tablename__ = "workers"
 
@@ -397,6 +401,8 @@ class WorkerRow(Table):
     draining: Mapped[bool] = mapped_column(default=False)
     lease_until: Mapped[int] = mapped_column(BigInteger)
     started_at: Mapped[str] = mapped_column(String(24))
+    trainer_memory_mib: Mapped[int | None] = mapped_column(Integer)
+    out_of_service: Mapped[list[dict[str, Any]]] = mapped_column(JSON, server_default="[]")
 
 
 class Series(Table):

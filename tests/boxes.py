@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -15,10 +15,12 @@ Spec = dict[str, Any]
 
 
 @contextmanager
-def worker(home: Path, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
+def worker(
+    home: Path, program: Sequence[str] = (sys.executable, "-m", "workers"), **settings: str
+) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process on the home; drained at the end."""
     environment = os.environ | {"TRAINBOX_HOME": str(home)} | settings
-    process = subprocess.Popen([sys.executable, "-m", "workers"], env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL)
     try:
         yield process
     finally:

@@ -176,10 +176,11 @@ def test_surroundings_that_differ_are_named(tmp_path: Path) -> None:
     training = loop.prepare(spec, plans.make(spec, 20), tmp_path, 2)
     taken = state.capture(training, 1, "sha") | {"model": training.model.state_dict()}
     held_back = training.preprocessing["split"]["sha256"]
-    taken["surroundings"] |= {"torch": "1.0", "threads": "7", "split": "abc"}
+    taken["surroundings"] |= {"torch": "1.0", "threads": "7", "processes": "2", "split": "abc"}
     assert state.restore(training, taken, "sha") == [
         f"torch is {torch.__version__} and was 1.0",
         "threads is 1 and was 7",
+        "processes is 1 and was 2",
         f"split is {held_back} and was abc",
     ]
 
@@ -266,7 +267,7 @@ def delete(path: Path) -> None:
 def test_a_checkpoint_that_was_harmed_is_found_out_and_the_one_before_is_used(
     place: Place, twin: list[tuple[int, float | None]], harm: Callable[[Path], None], name: str
 ) -> None:
-    job_id = paused(place, moody(), after=200)
+    job_id = paused(place, moody(), after=100)
     newest, before, *_ = states(place, job_id)
     harm(folder(place, job_id) / f"a{newest.attempt}-s{newest.step}" / name)
     act(place, job_id, control.resume)
@@ -303,8 +304,8 @@ def is_wiped(path: Path) -> bool:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_paused_job_goes_on_at_its_very_step(place: Place, optimizer: str) -> None:
-    undisturbed = place.submit(moody(every=None, optimizer=optimizer))
-    job_id = paused(place, moody(every=None, optimizer=optimizer), after=100)
+    spec = moody(3 * STEPS, every=None, optimizer=optimizer)
+    undisturbed, job_id = place.submit(spec), paused(place, spec, after=100)
     job = place.job(job_id)
     assert (job.status, job.reason_code, job.pause_requested_at) == (JobStatus.PAUSED, "paused", None)
     assert job.checkpoint_step == job.step == len(place.losses(job_id))
@@ -317,18 +318,17 @@ def test_a_paused_job_goes_on_at_its_very_step(place: Place, optimizer: str) -> 
     assert place.job(job_id).active_seconds > job.active_seconds
 
 
-def test_pausing_again_and_again_costs_no_attempt_and_no_step(
-    place: Place, twin: list[tuple[int, float | None]]
-) -> None:
-    spec = moody(every=None) | {"limits": {"max_attempts": 1}}
-    job_id = place.submit(spec)
+def test_pausing_again_and_again_costs_no_attempt_and_no_step(place: Place) -> None:
+    spec = moody(3 * STEPS, every=None) | {"limits": {"max_attempts": 1}}  # it must not be over before the last pause
+    undisturbed, job_id = place.submit(spec), place.submit(spec)
     for after in (100, 300, 500):
         place.until(lambda after=after: place.job(job_id).step >= after)  # type: ignore[misc]
         act(place, job_id, control.pause)
         place.until(lambda: place.job(job_id).status is JobStatus.PAUSED)
         act(place, job_id, control.resume)
     assert place.ended(job_id).status is JobStatus.SUCCEEDED
-    assert place.losses(job_id) == twin
+    assert place.ended(undisturbed).status is JobStatus.SUCCEEDED
+    assert place.losses(job_id) == place.losses(undisturbed)
 
 
 def test_cancel_beats_pause(place: Place) -> None:
@@ -393,7 +393,7 @@ def test_a_short_job_leaves_its_last_state_and_the_best_of_all_its_validations(p
 
 
 def test_data_that_was_changed_between_two_attempts_is_refused(place: Place) -> None:
-    job_id = paused(place, moody(), after=100)
+    job_id = paused(place, moody(3 * STEPS), after=100)
     data = place.settings.datasets_path / place.job(job_id).dataset_id / "x.npy"
     before = data.read_bytes()
     flip(data)

@@ -8,7 +8,7 @@ import pytest
 from boxes import digits, finish, submit, train, values
 from conftest import Box, Until
 
-from service.api.views import ClonedJob
+from service.api.views.jobs import ClonedJob
 
 Job = dict[str, Any]
 SHORT = {"max_steps": 2, "epochs": None}
@@ -77,9 +77,25 @@ def test_a_clone_says_what_each_change_means(admin: httpx.Client, finished: Job)
     assert (changes["hyperparameters.batch_size"]["from"], changes["hyperparameters.batch_size"]["to"]) == (64, 128)
     assert "12 steps an epoch instead of 23" in changes["hyperparameters.batch_size"]["meaning"]
     assert "36 steps instead of 2" in changes["hyperparameters.epochs"]["meaning"]
+    assert changes["hyperparameters.epochs"]["meaning"].endswith("3 instead of 0.09 passes over the training samples")
     codes = [warning["code"] for warning in clone["warnings"]]
-    assert "batch_size_changed_without_learning_rate" in codes
+    assert codes == ["few_steps", "batch_size_changed_without_learning_rate"]
     assert finish(admin, clone)["progress"]["step"] == 36
+
+
+def test_every_hyperparameter_has_a_sentence_of_its_own_for_what_its_change_means(
+    admin: httpx.Client, finished: Job
+) -> None:
+    chosen = {"optimizer": "sgd", "momentum": 0.5, "loss": "bce", "lr_schedule": "cosine", "warmup_steps": 2}
+    chosen |= {"max_grad_norm": 1.0, "drop_last": True, "shuffle": False, "seed": 1, "weight_decay": 0.1}
+    patch = {"dataset": "breast_cancer", "model": {"activation": "tanh"}, "hyperparameters": chosen}
+    changes = act(admin, finished, "clone?dry_run=true", json=patch).json()["changes"]
+    meanings = {change["param"].rpartition(".")[2]: change["meaning"] for change in changes}
+    assert set(meanings) == {*chosen, "dataset", "activation"}
+    assert meanings["momentum"].startswith("each step follows the gradients of about the last 2 steps")
+    assert meanings["warmup_steps"] == "the learning rate rises from 0 over 2 steps instead of 0"
+    assert meanings["drop_last"] == "the smaller last batch of an epoch is left out: 7 steps an epoch instead of 23"
+    assert not [meaning for meaning in meanings.values() if meaning.endswith(("is changed", "instead of None"))]
 
 
 def test_naming_steps_in_a_clone_takes_the_place_of_epochs(admin: httpx.Client) -> None:

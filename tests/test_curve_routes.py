@@ -10,7 +10,8 @@ import pytest
 from boxes import digits, finish, submit, train, values
 from conftest import Box
 
-from service.api.views import ComparisonView, CurveList
+from service.api.views.compare import ComparisonView
+from service.api.views.runs import CurveList
 
 
 @pytest.fixture(scope="module")

@@ -423,6 +423,40 @@ def test_a_long_curve_is_answered_from_few_rows(session: Session) -> None:
     np.testing.assert_allclose(curve.value, np.sin((curve.step - 1) / 1e4), atol=0.03)
 
 
+@settings(deadline=None, max_examples=15)
+@given(
+    counts=st.lists(st.sampled_from([1, 7, 99, 100, 101, 900, 5000, 40_000]), min_size=1, max_size=5),
+    odd_share=st.sampled_from([0.0, 0.0005, 0.2, 1.0]),
+    points=st.sampled_from([10, 100, 1000]),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_curves_read_together_are_as_each_is_alone(
+    database: Database, counts: list[int], odd_share: float, points: int, seed: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    with Session(database.writer) as session:
+        logs = [Logged(session, f"metric-{number}") for number in range(len(counts))]
+        for log, count in zip(logs, counts, strict=True):
+            log.append(np.sort(rng.integers(0, 2 * count, count)), wild_values(rng, count, odd_share))
+        summaries = [logs[number].summary for number in rng.permutation(len(logs))]
+        together = curves.read_all(session, summaries, points)
+        for summary, curve in zip(summaries, together, strict=True):
+            alone = curves.read(session, summary, points)
+            for name, column in vars(alone).items():
+                np.testing.assert_array_equal(getattr(curve, name), column)
+
+
+def test_many_curves_take_as_many_statements_as_one(session: Session) -> None:
+    logs = [Logged(session, f"metric-{number}") for number in range(12)]
+    for log in logs:
+        log.append(np.arange(20_000), np.sin(np.arange(20_000) / 1e3))
+    summaries = [log.summary for log in logs]
+    statements: list[str] = []
+    event.listen(session.get_bind(), "before_cursor_execute", lambda *said: statements.append(said[2]))
+    curves.read_all(session, summaries, 1000)
+    assert len(statements) == 2
+
+
 def test_more_non_finite_values_than_room_are_shown_once_a_bucket(session: Session) -> None:
     values = np.ones(50_000)
     values[10_000:20_000:2] = np.nan

@@ -71,6 +71,8 @@ def test_every_number_of_the_plan_is_what_the_run_did(
         "epochs": epochs,
         "total_steps": len(steps),
         "total_samples": sum(step.samples for step in steps),
+        "processes": 1,
+        "samples_per_process": max(step.samples for step in steps),
         "micro_batches_per_step": seen[full[0]],
         "validations": sum(step.validation is not None for step in steps),
     }

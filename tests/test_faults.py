@@ -100,6 +100,18 @@ def test_a_trainer_that_ends_without_all_its_steps_has_failed(
     assert place.attempts(job.id) == [(1, "error")]
 
 
+def test_training_goes_on_while_a_checkpoint_is_written_and_a_half_written_one_counts_for_nothing(place: Place) -> None:
+    job_id = place.submit(faulty("write_its_first_checkpoint_for_ever", 300, checkpoints={"every_steps": 100}))
+    place.until(lambda: place.job(job_id).step == 200)
+    assert (place.folder(job_id, 1).parent / "checkpoints" / "a1-s100.tmp").is_dir()
+    assert place.job(job_id).checkpoint_step == 0
+    place.trainer(job_id).kill()
+    assert place.ended(job_id).status is JobStatus.SUCCEEDED
+    assert place.attempts(job_id) == [(1, "worker_lost"), (2, "succeeded")]
+    assert [step for step, _ in place.losses(job_id)] == list(range(1, 301))
+    assert place.job(job_id).checkpoint_step == 300
+
+
 @pytest.mark.parametrize("fault", ["write_nonsense_into_its_spool", "leave_a_senseless_outcome"])
 def test_what_nobody_can_read_of_a_trainer_fails_its_job_alone(place: Place, fault: str) -> None:
     other = place.submit(small(ENDLESS))

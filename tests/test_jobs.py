@@ -12,7 +12,8 @@ from boxes import digits, finish, submit, train, values
 from conftest import Box, MakeToken, Serve, Until
 
 from service import datasets
-from service.api.views import DryRun, JobList, JobView, WholeRun
+from service.api.views.jobs import DryRun, JobList, JobView
+from service.api.views.runs import WholeRun
 from service.database import Database
 from service.settings import Settings
 from service.states import Scope
@@ -341,6 +342,13 @@ def test_runs_are_found_by_parameter_and_sorted_by_a_metric(admin: httpx.Client)
     found = admin.get("/v1/runs?tag.set=sorting&param.hyperparameters.learning_rate=1e-4").json()["data"]
     assert [run["parameters"]["hyperparameters.learning_rate"] for run in found] == [0.0001]
     assert admin.get("/v1/runs?sort=odd").status_code == 422
+    by_loss = admin.get("/v1/runs?tag.set=sorting&format=csv").text.partition("\n")[0].split(",")
+    by_recall = (
+        admin.get("/v1/runs?tag.set=sorting&sort=-val_recall.best&format=csv").text.partition("\n")[0].split(",")
+    )
+    first_metric = by_loss.index("duration_seconds") + 1
+    assert by_loss[first_metric : first_metric + 2] == ["val_loss.best", "val_accuracy.best"]
+    assert by_recall[first_metric : first_metric + 2] == ["val_recall.best", "val_loss.best"]
 
 
 def test_names_that_are_formulas_are_defused_in_csv(admin: httpx.Client) -> None:

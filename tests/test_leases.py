@@ -16,7 +16,7 @@ from conftest import Until
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service import checkpoints, clock, control, curves, leases, locks, order, queue
+from service import checkpoints, clock, control, crew, curves, leases, locks, order, queue
 from service.database import Database
 from service.errors import IllegalMove, LeaseLost
 from service.leases import Claim, Lease, Terms
@@ -88,11 +88,11 @@ def employ(database: Database, run_path: Path) -> Iterator[Employ]:
     with ExitStack() as alive:
 
         def employ(worker: str, terms: Terms = TERMS) -> IO[str]:
-            lock = locks.take(leases.worker_lock(run_path, worker))
+            lock = locks.take(crew.worker_lock(run_path, worker))
             assert lock is not None
             life = alive.enter_context(os.fdopen(lock))
             with database.write() as session:
-                leases.register(session, worker, os.getpid(), 1, [], terms)
+                crew.register(session, worker, os.getpid(), 1, [], terms)
             return life
 
         yield employ
@@ -124,12 +124,12 @@ def lose(database: Database, lease: Lease, terms: Terms = TERMS, signal: int | N
 
 def reclaim(database: Database, run_path: Path, terms: Terms = TERMS) -> list[str]:
     with database.write() as session:
-        return leases.reclaim(session, run_path, terms)
+        return crew.reclaim(session, run_path, terms)
 
 
 def hung(database: Database, run_path: Path, terms: Terms) -> list[str]:
     with database.read() as session:
-        return leases.hung(session, run_path, terms)
+        return crew.hung(session, run_path, terms)
 
 
 def job(database: Database, job_id: str) -> Job:
@@ -259,7 +259,7 @@ def test_a_worker_renews_all_that_it_holds_and_learns_what_is_to_stop(database: 
     until_before = job(database, other.job_id).lease_until
     with database.write() as session:
         control.cancel(session, ADMIN, mine[1].job_id)
-        held = leases.renew(session, "worker-1", Terms(lease=3000.0, backoff=0))
+        held = crew.renew(session, "worker-1", Terms(lease=3000.0, backoff=0))
     assert held == {mine[0].job_id: None, mine[1].job_id: JobStatus.CANCELLED}
     renewed = {job(database, lease.job_id).lease_until for lease in mine}
     assert len(renewed) == 1
@@ -441,12 +441,12 @@ def test_only_a_worker_that_lives_and_renews_nothing_for_three_leases_hangs(
     start(database, submit, terms=BRIEF)
     began = clock.boot_milliseconds()
     with database.write() as session:
-        leases.renew(session, "worker-1", BRIEF)
+        crew.renew(session, "worker-1", BRIEF)
     until(lambda: hung(database, run_path, BRIEF) == ["worker-1"])
     assert clock.boot_milliseconds() - began >= 4 * BRIEF.lease_milliseconds
     assert reclaim(database, run_path, BRIEF) == [], "its trainer may still be at work"
     with database.write() as session:
-        leases.renew(session, "worker-1", TERMS)
+        crew.renew(session, "worker-1", TERMS)
     assert hung(database, run_path, BRIEF) == []
     life.close()
     assert hung(database, run_path, BRIEF) == []
@@ -476,7 +476,7 @@ def test_a_wall_clock_that_jumps_ends_no_lease_and_changes_no_order(
     assert hung(database, run_path, TERMS) == []
     assert reclaim(database, run_path) == []
     with database.write() as session:
-        assert leases.renew(session, "worker-1", TERMS).keys() == {lease.job_id for lease in running}
+        assert crew.renew(session, "worker-1", TERMS).keys() == {lease.job_id for lease in running}
     for lease in running:
         with database.write() as session:
             leases.succeed(session, lease)
@@ -493,7 +493,7 @@ def test_a_wall_clock_that_jumps_ends_no_lease_and_changes_no_order(
 RECLAIM_AND_DIE = """
 import os, random, signal, sys, time
 from pathlib import Path
-from service import leases
+from service import crew, leases
 from service.database import Database
 chance = random.Random(int(sys.argv[3]))
 for _ in range(10):
@@ -502,7 +502,7 @@ for _ in range(10):
         database = Database(Path(sys.argv[1]))
         while True:
             with database.write() as session:
-                leases.reclaim(session, Path(sys.argv[2]), leases.Terms(30.0, 10.0))
+                crew.reclaim(session, Path(sys.argv[2]), leases.Terms(30.0, 10.0))
     time.sleep(chance.uniform(0.005, 0.1))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -588,7 +588,7 @@ def test_a_job_that_was_asked_to_pause_is_paused_also_when_its_worker_is_lost(
         lease = claim(database, "worker-1").lease
         with database.write() as session:
             control.pause(session, ADMIN, job_id)
-            assert leases.held_by(session, "worker-1") == {job_id: JobStatus.PAUSED}
+            assert crew.held_by(session, "worker-1") == {job_id: JobStatus.PAUSED}
             ENDS[what](session, lease)
         found = job(database, job_id)
         assert (found.status, found.reason_code) == (JobStatus.PAUSED, "paused")
@@ -632,6 +632,6 @@ def test_a_worker_lets_go_of_jobs_that_it_has_no_trainer_for(database: Database,
     trained, stray = (start(database, submit) for _ in range(2))
     start(database, submit, "worker-2")
     with database.write() as session:
-        assert leases.disown(session, "worker-1", [trained.job_id], TERMS) == [stray.job_id]
+        assert crew.disown(session, "worker-1", [trained.job_id], TERMS) == [stray.job_id]
     assert job(database, trained.job_id).status is JobStatus.RUNNING
     assert job(database, stray.job_id).reason_code == "worker_lost"

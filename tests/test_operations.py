@@ -21,14 +21,15 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
-from service import backup, clock, control, curves, datasets, disk, home, leases, locks, queue, retention
+from service import backup, clock, control, crew, curves, datasets, disk, home, leases, locks, queue, retention
 from service.api import housekeeping
 from service.database import MOST_LOG_BYTES, Database, sqlite_module
 from service.errors import AlreadyRunning, CopyFailed, SchemaMismatch
+from service.jobs import attempt_folder
 from service.queue import QueueLimits
 from service.settings import Settings
 from service.states import JobStatus, Scope
-from service.tables import Checkpoint, Dataset, Job, Series
+from service.tables import Attempt, Checkpoint, Dataset, Job, Series
 from service.users import Principal
 
 ADMIN = Principal("admin", Scope.ADMIN, "")
@@ -192,7 +193,7 @@ def test_nothing_is_restored_while_a_part_of_the_service_runs(settings: Settings
         with locks.hold_role(settings.run_path, role), pytest.raises(AlreadyRunning) as caught:
             backup.restore(settings, file)
         assert str(os.getpid()) in str(caught.value)
-    lock = locks.take(leases.worker_lock(settings.run_path, "a-worker"))
+    lock = locks.take(crew.worker_lock(settings.run_path, "a-worker"))
     assert lock is not None
     with pytest.raises(AlreadyRunning, match="worker"):
         backup.restore(settings, file)
@@ -385,7 +386,9 @@ def test_the_api_sweeps_and_makes_the_reserve_while_it_runs(
 # What monitoring is told
 
 
-def test_the_metrics_parse_and_tell_what_is_so(client: httpx.Client, database: Database, new_job: NewJob) -> None:
+def test_the_metrics_parse_and_tell_what_is_so(
+    client: httpx.Client, settings: Settings, database: Database, new_job: NewJob
+) -> None:
     jobs = [new_job() for _ in range(4)]
     with database.write() as session:
         waiting = {"reason_since": clock.rfc3339(datetime.now(UTC) - timedelta(seconds=100))}
@@ -394,6 +397,12 @@ def test_the_metrics_parse_and_tell_what_is_so(client: httpx.Client, database: D
         for job, step, seconds in ((jobs[1], 50, 10.0), (jobs[2], 30, 2.0)):
             progress = {"step": step, "active_seconds": seconds}
             session.execute(update(Job).where(Job.id == job).values(**running, **progress))
+        began = {"worker": "w", "boot": "b", "devices": [], "started_ms": 0, "started_at": clock.now()}
+        seq = session.scalars(select(Job.seq).where(Job.id == jobs[1])).one()
+        session.add(Attempt(job=seq, number=1, spool_offset=300, **began))
+    spool = attempt_folder(settings.jobs_path, jobs[1], 1) / "spool"
+    spool.parent.mkdir(parents=True)
+    spool.write_bytes(bytes(1000))
     for _ in range(3):
         client.get("/v1/jobs")
     answer = client.get("/metrics")
@@ -410,6 +419,9 @@ def test_the_metrics_parse_and_tell_what_is_so(client: httpx.Client, database: D
     assert value["trainbox_jobs", "failed"] == 0
     assert value["trainbox_workers",] == 0
     assert 100 <= value["trainbox_queue_wait_seconds",] < 130
+    assert value["trainbox_recorder_lag_bytes",] == 1000 - 300
+    assert value["trainbox_slots", "used"] == 2
+    assert value["trainbox_slots", "out_of_service"] == value["trainbox_devices_out_of_service",] == 0
     assert value["trainbox_training_steps_per_second",] == pytest.approx(20.0)
     assert value["trainbox_database_bytes",] == database.path.stat().st_size
     assert value["trainbox_database_log_bytes",] == database.log_bytes > 0
@@ -440,10 +452,10 @@ def test_an_old_view_of_the_database_is_warned_of_and_its_log_is_trimmed_afterwa
                 session.connection().exec_driver_sql("INSERT INTO scrap VALUES (zeroblob(8388608))")
         database.trim_log()
         assert database.log_bytes > MOST_LOG_BYTES
-        lock = locks.take(leases.worker_lock(settings.run_path, "a-worker"))
+        lock = locks.take(crew.worker_lock(settings.run_path, "a-worker"))
         assert lock is not None
         with database.write() as session:
-            leases.register(session, "a-worker", os.getpid(), 1, [], leases.Terms(30, 1))
+            crew.register(session, "a-worker", os.getpid(), 1, [], leases.Terms(30, 1))
         with httpx.Client(base_url=serve().url, headers={"Authorization": f"Bearer {token}"}) as client:
             answer = client.get("/readyz")
         os.close(lock)

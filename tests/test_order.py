@@ -183,7 +183,7 @@ def test_a_waiting_job_is_told_every_cause_and_its_place(admin: httpx.Client, bl
 def test_a_job_that_is_over_waits_for_nothing(admin: httpx.Client) -> None:
     job = train(admin, digits(**SHORT))
     told = admin.get(f"/v1/jobs/{job['id']}/explain").json()
-    assert (told["position"], told["blocked_by"], told["basis"]) == (None, [], "it is succeeded")
+    assert (told["position"], told["blocked_by"], told["basis"]) == (None, [], "the job is succeeded")
 
 
 @pytest.mark.parametrize(

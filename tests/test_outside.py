@@ -16,12 +16,15 @@ from hypothesis import given, settings as hypothesis_settings, strategies as st
 from sqlalchemy.orm import Session
 
 from benchmarks.curves import RECORDING, prepared
-from service import curves, outside
-from service.api.views import WholeRun
+from service import curves, outside, sent
+from service.api import strict_json
+from service.api.strict_route import validated
+from service.api.views.runs import WholeRun
 from service.curves import merging, rollups, stored
 from service.curves.merging import Logged
 from service.database import Database
 from service.errors import InvalidInput
+from service.sent import NewPoints
 from service.settings import Settings
 from service.states import Scope
 
@@ -152,6 +155,91 @@ def test_ten_thousand_points_come_in_one_request_and_not_one_more(shared: httpx.
     assert send(shared, run_id, *points).status_code == 422
     assert send(shared, run_id, *points[:-1]).status_code == 200
     assert shared.get(f"/v1/runs/{run_id}").json()["metrics"]["loss"]["count"] == 10_000
+
+
+KEYS = ['"metric"', '"step"', '"value"', '"at"', '"other"', '"st\\u0065p"', '"points"', "step"]
+TEXTS = ["1", "0", "-1", "-0", "1.0", "2.5", "-1e300", "1e999", "NaN", "Infinity", "true", "null", "[1]", "{}", "01"]
+TEXTS += ["9007199254740993", str(2**63 - 1), str(2**63), str(2**64), "1" * 401, "0." + "1" * 401, "1e30"]
+TEXTS += [
+    '"NaN"',
+    '"-Infinity"',
+    '"nan"',
+    '"loss"',
+    '"a,b: c"',
+    '"é"',
+    '"x\\"y"',
+    '"x\ty"',
+    '"x\\ud800"',
+    '""',
+    '"loss',
+]
+TEXTS += [
+    '"loss',
+    '"2026-01-01T10:00:00Z"',
+    '"2026-01-01T10:00:00"',
+    '"2026-01-01 10:00:00.1234567+02:00"',
+    '"1700000000"',
+]
+GOOD = [('"metric"', '"loss"'), ('"step"', "3"), ('"value"', "0.1")]
+MOMENT = ('"at"', '"2026-01-01T12:00:00.5+02:00"')
+pairs = st.tuples(st.sampled_from(KEYS), st.sampled_from(TEXTS))
+odd_points = st.one_of(
+    st.just(GOOD),
+    st.just([*GOOD, MOMENT]),
+    pairs.map(lambda pair: [*(each for each in GOOD if each[0] != pair[0]), pair]),
+    pairs.map(lambda pair: [*GOOD, pair]),
+    st.lists(pairs, max_size=4),
+)
+
+
+def written(points: list[list[tuple[str, str]]], around: str) -> bytes:
+    parts = ["{" + ", ".join(f"{key}: {value}" for key, value in pairs) + "}" for pairs in points]
+    return around.replace("*", ", ".join(parts)).encode()
+
+
+@hypothesis_settings(max_examples=400, deadline=None)
+@given(
+    st.lists(odd_points, max_size=4),
+    st.sampled_from(['{"points": [*]}'] * 6 + ['{"points": [*], "points": []}', '{"points": [*]} x', '{"points": {*}}'])
+    | st.sampled_from(["[*]", '\ufeff{"points": [*]}', '{"points": [*], "more": 1}', '{"points":[*,]}', "", "null"]),
+)
+def test_what_is_read_quickly_is_what_the_strict_reader_reads(points: list[Any], around: str) -> None:
+    body = written(points, around)
+    quick = sent.quickly(body)
+    if quick is None:
+        return
+    strict = sent.Sent.of(validated(NewPoints, strict_json.parse(body)))
+    assert list(quick.metrics) == strict.metrics
+    for name in ("steps", "values", "moments"):
+        np.testing.assert_array_equal(getattr(quick, name), getattr(strict, name))
+
+
+def test_what_scripts_send_is_read_quickly() -> None:
+    whole = [*GOOD[:2], ('"value"', "2")]
+    word = [*GOOD[:2], ('"value"', '"NaN"')]
+    later = [*GOOD, ('"at"', "null")]
+    quick = sent.quickly(written([GOOD, whole, word, [*GOOD, MOMENT], later], '{"points":[*]}\n'))
+    assert quick is not None
+    np.testing.assert_array_equal(quick.values, [0.1, 2, np.nan, 0.1, 0.1])
+    np.testing.assert_array_equal(quick.moments, [np.nan, np.nan, np.nan, 1767261600.5, np.nan])
+
+
+def test_everything_wrong_with_points_is_told_at_once(shared: httpx.Client) -> None:
+    run_id = begin(shared)
+    body = (
+        '{"points": [{"metric": "loss", "step": 1, "step": 2, "value": 1.0}, {"metric": "l", "step": 1, "value": NaN},'
+        '{"metric": "<b>", "step": 9223372036854775808, "value": true, "x": 1}], "more": 1}'
+    )
+    path, headers = f"/v1/runs/{run_id}/points", {"Content-Type": "application/json"}
+    answer = shared.post(path, content=body, headers=headers)
+    assert answer.status_code == 422
+    told = {(each["param"], each["code"]) for each in answer.json()["errors"]}
+    assert {param for param, _ in told} == {
+        "points.0.step", "points.1.value", "points.2.metric", "points.2.step", "points.2.value", "points.2.x", "more",
+    }  # fmt: skip
+    assert {("points.0.step", "duplicate_key"), ("points.1.value", "not_finite")} <= told
+    for body, status in (("", 400), ("{", 400), ("[]", 422), ("{}", 422)):
+        assert shared.post(path, content=body, headers=headers).status_code == status
 
 
 def test_a_run_that_is_over_takes_no_more(shared: httpx.Client) -> None:

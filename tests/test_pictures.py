@@ -17,7 +17,7 @@ from conftest import Box
 from matplotlib import image
 
 from service.api import delivery, whole_curves
-from service.api.views import ComparisonView
+from service.api.views.compare import ComparisonView
 from service.pictures import CurveFile, Line, Panel, Picture, Studio, StudioFailed
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -17,12 +17,16 @@ class Machine:
 
     count: int = 2
     running: dict[int, list[Use]] = field(default_factory=dict)
+    unnamed: dict[int, int] = field(default_factory=dict)  # memory that no process is listed with
 
     def devices(self) -> list[Device]:
         return [Device(index, "GPU", 16 * GIB) for index in range(self.count)]
 
     def uses(self, device: Device) -> list[Use]:
         return self.running.get(device.index, [])
+
+    def used_bytes(self, device: Device) -> int:
+        return self.unnamed.get(device.index, GIB // 4) + sum(use.memory_bytes for use in self.uses(device))
 
 
 @pytest.fixture
@@ -66,31 +70,98 @@ def test_shares_fill_one_gpu_before_they_open_another(slots: Slots) -> None:
 
 def test_a_gpu_that_somebody_else_uses_is_routed_around(slots: Slots, machine: Machine) -> None:
     machine.running = {0: [Use(4711, GIB)]}
-    assert slots.look(machine, own=[])
+    assert slots.look(machine, own=[], now=0.0)
     assert slots.accelerators[0].view()["foreign_processes"] == [{"pid": 4711, "memory_bytes": GIB}]
     assert slots.take("job", 1, 1).address == "cuda:1"
     assert not slots.free.hold(job(1))
     machine.running = {}
-    assert slots.look(machine, own=[])
+    assert slots.look(machine, own=[], now=0.0)
     assert slots.free.hold(job(1))
 
 
 def test_a_gpu_of_an_ended_job_is_free_when_the_driver_has_seen_its_process_go(slots: Slots, machine: Machine) -> None:
     grant = slots.take("job", 1, 1)
     machine.running = {0: [Use(99, GIB)]}
-    slots.look(machine, own=[99])
+    slots.look(machine, own=[99], now=0.0)
     assert slots.accelerators[0].foreign == []
-    slots.give_back(grant, pids=[99])
-    slots.look(machine, own=[])
+    slots.leave(grant, "job/1", [99], now=1.0)
+    slots.look(machine, own=[], now=1.0)
     assert slots.accelerators[0].free == 0
     assert slots.accelerators[0].view()["waiting_for"] == ["job"]
     machine.running = {}
-    slots.look(machine, own=[])
+    slots.look(machine, own=[], now=2.0)
     assert slots.accelerators[0].free == 1
 
 
+def test_a_gpu_of_an_ended_job_is_free_when_its_memory_has_fallen_and_not_before(
+    slots: Slots, machine: Machine
+) -> None:
+    """A driver lists no process of another container: then the memory alone tells."""
+    slots.look(machine, own=[], now=0.0)
+    grant = slots.take("job", 1, 1)
+    machine.unnamed = {0: 9 * GIB}
+    slots.look(machine, own=[], now=1.0)
+    slots.leave(grant, "job/1", [], now=2.0)
+    for now, overdue in ((2.0, False), (11.0, False), (13.0, True)):
+        slots.look(machine, own=[], now=now)
+        assert slots.accelerators[0].free == 0
+        assert slots.accelerators[0].view()["out_of_service"] is overdue
+    assert slots.total.gpus == 1, "nothing is kept free for what may never come back"
+    assert slots.take("other", 1, 1).address == "cuda:1"
+    machine.unnamed = {}
+    assert slots.look(machine, own=[], now=14.0)
+    assert slots.accelerators[0].free == 1
+    assert slots.accelerators[0].view()["out_of_service"] is False
+    assert not slots.accelerators[0].lingering
+    assert slots.total.gpus == 2
+
+
+def test_a_shared_gpu_is_given_out_again_beside_the_job_that_stays(slots: Slots, machine: Machine) -> None:
+    slots.look(machine, own=[], now=0.0)
+    grants = [slots.take(name, 1, 0.5) for name in "ab"]
+    machine.running = {0: [Use(1, GIB), Use(2, 2 * GIB)]}
+    slots.look(machine, own=[1, 2], now=1.0)
+    slots.leave(grants[0], "a/1", [1], now=2.0)
+    machine.running = {0: [Use(2, 2 * GIB)]}
+    machine.unnamed = {0: GIB // 4 + GIB}
+    slots.look(machine, own=[2], now=2.5)
+    assert slots.accelerators[0].free == 0, "its memory has not come back yet"
+    machine.unnamed = {}
+    slots.look(machine, own=[2], now=3.0)
+    assert slots.accelerators[0].free == 0.5
+
+
+def test_memory_is_given_out_like_threads() -> None:
+    slots = Slots(4, memory_mib=8000)
+    grant = slots.take("job", 1, 0, 6000)
+    assert slots.free == Room(3, 0, 0.0, 2000)
+    with pytest.raises(ValueError, match="3000 MiB are not free"):
+        slots.take("other", 1, 0, 3000)
+    assert slots.take("modest", 1, 0).memory_mib == 0
+    slots.give_back(grant)
+    assert slots.free.memory_mib == slots.total.memory_mib == 8000
+
+
+def test_what_an_ended_job_held_is_free_when_none_of_its_processes_lives_and_out_of_service_when_that_takes_long() -> (
+    None
+):
+    slots = Slots(4, memory_mib=8000)
+    slots.leave(slots.take("job", 3, 0, 6000), "job/2", [], now=0.0)
+    slots.leave(slots.take("other", 1, 0), "other/1", [], now=0.0)
+    living: dict[str | None, list[int]] = {"job/2": [99]}
+    assert not slots.settle(living, now=9.0)
+    assert (slots.free.threads, slots.free.memory_mib) == (1, 2000)
+    assert slots.settle(living, now=11.0)
+    assert slots.out_of_service == [{"job_id": "job", "threads": 3, "memory_mib": 6000, "pids": [99]}]
+    assert slots.total == Room(1, 0, 0.0, 2000)
+    assert slots.settling
+    assert slots.settle({}, now=20.0)
+    assert slots.free == slots.total == Room(4, 0, 0.0, 8000)
+    assert not slots.settling
+
+
 def test_nothing_has_changed_when_the_driver_says_the_same(slots: Slots, machine: Machine) -> None:
-    assert not slots.look(machine, own=[])
+    assert not slots.look(machine, own=[], now=0.0)
 
 
 def test_a_machine_without_a_driver_has_no_devices() -> None:

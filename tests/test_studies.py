@@ -9,17 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from boxes import Spec, digits, submit
-from conftest import Box
+from conftest import Box, Until
 from sqlalchemy import func, select
 
+from service import curves
 from service.database import Database
 from service.errors import QueueFull
 from service.queue import QueueLimits
-from service.states import Scope
-from service.studies import advance, drafts, records
-from service.tables import Job, Study
+from service.states import Direction, Scope
+from service.studies import advance, drafts, evidence, records
+from service.tables import Job, Run, Study
 from service.users import Principal
 
 RATE, BATCH = "hyperparameters.learning_rate", "hyperparameters.batch_size"
@@ -99,7 +101,8 @@ def test_a_grid_runs_every_combination_with_every_seed(admin: httpx.Client) -> N
     assert report["ranking"][0]["value"] == best
     assert len(report["groups"]) == 4
     assert all(len(group["interval"]) == 2 for group in report["groups"])
-    assert set(report["main_effects"]) == {RATE, "model.type"}
+    assert set(report["main_effects"]) == set(report["importances"]) == {RATE, "model.type"}
+    assert sum(report["importances"].values()) == pytest.approx(1)
 
 
 def test_a_dry_run_counts_and_creates_nothing(admin: httpx.Client) -> None:
@@ -317,6 +320,91 @@ def test_a_study_that_is_not_over_has_no_picture_but_a_table_of_its_jobs(admin: 
     end(admin, begun)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        grid(base=digits(epochs=20), grid={RATE: [0.001, 0.01], BATCH: [32, 64]}),
+        search(base=digits(epochs=20), trials=4),
+        rates(learning_rates={"low": 1e-3, "high": 3, "count": 4}, steps=200),
+        sizes(base=digits(epochs=20), batch_sizes=[16, 32, 64, "full"]),
+    ],
+    ids=lambda asked: str(asked["kind"]),
+)
+def test_a_study_that_goes_on_tells_what_it_knows_so_far(admin: httpx.Client, until: Until, asked: Spec) -> None:
+    begun = begin(admin, asked)
+    until(lambda: len(look(admin, begun).json()["jobs"]) == 4)
+    held = look(admin, begun).json()["jobs"][3]["id"]
+    assert admin.post(f"/v1/jobs/{held}/pause").status_code == 202
+    until(lambda: look(admin, begun).json()["progress"]["succeeded"] == 3)
+    report = look(admin, begun).json()["report"]
+    assert report["partial"] == {"jobs_over": 3, "total_jobs": 4}
+    match asked["kind"]:
+        case "grid":
+            assert len([row for row in report["ranking"] if row["rank"]]) == 3
+        case "search":
+            assert [row["state"] for row in report["history"]].count("complete") == 3
+        case "lr_range":
+            assert report["no_clear_answer"]["code"] == "not_over"
+            assert [row["runs"] for row in report["rates"]] == [1, 1, 1, 0]
+        case _:
+            assert [row["batch_size"] for row in report["rows"]] == [16, 32, 64]
+    assert "so far: 3 of 4 jobs are over" in look(admin, begun, format="text").text
+    assert look(admin, begun, format="png").content.startswith(b"\x89PNG")
+    admin.post(f"/v1/studies/{begun['id']}/cancel")
+    assert end(admin, begun)["report"]["partial"] is None
+
+
+def test_the_counts_of_batch_sizes_are_right_to_the_last_sample(admin: httpx.Client) -> None:
+    given = [8, 16, 32, 64, 128, 256, 512, 1024, "full"]
+    base = digits(epochs=3, learning_rate=0.01) | {"validation": {"every_steps": 3}}
+    asked = sizes(base=base, batch_sizes=given, target={"metric": "val_accuracy", "value": 0.6}, learning_rate="sqrt")
+    report = end(admin, begin(admin, asked))["report"]
+
+    def seen(steps: int, size: int) -> int:
+        """Samples of the first steps of epochs of 1437, the last batch of each being smaller."""
+        epochs, rest = divmod(steps, -(-1437 // size))
+        return epochs * 1437 + rest * size
+
+    arrived = 0
+    for row, run in zip(report["rows"], report["runs"], strict=True):
+        size = 1437 if row["batch_size"] == "full" else row["batch_size"]
+        steps = 3 * -(-1437 // size)
+        assert (row["samples_per_step"], run["total_steps"], run["total_samples"]) == (size, steps, 3 * 1437)
+        progress = admin.get(f"/v1/jobs/{run['job_id']}").json()["progress"]
+        assert (progress["step"], progress["samples"]) == (steps, seen(steps, size))
+        assert row["peak_memory_mib"] > 50
+        if run["steps_to_target"] is not None:
+            arrived += 1
+            assert run["samples_to_target"] == seen(run["steps_to_target"], size)
+            assert run["epochs_to_target"] == run["samples_to_target"] / 1437
+            query: Spec = {"metric": "val_accuracy", "x": "samples", "points": 10_000}
+            curve = admin.get(f"/v1/runs/{run['job_id']}/curves", params=query).json()["points"]
+            first = next(x for x, y in zip(curve["x"], curve["y"], strict=True) if y >= 0.6)
+            assert first == run["samples_to_target"]
+    assert arrived >= 5
+    assert {each["code"] for each in report["sayings"]} >= {"too_small", "more_memory", "more_epochs", "two_bests"}
+
+
+def test_where_a_long_curve_comes_to_a_target_is_known_to_the_step(box: Box) -> None:
+    chance = np.random.default_rng(4)
+    values = np.linspace(2, 1, 30_000) + 0.2 * chance.standard_normal(30_000)
+    run = box.admin.post("/v1/runs", json={"name": "long"}).json()["id"]
+    for start in range(0, len(values), 10_000):
+        part = [{"metric": "loss", "step": step + 1, "value": values[step]} for step in range(start, start + 10_000)]
+        box.admin.post(f"/v1/runs/{run}/points", json={"points": part}).raise_for_status()
+    database = Database(box.settings.database_path)
+    with database.read() as session:
+        seq = session.scalars(select(Run.seq).where(Run.id == run)).one()
+        summary = curves.find(session, [seq])[seq]["loss"]
+        for target in (2.0, 1.5, 1.2, 1.0, values[17_000], values.min()):
+            found = evidence.arrival(session, summary, Direction.MIN, target)
+            assert found is not None
+            assert found[0] == 1 + int((values <= target).argmax())
+        assert evidence.arrival(session, summary, Direction.MIN, values.min() - 1e-9) is None
+    database.close()
+    box.admin.post(f"/v1/runs/{run}/finish", json={"status": "succeeded"})
+
+
 def test_batch_sizes_follow_the_policy_and_their_counts_agree(admin: httpx.Client) -> None:
     study = end(
         admin, begin(admin, sizes(base=digits(epochs=3, batch_size=64, learning_rate=0.004), learning_rate="sqrt"))
@@ -365,7 +453,8 @@ def test_a_search_has_exactly_its_trials_however_many_take_its_steps(box: Box) -
     report = study["report"]
     assert [row["trial"] for row in report["history"]] == list(range(6))
     assert report["best"]["value"] == min(row["value"] for row in report["history"])
-    assert set(report["importances"]) == {RATE, BATCH}
+    assert set(report["importances"]) == set(report["main_effects"]) == {RATE, BATCH}
+    assert report["ranking"][0]["job_id"] == report["best"]["job_id"]
     assert {row["parameters"][BATCH] for row in report["history"]} <= {64, 256}
 
 
@@ -427,14 +516,17 @@ def test_the_command_line_begins_studies_and_shows_what_they_found(box: Box, tmp
     path = tmp_path / "spec.json"
     path.write_text(json.dumps(digits()))
     spec = str(path)
-    done = typed(box, "grid", spec, "--set", "hyperparameters.epochs=1", "--over", f"{RATE}=0.001,0.01", "--wait")
+    picture, asked = tmp_path / "grid.svg", ["--set", "hyperparameters.epochs=1", "--over", f"{RATE}=0.001,0.01"]
+    done = typed(box, "grid", spec, *asked, "--wait", "--save", str(picture))
     assert done.returncode == 0, done.stderr
     assert "best val_loss: " in done.stdout
+    assert picture.read_bytes().startswith(b"<?xml")
     study_id = done.stdout.split()[0]
     shown = typed(box, "show", study_id)
     assert "succeeded: 2 of 2 jobs succeeded" in shown.stdout
     assert json.loads(typed(box, "show", study_id, "--json").stdout)["report"]["metric"] == "val_loss"
     assert study_id in typed(box, "list", "--kind", "grid").stdout
+    assert typed(box, "show", study_id, "--save", str(tmp_path / "grid.gif")).returncode == 2
     assert typed(box, "cancel", study_id).returncode == 2
 
 

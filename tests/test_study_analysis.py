@@ -12,7 +12,7 @@ from service.pictures import ReportPicture
 from service.pictures.__main__ import make
 from service.plan import Plan
 from service.states import Direction
-from service.studies import batch_size, grid, lr_range, pruning, search, texts
+from service.studies import batch_size, grid, importances, lr_range, pruning, sayings, search, texts
 from service.studies.batch_size import BatchRun
 from service.studies.grid import Outcome
 from service.studies.lr_range import Finding
@@ -89,6 +89,17 @@ def test_where_the_runs_tell_nothing_the_reason_is_told(code: str, losses: Any) 
     assert (found.suggested, found.interval, found.rule) == (None, None, None)
 
 
+def test_runs_that_chance_decides_give_no_answer() -> None:
+    ends = np.full((9, 2), 1.0)
+    for seed, best in enumerate((2, 7)):  # each seed has a best rate of its own, far from the other's
+        ends[best, seed] = 0.05
+    losses = np.repeat(ends[:, :, None], STEPS, axis=2)
+    losses[:, :, 0] = 2.0
+    found = lr_range.analyse([float(rate) for rate in np.geomspace(1e-4, 1, 9)], losses, unmeasured(losses))
+    assert found.no_clear_answer is not None
+    assert found.no_clear_answer["code"] == "noisy"
+
+
 def test_what_is_learned_by_heart_alone_gives_no_answer() -> None:
     losses = runs([1.9, 1.0, 0.2, 0.5, 3.0], [0.01, 0.01, 0.01, 0.05, 0.05])
     found = found_in(losses, np.full((5, 2), 2.0))
@@ -156,6 +167,16 @@ def test_main_effects_share_the_variance() -> None:
     assert [level["mean"] for level in effects["a"]["levels"]] == [0.5, 10.5]
 
 
+def test_a_range_is_compared_by_its_quarters() -> None:
+    asked = searching(space={"rate": {"low": 1e-4, "high": 1.0, "log": True}})
+    tried = [Tried({"rate": rate}, "complete", rate) for rate in (2e-4, 5e-4, 0.5, 0.2)]
+    found = [Outcome("j", each.parameters, 0, each.value) for each in tried]
+    effects = search.report(asked, Direction.MIN, found, tried, 4, 4)["main_effects"]["rate"]
+    assert [level["value"] for level in effects["levels"]] == [[1e-4, 1e-3], [0.1, 1.0]]
+    assert [level["mean"] for level in effects["levels"]] == pytest.approx([3.5e-4, 0.35])
+    assert effects["share_of_variance"] > 0.5
+
+
 def test_a_grid_ranks_by_the_metrics_direction() -> None:
     least, most = (grid.report("m", direction, outcomes()) for direction in (Direction.MIN, Direction.MAX))
     assert least["best"]["parameters"] == {"a": 0, "b": 0}
@@ -214,9 +235,10 @@ def test_importances_name_the_parameter_that_matters() -> None:
     asked = searching()
     tried = [Tried(each, "complete", each["rate"]) for each in search.suggest(asked, Direction.MIN, [], 16)]
     found = [Outcome("j", each.parameters, 0, each.value) for each in tried]
-    shares = search.weighed(asked, search.report(asked, Direction.MIN, found, tried, 16, 16))["importances"]
+    shares = importances.weighed(asked, search.report(asked, Direction.MIN, found, tried, 16, 16))["importances"]
     assert max(shares, key=lambda name: shares[name]) == "rate"
-    assert search.importances(asked, search.report(asked, Direction.MIN, found[:2], tried[:2], 2, 2)) is None
+    few = search.report(asked, Direction.MIN, found[:2], tried[:2], 2, 2)
+    assert importances.weighed(asked, few)["importances"] is None
 
 
 def planned(batch_size: int | str) -> Plan:
@@ -241,6 +263,57 @@ def test_batch_sizes_are_compared_in_time_and_in_accuracy() -> None:
     assert sizes("range_test")["confounded"] is False
 
 
+def row(size: int | str, samples: int | None, **more: Any) -> dict[str, Any]:
+    """A size that came to the target at the first step, of which everything is known."""
+    known = {"samples_per_second": 1000.0, "peak_memory_mib": 300.0, "steps_to_target": 10, "epochs_to_target": 2.0}
+    told = {"seconds_to_target": 1.0, "best": 0.9, "bests": [0.90, 0.91, 0.89], "failed": []}
+    return {"batch_size": size, "samples_per_step": samples, **known, **told, **more}
+
+
+NEVER: dict[str, Any] = {"steps_to_target": None, "epochs_to_target": None, "seconds_to_target": None}
+FAILED: dict[str, Any] = {"best": None, "bests": [], "samples_per_second": None, "peak_memory_mib": None, **NEVER}
+
+
+@pytest.mark.parametrize(
+    ("code", "verdict", "rows"),
+    [
+        ("too_small", "holds", [row(8, 8, **NEVER), row(64, 64, samples_per_second=4000.0)]),
+        ("too_small", "partly", [row(8, 8), row(64, 64, samples_per_second=4000.0)]),
+        ("too_small", "partly", [row(8, None, **FAILED | {"failed": ["non_finite"]}), row(64, 64), row(128, 128)]),
+        ("too_small", "does_not_hold", [row(8, 8), row(64, 64)]),
+        ("too_small", "cannot_tell", [row(8, 8, **NEVER), row(64, 64, **NEVER)]),
+        ("faster_per_sample", "holds", [row(8, 8), row(64, 64, samples_per_second=4000.0)]),
+        ("faster_per_sample", "partly", [row(8, 8), row(16, 16, samples_per_second=4000.0), row(64, 64)]),
+        ("faster_per_sample", "does_not_hold", [row(8, 8), row(64, 64)]),
+        ("more_memory", "holds", [row(8, 8), row(64, 64, peak_memory_mib=310.0)]),
+        ("more_memory", "holds", [row(8, 8), row(16, 16), row(64, None, **FAILED | {"failed": ["oom_host"]})]),
+        ("more_memory", "does_not_hold", [row(8, 8), row(64, 64)]),
+        ("more_memory", "cannot_tell", [row(8, 8, peak_memory_mib=None), row(64, 64)]),
+        ("more_epochs", "holds", [row(8, 8), row(64, 64, epochs_to_target=3.0)]),
+        ("more_epochs", "holds", [row(8, 8), row(64, 64, **NEVER)]),
+        ("more_epochs", "does_not_hold", [row(8, 8), row(64, 64)]),
+        ("more_epochs", "cannot_tell", [row(8, 8, **NEVER), row(64, 64, **NEVER)]),
+        ("less_accurate", "holds", [row(8, 8), row(64, 64, best=0.5, bests=[0.49, 0.50, 0.51])]),
+        ("less_accurate", "cannot_tell", [row(8, 8), row(64, 64, best=0.89, bests=[0.88, 0.89, 0.91])]),
+        ("less_accurate", "cannot_tell", [row(8, 8, bests=[0.9]), row(64, 64, best=0.5, bests=[0.5])]),
+        ("less_accurate", "does_not_hold", [row(8, 8), row(64, 64, best=0.95)]),
+        ("two_bests", "holds", [row(8, 8), row(64, 64, best=0.8, seconds_to_target=0.5)]),
+        ("two_bests", "does_not_hold", [row(8, 8), row(64, 64, best=0.8, seconds_to_target=2.0)]),
+    ],
+)
+def test_what_is_said_of_batch_sizes_holds_or_fails_by_the_studys_own_numbers(
+    code: str, verdict: str, rows: list[dict[str, Any]]
+) -> None:
+    for ordered in (rows, rows[::-1]):
+        told = {each["code"]: each for each in sayings.weighed(ordered, Direction.MAX, "val_accuracy")}
+        assert (told[code]["verdict"], len(told)) == (verdict, 6), told[code]
+        assert told[code]["because"]
+
+
+def test_of_one_size_nothing_is_said() -> None:
+    assert sayings.weighed([row(8, 8)], Direction.MAX, "val_accuracy") == []
+
+
 def drawn(kind: str, report: dict[str, Any], form: Literal["png", "svg"] = "png", title: str = "") -> bytes:
     return make(ReportPicture(kind, report, title, form))
 
@@ -260,7 +333,8 @@ def test_every_kind_has_a_picture_and_a_text(form: Literal["png", "svg"]) -> Non
     for kind, report in reports.items():
         content = drawn(kind, report, form, "cost $x^$ <b>")
         assert content.startswith(b"\x89PNG" if form == "png" else b"<?xml"), kind
-        assert all(len(line) <= 80 for line in texts.text(kind, report, 80).splitlines()[:8]), kind
+        for width in (60, 80, 120):
+            assert all(len(line) <= width for line in texts.text(kind, report, width).splitlines()), kind
 
 
 def test_a_report_of_nothing_can_be_drawn_too() -> None:

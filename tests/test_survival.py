@@ -30,7 +30,7 @@ from sqlalchemy.orm import Session
 from service import home, schema
 from service.database import Database, sqlite_module
 from service.settings import Settings
-from service.states import JobStatus
+from service.states import TERMINAL, JobStatus
 from service.tables import Attempt, Job, JobEvent, Point, Series
 
 TRAINBOX = [sys.executable, "-m", "service.cli"]
@@ -494,8 +494,9 @@ def test_a_search_that_is_killed_three_times_has_exactly_its_trials(make_service
                 time.sleep(0.02)
             service.kill_everything(chance)
             service.start()
-        while (ended := answered(lambda: client.get(f"/v1/studies/{study['id']}?wait=10")).json())["report"] is None:
-            pass
+        ended = study
+        while JobStatus(ended["status"]) not in TERMINAL:
+            ended = answered(lambda: client.get(f"/v1/studies/{study['id']}?wait=10")).json()
     assert ended["status"] == "succeeded"
     assert [row["trial"] for row in ended["report"]["history"]] == list(range(30))
     assert {row["state"] for row in ended["report"]["history"]} == {"complete"}

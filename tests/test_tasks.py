@@ -14,7 +14,7 @@ import torchmetrics.functional as reference
 from torch import Tensor, nn
 from torchmetrics.functional.text import perplexity
 
-from service import abilities, plan as plans, raw_spec, spec as specs, tasks as declared
+from service import abilities, advice, plan as plans, raw_spec, spec as specs, tasks as declared
 from service.errors import InvalidInput
 from workers.training import data, determinism, loop, models, tasks
 from workers.training.loop import Step, Training
@@ -425,9 +425,7 @@ def test_a_model_that_normalises_over_samples_is_warned_of_batches_in_parts(
 ) -> None:
     shelf = shelves.images(tmp_path / "i")
     spec = shelf.spec(model=model, hyperparameters={"batch_size": 32, "gradient_accumulation": parts})
-    told = [
-        each for each in plans.warnings(spec, shelf.plan(spec), set()) if each["code"] == "batch_statistics_by_part"
-    ]
+    told = [each for each in advice.warnings(spec, shelf.plan(spec)) if each["code"] == "batch_statistics_by_part"]
     assert bool(told) == warned
     assert not warned or "here about 8 of the 32 of a step" in told[0]["message"]
 

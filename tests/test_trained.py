@@ -17,7 +17,7 @@ from sklearn import datasets
 
 from service import errands, memory, plan as plans, raw_spec
 from service.api.predictions import PredictionList
-from service.api.views import DryRun
+from service.api.views.jobs import DryRun
 from service.database import Database
 from service.errors import ErrandFailed, ErrandsBusy, InvalidInput
 from service.settings import Settings
@@ -281,6 +281,8 @@ def test_a_lone_sample_that_is_too_large_is_the_end(database: Database) -> None:
     plan = plans.make(spec, 100)
     with database.write() as session:
         assert [memory.halve(session, "m", "d", plan, used) for used in (1, 2, 4, 6)] == [2, 4, 6, None]
-        assert memory.parts(session, "m", "d", plan) == 6
-        assert memory.parts(session, "m", "another", plan) == 1
-        assert memory.parts(session, "m", "d", plan.model_copy(update={"batch_size": 3})) == 3
+        limits = memory.limits(session, "m")
+        assert memory.limits(session, "another") == {}
+    assert memory.parts(plan, limits["d"]) == 6
+    assert memory.parts(plan, limits.get("another")) == 1
+    assert memory.parts(plan.model_copy(update={"batch_size": 3}), limits["d"]) == 3

@@ -26,7 +26,7 @@ from service.plan import Plan
 from service.settings import trainer_environment
 from service.spec import JobSpec
 from service.states import EndReason
-from workers import spool, trainer
+from workers import outcomes, spool
 from workers.trainer import Order
 from workers.training import data, loop
 from workers.training.loop import Step
@@ -684,7 +684,7 @@ def test_what_goes_wrong_in_a_training_is_one_line_for_the_user_and_a_traceback_
     ],
 )
 def test_an_error_is_given_the_reason_that_users_test_for(error: Exception, reason: EndReason) -> None:
-    assert trainer._reason(error) is reason
+    assert outcomes._reason(error) is reason
 
 
 def test_an_order_survives_its_way_through_json(library: Path, tmp_path: Path) -> None:

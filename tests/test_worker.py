@@ -254,6 +254,7 @@ def test_a_trainer_sees_nothing_of_the_service(place: Place) -> None:
     environment = trainer.environ()
     allowed = {"PATH", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "TZ", "TMPDIR", "PYTHONPATH", "VIRTUAL_ENV"}
     allowed |= {"LD_LIBRARY_PATH", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "PYTHONUNBUFFERED", "CUBLAS_WORKSPACE_CONFIG"}
+    allowed.add("TORCH_CPP_LOG_LEVEL")
     assert {name for name in environment if not name.startswith(("CUDA_", "NVIDIA_", "NCCL_"))} <= allowed
     assert "secret" not in "".join(environment.values())
     opened = {path.name: os.readlink(path) for path in Path(f"/proc/{trainer.pid}/fd").iterdir()}
@@ -479,16 +480,16 @@ def test_a_stopped_workers_job_goes_to_another_and_never_has_two_trainers(place:
 
 HOLD_THE_WRITE_LOCK = """
 import os, signal, sys
-from service import leases, locks
+from service import crew, leases, locks
 from service.database import Database
 from service.settings import Settings
 settings = Settings()
 database = Database(settings.database_path)
-lock = locks.take(leases.worker_lock(settings.run_path, "a-stopped-worker"))
+lock = locks.take(crew.worker_lock(settings.run_path, "a-stopped-worker"))
 with database.write() as session:
-    leases.register(session, "a-stopped-worker", os.getpid(), 1, [], leases.Terms(-60.0, 0.0))
+    crew.register(session, "a-stopped-worker", os.getpid(), 1, [], leases.Terms(-60.0, 0.0))
 with database.write() as session:
-    leases.unregister(session, "a-stopped-worker")
+    crew.unregister(session, "a-stopped-worker")
     os.kill(os.getpid(), signal.SIGSTOP)
 """
 

@@ -33,6 +33,10 @@ class Probe(Protocol):
 
     def uses(self, device: Device) -> list[Use]: ...
 
+    def used_bytes(self, device: Device) -> int:
+        """Of the device's memory, whoever holds it: the driver lists no process of another container."""
+        ...
+
 
 class Driver:
     """NVIDIA's driver. Without one, or without its Python binding, there are no devices."""
@@ -53,6 +57,12 @@ class Driver:
             *driver.nvmlDeviceGetGraphicsRunningProcesses(handle),
         ]
         return [Use(int(each.pid), int(each.usedGpuMemory or 0)) for each in found]
+
+    def used_bytes(self, device: Device) -> int:
+        driver = self._opened()
+        if driver is None:
+            return 0
+        return int(driver.nvmlDeviceGetMemoryInfo(driver.nvmlDeviceGetHandleByIndex(device.index)).used)
 
     def _opened(self) -> Any:
         """The binding, initialised; None when there is nothing to ask. Opening it again costs little."""

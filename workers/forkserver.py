@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from workers import processes, trainer
+from workers import crew, processes, trainer
 
 DESCRIPTORS = 4
 MESSAGE_BYTES = 65_536
@@ -110,7 +110,7 @@ def _become_trainer(message: dict[str, Any], log: int, _lock: int, lifeline: int
     os.chdir(Path(message["order"]).parent)
     os.environ[processes.MARK] = f"{order.job_id}/{order.attempt}"
     gc.unfreeze()
-    return trainer.run(order, lifeline, bell)
+    return crew.run(order, lifeline, bell) if order.devices else trainer.run(order, lifeline, bell)
 
 
 if __name__ == "__main__":

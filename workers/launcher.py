@@ -7,11 +7,13 @@ import socket
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
+import structlog
 
 from service.settings import trainer_environment
 from workers import processes
@@ -19,6 +21,8 @@ from workers.forkserver import MESSAGE_BYTES
 from workers.trainer import Order
 
 START_SECONDS = 10  # for a fork that takes milliseconds
+
+log = structlog.get_logger()
 
 
 @dataclass
@@ -33,6 +37,7 @@ class Trainer:
     status: int | None = None
     orphaned: bool = False  # its forkserver died: it is this process's own child now
     asked_to_stop_at: float | None = None
+    killed_at: float | None = None
 
     def fileno(self) -> int:
         return self.bell
@@ -44,6 +49,7 @@ class Launcher:
 
     memory_bytes: int  # that a trainer may allocate, unless its job says less
     trainers: dict[int, Trainer] = field(default_factory=dict)
+    undying: dict[psutil.Process, str] = field(default_factory=dict)  # trainers given up, and their attempts
     ready: bool = False
     _server: subprocess.Popen[bytes] | None = None
     _control: socket.socket | None = None
@@ -123,7 +129,14 @@ class Launcher:
 
     def kill(self, trainer: Trainer) -> None:
         """Ends all processes of a trainer's group at once."""
+        trainer.killed_at = trainer.killed_at or time.monotonic()
         self._signal(trainer, signal.SIGKILL)
+
+    def give_up(self, trainer: Trainer) -> None:
+        """Takes a trainer that was killed and does not die for one that has ended; its process stays watched."""
+        with suppress(psutil.NoSuchProcess):
+            self.undying[psutil.Process(trainer.pid)] = trainer.attempt
+        trainer.status = signal.SIGKILL
 
     def processes(self, trainer: Trainer) -> list[int]:
         """The trainer and its descendants."""
@@ -133,22 +146,32 @@ class Launcher:
 
     def forget(self, trainer: Trainer) -> None:
         """Lets go of an ended trainer, and ends what is left of its group."""
-        with suppress(ProcessLookupError):
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(trainer.pid, signal.SIGKILL)
         for descriptor in (trainer.lifeline, trainer.bell, trainer.lock):
             os.close(descriptor)
         del self.trainers[trainer.pid]
 
-    def end_strangers(self) -> None:
-        """Kills what ended trainers left behind and became this process's children: see `processes.adopt_orphans`."""
+    def end_strangers(self) -> dict[str | None, list[int]]:
+        """Kills what ended trainers left behind and became this process's children: see `processes.adopt_orphans`.
+
+        Returns those that live all the same, by attempt; under None those that nobody knows an attempt of.
+        """
+        living: dict[str | None, list[int]] = defaultdict(list)
+        self.undying = {process: attempt for process, attempt in self.undying.items() if processes.lives(process)}
+        for process, given_up in self.undying.items():
+            living[given_up].append(process.pid)
         server = self._server.pid if self._server is not None else None
         alive = {trainer.attempt for trainer in self.trainers.values() if trainer.status is None}
         for pid in processes.children():
             if pid != server and pid not in self.trainers:
                 with suppress(ProcessLookupError, ChildProcessError):
-                    if processes.attempt_of(pid) not in alive:
-                        os.kill(pid, signal.SIGKILL)
-                    os.waitpid(pid, os.WNOHANG)
+                    attempt = processes.attempt_of(pid)
+                    if attempt not in alive:
+                        processes.kill(pid)
+                    if os.waitpid(pid, os.WNOHANG) == (0, 0):
+                        living[attempt].append(pid)
+        return living
 
     def close(self) -> None:
         """Ends the forkserver; trainers that still live see their lifeline close."""
@@ -163,6 +186,8 @@ class Launcher:
         except ProcessLookupError:  # just forked, and not the leader of its own group yet
             with suppress(ProcessLookupError):
                 os.kill(trainer.pid, number)
+        except PermissionError:  # it has become another user's
+            log.warning("trainer not signalled", attempt=trainer.attempt, signal=number.name)
 
     def _await_start(self) -> int:
         while self._control is not None:

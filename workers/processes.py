@@ -29,6 +29,14 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER was refused")
 
 
+def machine_memory() -> int:
+    """Bytes that this machine has, or the control group in which the worker runs, if that has less."""
+    least: int = psutil.virtual_memory().total
+    with suppress(OSError, ValueError):  # "max" is no number
+        least = min(least, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return least
+
+
 def children() -> list[int]:
     """The pids of this process's own."""
     found: list[int] = []
@@ -56,6 +64,20 @@ def attempt_of(pid: int) -> str | None:
     return None
 
 
+def lives(process: psutil.Process) -> bool:
+    """Whether it is there and does not only wait to be heard of."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def kill(pid: int) -> None:
+    """Nothing happens where it is gone, or has become another user's whom this process has no power over."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, signal.SIGKILL)
+
+
 def seize(path: Path, attempt: int, seconds: float = KILL_SECONDS) -> int:
     """The job's lock for a new attempt. What is left of its older ones, and holds the lock maybe, is killed first.
 
@@ -77,5 +99,4 @@ def _end_older(job_id: str, attempt: int) -> None:
     for pid in psutil.pids():
         job, _, number = (attempt_of(pid) or "").partition("/")
         if job == job_id and number.isdecimal() and int(number) <= attempt:
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+            kill(pid)

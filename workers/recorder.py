@@ -35,7 +35,8 @@ class Recording:
     """The reading end of one attempt's spool.
 
     checkpoints: the folder of the job's. keep: how many of the newest stay. counts: points of each curve, in the
-    database. resumed: what the trainer says about where it goes on. gate: None when there is nothing to watch for.
+    database. step: the furthest so far. resumed: what the trainer says about where it goes on. gate: None when there is
+    nothing to watch for.
     """
 
     lease: Lease
@@ -46,6 +47,7 @@ class Recording:
     gate: Gate | None = None
     names: list[str] = field(default_factory=list)
     offset: int = 0
+    step: int = 0
     counts: dict[str, int] = field(default_factory=dict)
     steps: int = 0
     flushed_at: float | None = None
@@ -81,8 +83,11 @@ def flush(database: Database, recording: Recording, terms: Terms, **facts: Any) 
     if len(records) == 0:
         return False
     last = records[np.argmax(records["step"])]
+    step = max(recording.step, int(last["step"]))
     with database.write() as session:
-        progress = {"step": int(last["step"]), "active_seconds": float(last["time"])}
+        # The mark of a checkpoint that was written beside the training is of a step before the last.
+        ahead = last["step"] >= recording.step
+        progress = {"step": step, "active_seconds": float(last["time"])} if ahead else {}
         leases.hold(session, recording.lease, terms, **progress)
         leases.note_attempt(session, recording.lease, spool_offset=offset, **facts)
         counts = _resumed(session, recording, records)
@@ -94,11 +99,11 @@ def flush(database: Database, recording: Recording, terms: Terms, **facts: Any) 
         curves.append_all(session, recording.lease.seq, batches)
         gone = _pointed(session, recording, records)
         _doubted(session, recording, records)
-        gate, look_at = _watched(session, recording, int(last["step"]))
+        gate, look_at = _watched(session, recording, step)
     # After the commit: what the queue points to is always on the disk.
     files.remove(recording.checkpoints, gone)
     recording.note(records)
-    recording.offset, recording.gate, recording.look_at = offset, gate, look_at
+    recording.offset, recording.step, recording.gate, recording.look_at = offset, step, gate, look_at
     recording.counts = counts | {batch.metric: batch.position + len(batch.steps) for batch in batches}
     recording.steps = recording.counts.get("train_loss", 0)
     return True

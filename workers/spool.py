@@ -5,13 +5,15 @@ many bytes of JSON: the names of the series, to which `series` of a record is an
 alone, so that 0 is the first record of any spool.
 
 The highest indexes name no series: their records are marks. RESUMED comes first, if at all, and says that the attempt
-goes on behind its step. CHECKPOINT says that the one of its step is on the disk; all points up to it stand before it.
-INEXACT says that a further sentence stands in the file beside the spool: its value is the place of it.
+goes on behind its step. CHECKPOINT says that the one of its step is on the disk: all points up to it stand before it,
+and maybe later ones, as it is written beside the training. INEXACT says that a further sentence stands in the file
+beside the spool: its value is the place of it.
 """
 
 import json
 import os
 import struct
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,11 +41,11 @@ class NotASpool(ValueError):
 
 
 class Writer:
-    """The trainer's end. What `append` has written survives the death of the process."""
+    """The trainer's end. What `append` has written survives the death of the process. Threads take turns."""
 
     def __init__(self, path: Path | str, names: Sequence[str]) -> None:
         """Raises FileExistsError: two trainers of one attempt would mix their points."""
-        self._path = path
+        self._path, self._turn = path, threading.Lock()
         self._file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o600)
         text = json.dumps(list(names)).encode()
         self._write(_START.pack(MAGIC, len(text)) + text)
@@ -62,10 +64,12 @@ class Writer:
         os.close(self._file)
 
     def _write(self, content: bytes) -> None:
-        written = os.write(self._file, content)
-        # A full disk takes a part in silence; only the next write says why.
-        while written < len(content):
-            written += os.write(self._file, content[written:])
+        # Without turns, a mark could stand within a record of which a full disk has taken a part.
+        with self._turn:
+            written = os.write(self._file, content)
+            # A full disk takes a part in silence; only the next write says why.
+            while written < len(content):
+                written += os.write(self._file, content[written:])
 
 
 def names(path: Source) -> list[str]:

@@ -3,17 +3,13 @@
 It knows no database: points go to the spool, sentences to the log, and the end to the outcome file.
 """
 
-import errno
 import json
 import os
-import resource
 import signal
 import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
-from enum import Enum
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -22,20 +18,16 @@ from service import clock
 from service.checkpoints import Kept
 from service.plan import Plan
 from service.spec import JobSpec
-from service.states import EndReason
+from workers import outcomes
+from workers.outcomes import Outcome, Status
 from workers.spool import RESUMED, Writer
 
 if TYPE_CHECKING:
-    from workers.training.keeper import Keeper
+    from workers.training.keeper import Beginning, Keeper
     from workers.training.loop import Step
     from workers.training.tape import Tape
 
 GRACE_SECONDS = 10.0  # from the worker's death to the trainer's, if it does not come to the end of a step
-OUTCOME_BYTES = 4096
-MESSAGE_LENGTH = 500
-
-# What PyTorch says, in a RuntimeError, when the machine has no memory left.
-OUT_OF_MEMORY = ("not enough memory", "DefaultCPUAllocator")
 
 
 @dataclass(frozen=True)
@@ -45,7 +37,8 @@ class Order:
     spec, plan: as the job stores them. classes: of the data set, for classification. device: `cpu` or `cuda:0`.
     checkpoints: those that there are, the newest first; resumed_path: where to say which one it goes on from.
     micro_batches: parts of a full batch, when those of the plan are too large for the device.
-    columns: of a table, as the data set describes them.
+    columns: of a table, as the data set describes them. devices: one for each process, where several train together.
+    rank: of this one among them: 0 leads, and alone writes points and checkpoints.
     """
 
     job_id: str
@@ -63,6 +56,8 @@ class Order:
     device: str
     micro_batches: int | None = None
     columns: list[dict[str, Any]] | None = None
+    devices: list[str] = field(default_factory=list)
+    rank: int = 0
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))
@@ -74,27 +69,6 @@ class Order:
         return cls(**fields)
 
 
-class Status(Enum):
-    SUCCEEDED = "succeeded"
-    STOPPED_EARLY = "stopped_early"
-    FAILED = "failed"
-    STOPPED = "stopped"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an attempt ended. code: why, if it failed. steps: how many there were, all of them in the spool."""
-
-    status: Status
-    message: str
-    steps: int
-    code: EndReason | None = None
-
-    def to_json(self) -> str:
-        code = self.code.value if self.code else None
-        return json.dumps({"status": self.status.value, "code": code, "message": self.message, "steps": self.steps})
-
-
 def run(order: Order, lifeline: int, bell: int) -> int:
     """Trains as ordered in this process, which ends afterwards, and leaves the outcome. Returns the exit code.
 
@@ -104,12 +78,13 @@ def run(order: Order, lifeline: int, bell: int) -> int:
     """
     stop, over = threading.Event(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     threading.Thread(target=_hold, args=(lifeline, stop, over), daemon=True).start()
     os.set_blocking(bell, False)
     draft = Path(f"{order.outcome_path}.tmp")
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     # Taken now, because an attempt that ends for want of disk space has something to say.
-    os.posix_fallocate(file, 0, OUTCOME_BYTES)
+    os.posix_fallocate(file, 0, outcomes.BYTES)
 
     outcome = attempt(order, stop, bell)
     content = outcome.to_json().encode()
@@ -118,7 +93,8 @@ def run(order: Order, lifeline: int, bell: int) -> int:
     os.fsync(file)
     os.close(file)
     draft.rename(order.outcome_path)
-    _say(f"{outcome.status.value}: {outcome.message}")
+    if order.rank == 0 or outcome.status is Status.FAILED:
+        _say(f"{outcome.status.value}: {outcome.message}")
     over.set()
     return 1 if outcome.status is Status.FAILED else 0
 
@@ -135,7 +111,8 @@ def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
     tape = None
     try:
         spec, plan = JobSpec.model_validate(order.spec), Plan.model_validate(order.plan)
-        _say(f"job {order.job_id}, attempt {order.attempt}")
+        if order.rank == 0:
+            _say(f"job {order.job_id}, attempt {order.attempt}")
         source = keeper.Source(
             order.dataset_path,
             order.dataset_sha256,
@@ -145,8 +122,12 @@ def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
             [kept for kept in order.checkpoints if kept.resumable],
             order.micro_batches,
             order.columns,
+            order.rank,
+            max(1, len(order.devices)),
         )
         begun = keeper.begin(spec, plan, source)
+        if order.rank:
+            return _follow(begun)
         for sentence in loop.summary(begun.training):
             _say(sentence)
         with closing(Writer(order.spool_path, begun.training.series)) as writer:
@@ -159,18 +140,31 @@ def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
             keeps = keeper.Keeper(tape, source, order.attempt, begun.step, due, begun.best)
             for sentence in determinism.known(begun.training):
                 tape.doubt(sentence)
-            with determinism.heard(tape.doubt):
-                last = record(loop.train(begun.training, begun.step + 1), tape, keeps, stop)
-            if last is not None:
-                _complain(keeps.keep(last))
+            with closing(keeps):
+                with determinism.heard(tape.doubt):
+                    last = record(loop.train(begun.training, begun.step + 1), tape, keeps, stop)
+                if last is not None:
+                    _complain(keeps.keep(last))
+                _complain(keeps.settle())
+            begun.training.crew.dismiss()
     except Exception as error:
-        return _failure(error, tape.steps if tape else 0)
+        return outcomes.failure(error, tape.steps if tape else 0)
     patience = begun.training.patience
     if patience is not None and patience.over:
         return Outcome(Status.STOPPED_EARLY, patience.told(), tape.steps)
     if tape.steps < plan.total_steps:
         return Outcome(Status.STOPPED, f"asked to stop after step {tape.steps} of {plan.total_steps}", tape.steps)
     return Outcome(Status.SUCCEEDED, f"trained {tape.steps} steps", tape.steps)
+
+
+def _follow(begun: "Beginning") -> Outcome:
+    """Takes steps as long as the leader does, who decides alone and whom SIGTERM is for."""
+    from workers.training import loop
+
+    number = begun.step
+    for step in loop.train(begun.training, begun.step + 1):
+        number = step.number
+    return Outcome(Status.SUCCEEDED, f"followed to step {number}", number)
 
 
 def record(steps: "Iterator[Step]", tape: "Tape", keeper: "Keeper", stop: threading.Event) -> "Step | None":
@@ -193,6 +187,7 @@ def record(steps: "Iterator[Step]", tape: "Tape", keeper: "Keeper", stop: thread
                 wanted = keeper.wants(step)
                 if wanted or step.ended >= tape.due:
                     _report(tape.flush())
+                    _complain(keeper.heard())
                 if wanted:
                     _complain(keeper.keep(step))
         finally:
@@ -201,44 +196,6 @@ def record(steps: "Iterator[Step]", tape: "Tape", keeper: "Keeper", stop: thread
         _complain(keeper.keep_best())  # what was good before stays
         raise
     return step
-
-
-def _failure(error: Exception, steps: int) -> Outcome:
-    reason = _reason(error)
-    expected = reason in (EndReason.NON_FINITE, EndReason.INPUT_CHANGED)
-    if not expected:
-        # A log that cannot be written, for want of disk or memory, must not hide how the attempt ended.
-        with suppress(OSError, MemoryError):
-            traceback.print_exception(error)
-    kind = "" if expected else f"{type(error).__name__}: "
-    if reason is EndReason.OOM_HOST:
-        most = resource.getrlimit(resource.RLIMIT_DATA)[0] >> 20
-        kind = f"the trainer needed more than the {most} MiB of memory that it may have: {kind}"
-    message = f"{kind}{' '.join(str(error).split())}".removesuffix(": ")
-    return Outcome(Status.FAILED, message[:MESSAGE_LENGTH], steps, reason)
-
-
-def _reason(error: Exception) -> EndReason:
-    import torch
-
-    from workers.training.data import InputChanged
-    from workers.training.tape import NonFinite
-
-    match error:
-        case NonFinite():
-            return EndReason.NON_FINITE
-        case InputChanged():
-            return EndReason.INPUT_CHANGED
-        case torch.OutOfMemoryError():
-            return EndReason.OOM_DEVICE
-        case MemoryError() | OSError(errno=errno.ENOMEM):
-            return EndReason.OOM_HOST
-        case RuntimeError() if any(words in str(error) for words in OUT_OF_MEMORY):
-            return EndReason.OOM_HOST
-        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
-            return EndReason.DISK_FULL
-        case _:
-            return EndReason.ERROR
 
 
 def _hold(lifeline: int, stop: threading.Event, over: threading.Event) -> None:

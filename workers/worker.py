@@ -6,60 +6,35 @@ One thread and one loop; a job may do anything, its worker lives on.
 import math
 import os
 import selectors
-import shutil
 import signal
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
 from time import monotonic
 from types import FrameType
 from typing import Any
 
-import psutil
 import structlog
-from sqlalchemy.exc import IntegrityError, OperationalError
-from sqlalchemy.orm import Session
+from sqlalchemy.exc import OperationalError
 
-from service import bell, checkpoints, clock, disk, job_logs, jobs, leases, locks, memory
+from service import bell, clock, crew, disk, leases, locks
 from service.database import Database
-from service.errors import LeaseLost, ServiceError
+from service.errors import LeaseLost
 from service.ids import new_id
 from service.leases import Claim, Terms
-from service.plan import Plan
 from service.settings import Settings
-from service.states import EndReason, JobStatus
-from workers import checkpoints as files, endings, recorder
+from service.states import JobStatus
+from workers import attempts, recorder
+from workers.attempts import UNREADABLE, Attempt
 from workers.devices import Driver, Probe
-from workers.endings import Asked, Drained, Ending, Failed, Lost, Stopped, Succeeded
-from workers.launcher import Launcher, Trainer
-from workers.processes import Busy, adopt_orphans, is_stopped, seize
-from workers.recorder import Recording
-from workers.slots import Grant, Slots
-from workers.trainer import Order
-from workers.watchdog import Watchdog
+from workers.endings import Asked
+from workers.launcher import Launcher
+from workers.processes import KILL_SECONDS, Busy, adopt_orphans, is_stopped, machine_memory
+from workers.slots import Slots
 
 LOOK_SECONDS = 1.0
+GIVEN_OUT = 0.9  # of the machine's memory, unless a setting says how much: the system and the service need some too
 WANTED = {JobStatus.CANCELLED: Asked.CANCEL, JobStatus.PAUSED: Asked.PAUSE}
 
 log = structlog.get_logger()
-
-
-@dataclass
-class Attempt:
-    """One execution that this worker looks after."""
-
-    claim: Claim
-    grant: Grant
-    trainer: Trainer
-    recording: Recording
-    folder: Path
-    started: float
-    memory_kills: int
-    watchdog: Watchdog
-    micro_batches: int
-    asked: Asked | None = None
-    stalled_for: float | None = None
-    rang: bool = False
 
 
 class Worker:
@@ -71,17 +46,21 @@ class Worker:
         self.database = Database(settings.database_path)
         self.terms = Terms(settings.lease_seconds, settings.backoff_seconds, settings.max_running_jobs_per_user)
         self.probe = probe or Driver()
-        self.slots = Slots(settings.slots, self.probe.devices())
-        memory = settings.trainer_memory_mib
-        self.launcher = Launcher(psutil.virtual_memory().total if memory is None else memory << 20)
+        machine = machine_memory()
+        most = settings.trainer_memory_mib
+        given_out = int(GIVEN_OUT * machine) >> 20 if settings.memory_mib is None else settings.memory_mib
+        self.slots = Slots(settings.slots, self.probe.devices(), given_out)
+        self.launcher = Launcher(machine if most is None else most << 20)
         self.attempts: dict[str, Attempt] = {}
+        self.most_log = settings.max_log_mib << 20
+        self.lost: list[dict[str, Any]] = []
         self.registered = False
         self.renewed = 0
         self.stop_signals = 0
 
     def run(self) -> None:
         """Works until SIGTERM or SIGINT, then drains; a second signal ends the trainers at once."""
-        lock = locks.take(leases.worker_lock(self.settings.run_path, self.id))
+        lock = locks.take(crew.worker_lock(self.settings.run_path, self.id))
         assert lock is not None, "a fresh id is locked by nobody"
         wake_end, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
@@ -98,9 +77,9 @@ class Worker:
             self.bell.close()
             self.watcher.close()
             with suppress(OperationalError), self.database.write() as session:
-                leases.unregister(session, self.id)
+                crew.unregister(session, self.id)
             self.database.close()
-            leases.worker_lock(self.settings.run_path, self.id).unlink(missing_ok=True)
+            crew.worker_lock(self.settings.run_path, self.id).unlink(missing_ok=True)
             os.close(lock)
             log.info("worker ended", worker=self.id)
 
@@ -117,6 +96,7 @@ class Worker:
                     self._renew()
                     self._reclaim()
                     look = True  # a lost job's wait ends without a commit
+                look |= self.slots.settling
                 self._record()
                 ended = self._end()
                 if not self.launcher.ready:
@@ -133,9 +113,9 @@ class Worker:
 
     def _register(self) -> None:
         """Tells the service that this worker is there, now that it can start trainers; then it claims."""
-        described, memory_mib = self._devices(), self.launcher.memory_bytes >> 20
+        memory = crew.Memory(self.slots.memory_mib, self.launcher.memory_bytes >> 20)
         with self.database.write() as session:
-            leases.register(session, self.id, os.getpid(), self.settings.slots, described, self.terms, memory_mib)
+            crew.register(session, self.id, os.getpid(), self.settings.slots, self._devices(), self.terms, memory)
         self.registered = True
         log.info("worker ready", worker=self.id, slots=self.settings.slots, devices=len(self.slots.accelerators))
         self._claim()
@@ -168,16 +148,22 @@ class Worker:
     def _devices(self) -> list[dict[str, Any]]:
         return [each.view() for each in self.slots.accelerators]
 
-    def _look_at_devices(self) -> None:
-        """Asks the driver who uses the GPUs, and tells the box of what has changed."""
-        own = [pid for attempt in self.attempts.values() for pid in self.launcher.processes(attempt.trainer)]
-        if self.slots.accelerators and self.slots.look(self.probe, own) and self.registered:
+    def _settle(self) -> None:
+        """Looks who uses the GPUs and what ended jobs still hold, and tells the box of what has changed."""
+        changed = self.slots.settle(self.launcher.end_strangers(), monotonic())
+        if self.slots.accelerators:
+            own = [pid for attempt in self.attempts.values() for pid in self.launcher.processes(attempt.trainer)]
+            changed |= self.slots.look(self.probe, own, monotonic())
+        if changed and self.registered:
+            if (lost := self.slots.out_of_service) != self.lost:
+                log.warning("slots are out of service" if lost else "all slots are in service", slots=lost)
+                self.lost = lost
             with self.database.write() as session:
-                leases.describe(session, self.id, self._devices())
+                crew.describe(session, self.id, self._devices(), lost)
 
     def _claim(self) -> None:
         """Starts what fits, until nothing does."""
-        self._look_at_devices()
+        self._settle()
         # What starts on a full disk fails, again and again: it had better wait.
         if disk.lack(self.settings.home, self.settings.min_free_mib) is not None:
             return
@@ -190,53 +176,14 @@ class Worker:
 
     def _start(self, claim: Claim) -> None:
         lease = claim.lease
-        folder = jobs.attempt_folder(self.settings.jobs_path, lease.job_id, lease.attempt)
-        grant = self.slots.take(lease.job_id, claim.threads, claim.gpus)
-        lock = None
-        with self.database.read() as session:
-            parts = memory.parts(session, claim.model_kind, grant.device_name, Plan.model_validate(claim.plan))
+        grant = self.slots.take(lease.job_id, claim.threads, claim.gpus, claim.memory_mib)
         try:
-            folder.parent.mkdir(mode=0o700, exist_ok=True)
-            lock = seize(folder.parent / "attempt.lock", lease.attempt)
-            # A database put back from a backup gives numbers out again, and their outcomes must not be believed.
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(mode=0o700)
-            kept_in = checkpoints.folder(self.settings.jobs_path, lease.job_id)
-            files.remove_strangers(kept_in, claim.checkpoints)
-            order = Order(
-                job_id=lease.job_id,
-                attempt=lease.attempt,
-                spec=claim.spec,
-                plan=claim.plan,
-                classes=claim.classes,
-                columns=claim.columns,
-                dataset_path=str(self.settings.datasets_path / claim.dataset_id),
-                dataset_sha256=claim.dataset_sha256,
-                checkpoints_path=str(kept_in),
-                checkpoints=claim.checkpoints,
-                resumed_path=str(folder / "resumed.json"),
-                spool_path=str(folder / "spool"),
-                outcome_path=str(folder / "outcome.json"),
-                device=grant.address,
-                micro_batches=parts,
-            )
-            trainer = self.launcher.start(order, folder / "order.json", lock, claim.memory_mib)
+            self.attempts[lease.job_id] = attempts.start(claim, grant, self.settings, self.launcher)
         except (Busy, OSError) as error:
-            if lock is not None:
-                os.close(lock)
             self.slots.give_back(grant)
             log.exception("trainer not started", job=lease.job_id, attempt=lease.attempt)
             with self.database.write() as session:
                 leases.lose(session, lease, self.terms, f"its trainer could not be started ({type(error).__name__})")
-            return
-        recording = Recording(
-            lease, folder / "spool", kept_in, folder / "resumed.json", claim.keep, claim.gate, counts=claim.counts
-        )
-        watchdog = Watchdog(folder / "spool", self.settings.stall_seconds)
-        self.attempts[lease.job_id] = Attempt(
-            claim, grant, trainer, recording, folder, monotonic(), endings.memory_kills(), watchdog, parts
-        )
-        log.info("attempt started", job=lease.job_id, attempt=lease.attempt, pid=trainer.pid, device=grant.address)
 
     def _record(self) -> None:
         for attempt in self.attempts.values():
@@ -248,8 +195,7 @@ class Worker:
                 except LeaseLost:
                     attempt.rang = False
                     self.launcher.kill(attempt.trainer)
-                except (ValueError, LookupError, ServiceError, IntegrityError):
-                    # A spool that nobody can record is its own job's end, and not that of the worker.
+                except UNREADABLE:
                     log.exception("points not recorded", job=attempt.claim.lease.job_id)
                     attempt.rang = False
                     self.launcher.kill(attempt.trainer)
@@ -259,68 +205,19 @@ class Worker:
         ended = self.launcher.poll()
         for trainer in ended:
             for attempt in [attempt for attempt in self.attempts.values() if attempt.trainer is trainer]:
-                self._write_end(attempt)
+                attempts.trim_log(attempt, self.most_log)
+                attempts.write_end(self.database, attempt, self.terms)
                 del self.attempts[attempt.claim.lease.job_id]
-                self.slots.give_back(attempt.grant, pids=[trainer.pid])
+                self.slots.leave(attempt.grant, trainer.attempt, [trainer.pid], trainer.killed_at or monotonic())
             self.launcher.forget(trainer)
         return bool(ended)
-
-    def _write_end(self, attempt: Attempt) -> None:
-        lease, trainer = attempt.claim.lease, attempt.trainer
-        assert trainer.status is not None
-        self._trim_log(attempt)
-        try:
-            ending = self._ending(attempt)
-            with self.database.write() as session:
-                match ending:
-                    case Succeeded(early):
-                        leases.succeed(session, lease, early)
-                    case Stopped():
-                        leases.stop(session, lease)
-                    case Drained():
-                        leases.give_back(session, lease)
-                    case Lost(message, number, reason):
-                        leases.lose(session, lease, self.terms, message, number, reason)
-                    case Failed(EndReason.OOM_DEVICE) if self._shrink(session, attempt):
-                        pass
-                    case Failed(reason, message, exit_code, number):
-                        leases.fail(session, lease, reason, message, exit_code, number)
-            log.info("attempt ended", job=lease.job_id, attempt=lease.attempt, ending=type(ending).__name__.lower())
-        except LeaseLost:
-            log.warning("attempt was taken over", job=lease.job_id, attempt=lease.attempt)
-
-    def _ending(self, attempt: Attempt) -> Ending:
-        """Records what is left, and judges the whole. Raises LeaseLost."""
-        assert attempt.trainer.status is not None
-        try:
-            recorder.drain(self.database, attempt.recording, self.terms)
-            return endings.judge(
-                endings.read_outcome(attempt.folder / "outcome.json"),
-                attempt.trainer.status,
-                attempt.recording.steps,
-                attempt.claim.plan["total_steps"],
-                attempt.asked,
-                endings.memory_kills() > attempt.memory_kills,
-                attempt.stalled_for,
-                attempt.claim.spec["early_stopping"] is not None,
-            )
-        except LeaseLost:
-            raise
-        except (ValueError, LookupError, ServiceError, IntegrityError) as error:
-            log.exception("end not understood", job=attempt.claim.lease.job_id)
-            return Failed(EndReason.ERROR, f"what its trainer left cannot be read ({type(error).__name__})")
-
-    def _shrink(self, session: Session, attempt: Attempt) -> bool:
-        """Whether the job may try again in smaller parts."""
-        claim, device = attempt.claim, attempt.grant.device_name
-        return leases.shrink(session, claim.lease, claim.model_kind, device, attempt.micro_batches)
 
     def _kill_hung(self) -> None:
         """Ends workers that live but do nothing: their jobs come with a later sweep."""
         with self.database.read() as session:
-            hung = leases.hung(session, self.settings.run_path, self.terms)
+            hung = crew.hung(session, self.settings.run_path, self.terms)
         for worker in hung:
-            pid = locks.holder(leases.worker_lock(self.settings.run_path, worker))
+            pid = locks.holder(crew.worker_lock(self.settings.run_path, worker))
             # Where this one could not renew either, after a sleep or without the database, only a stopped one hangs.
             renewing = clock.boot_milliseconds() - self.renewed < self.terms.lease_milliseconds
             if worker != self.id and pid is not None and (renewing or is_stopped(pid)):
@@ -330,9 +227,9 @@ class Worker:
 
     def _renew(self) -> None:
         with self.database.write() as session:
-            held = leases.renew(session, self.id, self.terms)
+            held = crew.renew(session, self.id, self.terms)
             # A start that failed when the database could not be written either has left its job behind.
-            strays = leases.disown(session, self.id, self.attempts, self.terms) if held.keys() - self.attempts else []
+            strays = crew.disown(session, self.id, self.attempts, self.terms) if held.keys() - self.attempts else []
         self.renewed = clock.boot_milliseconds()
         for job_id in strays:
             log.warning("let go of a job without a trainer", job=job_id)
@@ -342,16 +239,15 @@ class Worker:
     def _reclaim(self) -> None:
         """Takes over from dead workers."""
         with self.database.write() as session:
-            reclaimed = leases.reclaim(session, self.settings.run_path, self.terms)
+            reclaimed = crew.reclaim(session, self.settings.run_path, self.terms)
         for job_id in reclaimed:
             log.warning("reclaimed from a lost worker", job=job_id)
-        self.launcher.end_strangers()
 
     def _ask_to_stop(self) -> None:
         if not self.attempts:
             return
         with self.database.read() as session:
-            held = leases.held_by(session, self.id)
+            held = crew.held_by(session, self.id)
         for job_id, wanted in held.items():
             if wanted is not None and job_id in self.attempts:
                 self._stop(self.attempts[job_id], WANTED[wanted])
@@ -370,13 +266,10 @@ class Worker:
                 attempt.stalled_for = attempt.watchdog.silent
                 log.warning("killing a trainer that takes no step", job=attempt.claim.lease.job_id)
                 self.launcher.kill(attempt.trainer)
-            self._trim_log(attempt)
-
-    def _trim_log(self, attempt: Attempt) -> None:
-        try:
-            job_logs.trim(attempt.folder / "log", self.settings.max_log_mib << 20)
-        except OSError as error:
-            log.warning("log not trimmed", job=attempt.claim.lease.job_id, error=str(error))
+            if (killed := attempt.trainer.killed_at) is not None and monotonic() - killed > KILL_SECONDS:
+                log.error("a trainer that was killed does not die", job=attempt.claim.lease.job_id)
+                self.launcher.give_up(attempt.trainer)
+            attempts.trim_log(attempt, self.most_log)
 
     def _stop(self, attempt: Attempt, why: Asked) -> None:
         if attempt.asked is None or why is Asked.CANCEL:

@@ -2,6 +2,7 @@
 
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from functools import cache
 from math import isfinite, isnan
 from typing import Any
 
@@ -66,14 +67,15 @@ def _spelled_list(value: list[Any] | tuple[Any, ...]) -> Any:
 
 
 def _spelled_other(value: Any) -> Any:
+    kind: type = type(value)
     if isinstance(value, np.ndarray):
         return _spelled_array(value)
     if isinstance(value, Enum):
         return value.value
+    if (names := _field_names(kind)) is not None:
+        return _spelled_dict({name: getattr(value, name) for name in names})
     if isinstance(value, BaseModel):
         return _spelled_dict(value.model_dump())
-    if is_dataclass(value) and not isinstance(value, type):
-        return _spelled_dict({field.name: getattr(value, field.name) for field in fields(value)})
     if isinstance(value, dict):
         return _spelled_dict(dict(value))
     if isinstance(value, list | tuple):
@@ -83,6 +85,12 @@ def _spelled_other(value: Any) -> Any:
     if isinstance(value, np.integer | np.bool_):
         return value.item()
     return value
+
+
+@cache
+def _field_names(kind: type) -> tuple[str, ...] | None:
+    """Of a dataclass. Asked once for each class: to find them takes longer than to read them."""
+    return tuple(field.name for field in fields(kind)) if is_dataclass(kind) else None
 
 
 def _spelled_array(value: np.ndarray[Any, Any]) -> Any:

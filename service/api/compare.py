@@ -16,9 +16,9 @@ from service.api.listings import Filtered
 from service.api.place import Here
 from service.api.runs import Logarithmic, MetricName, PointCount, Smoothing, along, columns
 from service.api.strict_route import StrictRoute
-from service.api.views import ComparisonView
+from service.api.views.compare import ComparisonView
 from service.compare import Compared, Comparison, Entry, Ranked
-from service.curves import Axis, Summary
+from service.curves import Axis, Curve, Summary
 from service.errors import FieldProblem, InvalidInput
 from service.ids import is_id
 from service.runs import Filter, Subject
@@ -62,7 +62,7 @@ def compare_runs(
         tag = _tag(delivery, subjects, recorded)
         if (unchanged := delivery.unchanged(tag)) is not None:
             return unchanged
-        entries = [_entry(session, each, recorded.get(each.seq, {}), metric, x, points) for each in subjects]
+        entries = _entries(session, subjects, recorded, metric, x, points)
     with np.errstate(all="ignore"):  # what overflows becomes an infinity, which answers can say
         found = compare.compare(
             metric, x, entries, target=target, smoothing=smooth, group_by=group_by, points=points
@@ -94,11 +94,20 @@ def _tag(delivery: Delivery, subjects: list[Subject], recorded: dict[int, dict[s
     return delivery.tag([(subject.id, subject.name) for subject in subjects], counts)
 
 
-def _entry(
-    session: Session, subject: Subject, recorded: dict[str, Summary], metric: str, axis: Axis, points: int
-) -> Entry:
-    summary = recorded.get(metric)
-    curve = None if summary is None else curves.read(session, summary, points)
+def _entries(
+    session: Session,
+    subjects: list[Subject],
+    recorded: dict[int, dict[str, Summary]],
+    metric: str,
+    axis: Axis,
+    points: int,
+) -> list[Entry]:
+    logged = [found[metric] for each in subjects if metric in (found := recorded.get(each.seq, {}))]
+    read = dict(zip((each.run for each in logged), curves.read_all(session, logged, points), strict=True))
+    return [_entry(each, recorded.get(each.seq, {}), read.get(each.seq), metric, axis) for each in subjects]
+
+
+def _entry(subject: Subject, recorded: dict[str, Summary], curve: Curve | None, metric: str, axis: Axis) -> Entry:
     axes = {}
     if curve is not None:
         axes = {each: along(subject, each, curve) for each in {*subject.counting.available, axis}}
@@ -107,7 +116,7 @@ def _entry(
         name=subject.name,
         parameters=subject.parameters,
         metrics=recorded.keys(),
-        summary=summary,
+        summary=recorded.get(metric),
         curve=curve,
         x=axes.get(axis),
         running=subject.status not in TERMINAL,

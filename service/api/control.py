@@ -13,7 +13,7 @@ from service.api.once import Repeatable
 from service.api.paths import JobId
 from service.api.place import Here, Place
 from service.api.strict_route import StrictBody, StrictRoute
-from service.api.views import ClonedJob, CloneDryRun, JobView
+from service.api.views.jobs import ClonedJob, CloneDryRun, JobView
 from service.control import Relabel
 from service.errors import InvalidInput
 from service.states import JobStatus

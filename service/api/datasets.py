@@ -20,7 +20,7 @@ from service.api.once import Once, Repeatable
 from service.api.place import Here, Place
 from service.api.problems import Refusal
 from service.api.strict_route import StrictRoute
-from service.api.views import DatasetList, DatasetVersion, DatasetView
+from service.api.views.datasets import DatasetList, DatasetVersion, DatasetView
 from service.datasets import arrays, arrivals, catalogue
 from service.datasets.arrivals import Draft, Said
 from service.datasets.catalogue import Arrival

@@ -13,7 +13,7 @@ from service.api.formats import Format, Wanted, Width
 from service.api.paths import RunId
 from service.api.place import Here
 from service.api.strict_route import StrictRoute
-from service.api.views import DiagnosisView
+from service.api.views.runs import DiagnosisView
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
 

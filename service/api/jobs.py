@@ -18,7 +18,8 @@ from service.api.place import Here, Place
 from service.api.streams import Stream
 from service.api.strict_route import StrictBody, StrictRoute, described_body
 from service.api.tail import MANNERS, Tail
-from service.api.views import DryRun, Explanation, JobList, JobView, WholeRun
+from service.api.views.jobs import DryRun, Explanation, JobList, JobView
+from service.api.views.runs import WholeRun
 from service.errors import FieldProblem, InvalidInput
 from service.spec import JobSpec
 from service.states import TERMINAL, JobStatus
@@ -77,10 +78,9 @@ def submit_job(
 
 def _probed(here: Place, draft: queue.Draft, data: dict[str, Any]) -> dict[str, Any]:
     """What a few steps cost. Raises InvalidInput for a job that asks for what this process does not hold."""
-    if draft.spec.resources.gpus:
-        raise InvalidInput(
-            [FieldProblem("probe", "cpu_only", "a GPU is given to jobs alone: only CPU jobs are probed")]
-        )
+    if draft.spec.resources.gpus or draft.spec.resources.processes > 1:
+        message = "GPUs and further processes are given to jobs alone: only those with one on the CPU are probed"
+        raise InvalidInput([FieldProblem("probe", "cpu_only", message)])
     spec, plan = draft.spec.model_dump(mode="json"), draft.plan.model_dump(mode="json")
     return errands.run("probe", {"spec": spec, "plan": plan, **data}, here.stopping)
 

@@ -22,6 +22,9 @@ class Measures:
         )
         self._jobs = Gauge("trainbox_jobs", "Jobs by status", ["status"], registry=self._registry)
         self._workers = self._gauge("workers", "Workers that are alive")
+        self._slots = Gauge("trainbox_slots", "CPU threads that workers have", ["state"], registry=self._registry)
+        self._lost = self._gauge("devices_out_of_service", "GPUs that an ended job has not let go of")
+        self._lag = self._gauge("recorder_lag_bytes", "What trainers have written and is not in the database yet")
         self._wait = self._gauge("queue_wait_seconds", "Longest time that a queued job has waited, 0 without one")
         self._speed = self._gauge(
             "training_steps_per_second", "Steps per second of active training, summed over the running jobs"
@@ -41,6 +44,11 @@ class Measures:
     def exposition(self, counts: Counts) -> bytes:
         for status, number in counts.jobs.items():
             self._jobs.labels(status.value).set(number)
+        self._slots.labels("total").set(counts.slots)
+        self._slots.labels("used").set(counts.slots_used)
+        self._slots.labels("out_of_service").set(counts.slots_out_of_service)
+        self._lost.set(counts.devices_out_of_service)
+        self._lag.set(counts.recorder_lag_bytes)
         self._workers.set(counts.workers)
         self._wait.set(counts.queue_wait_seconds)
         self._speed.set(counts.steps_per_second)

@@ -25,9 +25,10 @@ def readyz(here: Here, _: Reader, request: Request) -> Response:
     """Ready for jobs: the database can be written, the disk has room and a worker lives; else 503 with the causes."""
     with here.database.read() as session:
         causes = box.unready(session, here.database, here.settings)
+        warnings = box.warnings(session, here.database, here.settings)
     if causes:
         return answer(request.state.request_id, 503, "not_ready", "; ".join(causes), headers={"Retry-After": "1"})
-    return Json({"status": "ready", "warnings": box.warnings(here.database, here.settings)})
+    return Json({"status": "ready", "warnings": warnings})
 
 
 @router.get("/metrics")

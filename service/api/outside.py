@@ -4,16 +4,18 @@ import re
 
 from fastapi import APIRouter, Response
 
-from service import outside, runs
+from service import outside, runs, sent
+from service.api import strict_json
 from service.api.access import Submitter
 from service.api.answers import Json
 from service.api.bodies import JSON_TYPES, Upload
 from service.api.once import Repeatable
 from service.api.paths import RunId
 from service.api.place import Here
-from service.api.strict_route import StrictRoute
-from service.api.views import PointsTaken, WholeRun
-from service.outside import Finish, NewPoints, NewRun
+from service.api.strict_route import StrictRoute, WholeBody, described_body, validated
+from service.api.views.runs import PointsTaken, WholeRun
+from service.outside import Finish, NewRun
+from service.sent import NewPoints, Sent
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
 
@@ -33,15 +35,16 @@ def begin_run(here: Here, principal: Submitter, body: NewRun, once: Repeatable) 
     return Json(run, 200 if again else 201, {"Location": f"/v1/runs/{run_id}"})
 
 
-@router.post("/{run_id}/points", responses={200: {"model": PointsTaken}})
-def add_points(here: Here, principal: Submitter, run_id: RunId, body: NewPoints) -> Response:
+@router.post("/{run_id}/points", responses={200: {"model": PointsTaken}}, openapi_extra=described_body(NewPoints))
+def add_points(here: Here, principal: Submitter, run_id: RunId, body: WholeBody) -> Response:
     """Adds up to 10 000 points. Each step of a metric stands once, whatever comes again or out of order.
 
     Of two values for the same step of a metric, the one that came last stays. A curve is in order of its steps.
     """
+    points = sent.quickly(body) or Sent.of(validated(NewPoints, strict_json.parse(body)))
     with here.database.write() as session:
-        outside.add_points(session, principal, run_id, body.points)
-    return Json({"accepted": len(body.points)})
+        outside.add_points(session, principal, run_id, points)
+    return Json({"accepted": len(points.metrics)})
 
 
 @router.post("/{run_id}/finish", responses={200: {"model": WholeRun}})

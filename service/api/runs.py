@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import orjson
 from fastapi import APIRouter, Query, Response
+from sqlalchemy.orm import Session
 
 from service import charts, curves, runs
 from service.api import formats, whole_curves
@@ -16,14 +17,14 @@ from service.api.listings import Page
 from service.api.paths import RunId
 from service.api.place import Here
 from service.api.strict_route import StrictRoute
-from service.api.views import CurveList, RunList, WholeRun
+from service.api.views.runs import CurveList, RunList, WholeRun
 from service.api.whole_curves import Whole
 from service.curves import Axis, Curve, Summary
 from service.errors import NotFound
-from service.outside import METRIC_PATTERN
 from service.pictures import CurveFile, Line, Panel, Picture
 from service.runs import Subject
-from service.states import TERMINAL
+from service.sent import METRIC_PATTERN
+from service.states import TERMINAL, Direction
 from service.tasks import TRAINER_METRICS
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
@@ -59,10 +60,21 @@ def list_runs(
     """Runs, newest first or by a metric; as a table with the best value of each metric."""
     with here.database.read() as session:
         found = runs.page(session, principal, page.filter, after=page.after, limit=page.fetched, sort=sort)
-    metrics = sorted({metric for run in found for metric in run["metrics"]})
+    metrics = _in_order({metric for run in found for metric in run["metrics"]}, sort.removeprefix("-"))
     headers = [*FIXED, *(f"{metric}.{_shown(found, metric)}" for metric in metrics)]
     rows = [[*(run[name] for name in FIXED), *(_value(run, metric) for metric in metrics)] for run in found]
     return formats.listing(found, page.limit, form, headers, rows, width)
+
+
+def _in_order(metrics: set[str], sort: str) -> list[str]:
+    """What the runs are sorted by first, then what counts most: a table that is too wide loses its right end."""
+
+    def place(metric: str) -> tuple[bool, bool, bool, bool, str]:
+        sorted_by = sort in (f"{metric}.best", f"{metric}.last")
+        judged = curves.direction(metric) is not Direction.NONE
+        return not sorted_by, not judged, not metric.startswith("val_"), metric != "val_loss", metric
+
+    return sorted(metrics, key=place)
 
 
 def _shown(found: list[dict[str, Any]], metric: str) -> str:
@@ -120,12 +132,7 @@ def get_curves(
         if (unchanged := delivery.unchanged(tag)) is not None:
             return unchanged
         if points != "all":
-            read = {
-                name: curves.read(session, summaries[name], points, from_step, to_step)
-                if name in summaries
-                else Curve.empty()
-                for name in names
-            }
+            read = _read(session, names, summaries, points, from_step, to_step)
     if points == "all":
         bounds = [
             bound if given is None else given
@@ -136,6 +143,24 @@ def get_curves(
     if form in formats.TABULAR:
         return delivery.send(_tabular(subject, read, form, x, smooth, width), tag)
     return delivery.send(formats.drawn(here.studio.make(_drawing(subject, read, form, x, smooth, log)), form), tag)
+
+
+def _read(
+    session: Session,
+    names: list[str],
+    summaries: dict[str, Summary],
+    points: int,
+    from_step: int | None,
+    to_step: int | None,
+) -> dict[str, Curve]:
+    """By name, in this order; empty where a curve has not begun."""
+    begun = [summaries[name] for name in names if name in summaries]
+    if from_step is None and to_step is None:
+        found = curves.read_all(session, begun, points)
+    else:
+        found = [curves.read(session, summary, points, from_step, to_step) for summary in begun]
+    read = dict(zip((summary.metric for summary in begun), found, strict=True))
+    return {name: read.get(name) or Curve.empty() for name in names}
 
 
 def _tag(delivery: Delivered, subject: Subject, summaries: dict[str, Summary]) -> str | None:

@@ -1,9 +1,11 @@
 """The process that answers: one socket, one event loop, and an orderly end."""
 
+import ctypes
 import math
 import resource
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from types import FrameType
 
@@ -27,6 +29,8 @@ GRACEFUL_SECONDS = 10
 # Descriptors for what is always open, and for each connection: itself and a database connection's two files.
 OPEN_FILES, FILES_PER_CONNECTION = 48, 3
 FEWEST_CONNECTIONS = 8
+# Of glibc's malloc.h: what each arena keeps back instead of returning it to the system, and how many arenas there are.
+KEPT_MEMORY = {"M_TRIM_THRESHOLD": (-1, 16 << 20), "M_MMAP_THRESHOLD": (-3, 16 << 20), "M_ARENA_MAX": (-8, 4)}
 
 
 class Server(uvicorn.Server):
@@ -58,6 +62,7 @@ def run(settings: Settings) -> None:
     Raises AlreadyRunning, SchemaMismatch, UnsafeBind, CannotListen or HomeUnusable when it cannot begin.
     """
     logs.configure(settings.log_level)
+    keep_memory()
     make_private_folders(settings)
     with locks.hold_role(settings.run_path, "api"):
         database = Database(settings.database_path)
@@ -72,6 +77,17 @@ def run(settings: Settings) -> None:
             server.run()
         finally:
             database.close()
+
+
+def keep_memory() -> None:
+    """Lets the arrays of one answer lie where those of the last one lay.
+
+    A comparison allocates and frees some megabytes. By default these go back to the system each time, and to fetch them
+    again takes a thousand page faults: a fifth of the time that the comparison takes.
+    """
+    with suppress(AttributeError, OSError):  # another C library than glibc
+        for option, value in KEPT_MEMORY.values():
+            ctypes.CDLL(None).mallopt(option, value)
 
 
 def build(settings: Settings, database: Database, *, allowed: Limits | None = None) -> Server:

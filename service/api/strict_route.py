@@ -22,6 +22,7 @@ from service.errors import FieldProblem, InvalidInput
 LARGE = 1 << 16  # bytes; reading more than this would make the other requests wait
 
 Function = TypeVar("Function", bound=Callable[..., Any])
+Model = TypeVar("Model", bound=BaseModel)
 
 _open_ended: dict[Callable[..., Any], tuple[str, ...]] = {}
 
@@ -93,6 +94,26 @@ async def strict_body(request: Request) -> Parsed:
 StrictBody = Annotated[Parsed, Depends(strict_body)]
 
 
+async def whole_body(request: Request) -> bytes:
+    """The body as it came, for a route that reads it itself."""
+    return await request.body()
+
+
+WholeBody = Annotated[bytes, Depends(whole_body)]
+
+
+def validated(model: type[Model], parsed: Parsed) -> Model:
+    """The body as the model has it. Raises InvalidInput with all that is wrong, whichever reader found it."""
+    try:
+        made, misfits = model.model_validate(parsed.tree), []
+    except ValidationError as error:
+        misfits = _in_body(error)
+    if misfits or parsed.problems:
+        further = problems.of_validation(misfits, model, parsed.tree)
+        raise InvalidInput(strict_json.merged(parsed.problems, further))
+    return made
+
+
 def described_body(model: type[BaseModel]) -> dict[str, Any]:
     """What a route with a `StrictBody` passes as `openapi_extra`, so that its description names the fields."""
     schema = model.model_json_schema()
@@ -149,6 +170,11 @@ def _misfits(model: Any, tree: Any) -> list[Any]:
     try:
         TypeAdapter(model).validate_python(tree)
     except ValidationError as error:
-        found = error.errors(include_input=False, include_url=False)
-        return [{**each, "loc": ("body", *each["loc"])} for each in found]
+        return _in_body(error)
     return []
+
+
+def _in_body(error: ValidationError) -> list[Any]:
+    """Its errors as FastAPI would place them."""
+    found = error.errors(include_input=False, include_url=False)
+    return [{**each, "loc": ("body", *each["loc"])} for each in found]

@@ -18,7 +18,7 @@ from service.api.once import Repeatable
 from service.api.paths import in_form
 from service.api.place import Here
 from service.api.strict_route import StrictBody, StrictRoute, described_body
-from service.api.views import StudyDryRun, StudyList, StudyView
+from service.api.views.studies import StudyDryRun, StudyList, StudyView
 from service.errors import FieldProblem, InvalidInput, NoReport
 from service.pictures import ReportPicture
 from service.queue import Draft

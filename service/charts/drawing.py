@@ -105,8 +105,8 @@ def _thinned(stroke: _Stroke, scale: Scale, columns: int) -> _Stroke:
 
 
 def _averaged(stroke: _Stroke, scale: Scale, columns: int) -> _Stroke:
-    """The mean point of each column, from left to right."""
-    if len(stroke.x) == 0:
+    """The mean point of each column, from left to right; an upright line stays one."""
+    if len(stroke.x) == 0 or np.ptp(stroke.x) == 0:
         return stroke
     _, where = np.unique(_columns(stroke, scale, columns), return_inverse=True)
     counts = np.bincount(where)

@@ -23,6 +23,7 @@ from service.cli import (
     server,
     story,
     studies,
+    study_kinds,
     tokens,
 )
 from service.errors import ServiceError, UnsafeBind
@@ -79,8 +80,16 @@ app.command("migrate", rich_help_panel=SERVICE)(server.migrate)
 app.command("backup", rich_help_panel=SERVICE)(backups.backup)
 app.command("restore", rich_help_panel=SERVICE)(backups.restore)
 app.command("doctor", rich_help_panel=SERVICE)(doctor.doctor)
+study = typer.Typer(no_args_is_help=True)
+study.command("lr-range")(study_kinds.lr_range)
+study.command("batch-size")(study_kinds.batch_size)
+study.command("grid")(study_kinds.grid)
+study.command("search")(study_kinds.search)
+study.command("show")(studies.show)
+study.command("list")(studies.list_studies)
+study.command("cancel")(studies.cancel)
 app.add_typer(
-    studies.app,
+    study,
     name="study",
     help="Find a learning rate or a batch size, run a grid or a search, and see what they found.",
     rich_help_panel=JOBS,

@@ -117,7 +117,7 @@ def service() -> Check:
 
 def worker(settings: "Settings") -> Check:
     """By the worker's own lock, so that it needs no API."""
-    from service import box
+    from service import crew
     from service.database import Database
 
     advice = "trainbox serve or trainbox worker starts one"
@@ -126,7 +126,7 @@ def worker(settings: "Settings") -> Check:
     opened = Database(settings.database_path)
     try:
         with opened.read() as session:
-            alive = box.has_worker(session, settings.run_path)
+            alive = bool(crew.alive(session, settings.run_path))
     except Exception:  # the check of the database has told what is wrong with it
         return Check("worker", "warn", "cannot be told without a database in order")
     finally:

@@ -1,215 +1,126 @@
-"""Commands about studies: which learning rate, which batch size, which of these."""
+"""Commands about studies that were begun: how far they are, what they found, their list, and their end."""
 
-import json
+import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli import progress, screen, spec_file
+from service.cli import progress, screen
 from service.cli.connection import connect, resolve
 from service.states import TERMINAL, JobStatus, StudyKind
 
 if TYPE_CHECKING:
     from service.client import Client
 
-app = typer.Typer(no_args_is_help=True)
-
-WAIT_SECONDS = 20
+LOOK_SECONDS = 1
+LINES = 20  # that tell how far a study is, where no terminal shows a bar
 WIDEST = 120  # characters of a report, also where nobody looks
+SAVED = ("png", "svg", "csv")
 
-Spec = Annotated[str, typer.Argument(metavar="SPEC", help="The base: a JSON or YAML file, or - for what comes in.")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="PARAM=VALUE", help="Set one value of the base, as in hyperparameters.epochs=20."),
-]
-Wait = Annotated[bool, typer.Option("--wait", help="Wait for the report; exit 1 unless the study succeeds.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and count the jobs without creating any.")]
-Named = Annotated[str | None, typer.Option("--name", help="A label for the study.")]
 StudyId = Annotated[str, typer.Argument(metavar="ID", help="The study's id, or enough of its beginning.")]
-Low = Annotated[float, typer.Option(help="The lowest learning rate.")]
-High = Annotated[float, typer.Option(help="The highest learning rate.")]
-Count = Annotated[int, typer.Option(help="How many learning rates.")]
-Steps = Annotated[int, typer.Option(help="Steps of each short run.")]
+Save = Annotated[
+    Path | None,
+    typer.Option("--save", metavar="FILE", help="Also write the report as a picture or a table: .png, .svg or .csv."),
+]
 
 
-@app.command("lr-range")
-def lr_range(
-    spec: Spec,
-    settings: Settings = None,
-    low: Low = 1e-5,
-    high: High = 10.0,
-    count: Count = 16,
-    steps: Steps = 100,
-    seeds: Annotated[int, typer.Option(help="Runs at each rate.")] = 2,
-    name: Named = None,
-    wait: Wait = False,
-    dry_run: DryRun = False,
-    as_json: screen.AsJson = False,
-) -> None:
-    """Find a learning rate from the first steps at many."""
-    asked = {"learning_rates": {"low": low, "high": high, "count": count}, "steps": steps, "seeds": seeds}
-    _begin("lr_range", spec, settings, name, asked, wait=wait, dry_run=dry_run, as_json=as_json)
+def follow(client: "Client", study_id: str, *, quiet: bool) -> dict[str, Any]:
+    """The study when it is over; until then a bar on a terminal, and lines elsewhere."""
+    looks = _looks(client, study_id)
+    if quiet:
+        return list(looks)[-1]
+    return _as_bar(looks) if sys.stdout.isatty() else _as_lines(looks)
 
 
-@app.command("batch-size")
-def batch_size(
-    spec: Spec,
-    sizes: Annotated[str, typer.Option(metavar="8,64,full", help="The batch sizes, separated by commas.")],
-    target: Annotated[str, typer.Option(metavar="METRIC=VALUE", help="What counts as having learned enough.")],
-    settings: Settings = None,
-    learning_rate: Annotated[
-        Literal["fixed", "linear", "sqrt", "range_test"],
-        typer.Option(help="Keep the learning rate, scale it, or find one for each size."),
-    ] = "fixed",
-    seeds: Annotated[int, typer.Option(help="Runs of each size.")] = 1,
-    low: Low = 1e-5,
-    high: High = 10.0,
-    count: Count = 16,
-    steps: Steps = 100,
-    name: Named = None,
-    wait: Wait = False,
-    dry_run: DryRun = False,
-    as_json: screen.AsJson = False,
-) -> None:
-    """Compare batch sizes: time, steps and epochs to a target, and the best value."""
-    metric, equals, value = target.partition("=")
-    if not equals:
-        raise screen.WrongUse(f"{target}: write METRIC=VALUE, as in val_accuracy=0.95")
-    asked: dict[str, Any] = {
-        "batch_sizes": [_value(size) for size in sizes.split(",")],
-        "target": {"metric": metric, "value": _value(value)},
-        "learning_rate": learning_rate,
-        "seeds": seeds,
-    }
-    if learning_rate == "range_test":
-        asked |= {"learning_rates": {"low": low, "high": high, "count": count}, "steps": steps}
-    _begin("batch_size", spec, settings, name, asked, wait=wait, dry_run=dry_run, as_json=as_json)
-
-
-@app.command("grid")
-def grid(
-    spec: Spec,
-    over: Annotated[
-        list[str], typer.Option("--over", metavar="PARAM=V1,V2", help="A parameter and its values; may be repeated.")
-    ],
-    settings: Settings = None,
-    seeds: Annotated[int, typer.Option(help="Runs of each combination.")] = 1,
-    metric: Annotated[str | None, typer.Option(help="What they are ranked by.")] = None,
-    name: Named = None,
-    wait: Wait = False,
-    dry_run: DryRun = False,
-    as_json: screen.AsJson = False,
-) -> None:
-    """Run every combination of some values."""
-    asked = {"grid": {param: _values(text) for param, text in _pairs(over)}, "seeds": seeds, "metric": metric}
-    _begin("grid", spec, settings, name, asked, wait=wait, dry_run=dry_run, as_json=as_json)
-
-
-@app.command("search")
-def search(
-    spec: Spec,
-    over: Annotated[
-        list[str],
-        typer.Option(
-            "--over", metavar="PARAM=LOW:HIGH[:log]", help="A range, or values separated by commas; may be repeated."
-        ),
-    ],
-    trials: Annotated[int, typer.Option(help="How many jobs in all.")],
-    settings: Settings = None,
-    metric: Annotated[str | None, typer.Option(help="What is to be best.")] = None,
-    sampler: Annotated[Literal["random", "tpe"], typer.Option(help="Who suggests what to try.")] = "tpe",
-    pruner: Annotated[Literal["none", "median", "asha"], typer.Option(help="What ends hopeless trials.")] = "none",
-    parallel: Annotated[int, typer.Option(help="Trials that wait or run at a time.")] = 4,
-    name: Named = None,
-    wait: Wait = False,
-    dry_run: DryRun = False,
-    as_json: screen.AsJson = False,
-) -> None:
-    """Search a space, each trial where the ones before suggest."""
-    asked = {
-        "space": {param: _dimension(param, text) for param, text in _pairs(over)},
-        "trials": trials,
-        "metric": metric,
-        "sampler": sampler,
-        "pruner": pruner,
-        "parallel": parallel,
-    }
-    _begin("search", spec, settings, name, asked, wait=wait, dry_run=dry_run, as_json=as_json)
-
-
-def _begin(
-    kind: str,
-    path: str,
-    settings: list[str] | None,
-    name: str | None,
-    asked: dict[str, Any],
-    *,
-    wait: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    base = spec_file.read(path)
-    spec_file.put(base, settings or [])
-    given = {part: value for part, value in {"name": name, **asked}.items() if value is not None}
-    with connect(patience_seconds=progress.PATIENCE_SECONDS if wait else 1.0) as client:
-        body = {"kind": kind, "base": base, **given}
-        study = client.post("/v1/studies", body, dry_run="true" if dry_run else None)
-        if wait and not dry_run:
-            if not as_json:
-                screen.say(f"{study['id']}  {study['name']}  {screen.counted(study['progress']['total_jobs'], 'job')}")
-            study = _follow(client, study["id"], quiet=as_json)
-            _report(client, study, as_json=as_json)
-            raise typer.Exit(0 if study["status"] == "succeeded" else 1)
-    if as_json:
-        screen.say_json(study)
-    elif dry_run:
-        jobs, steps = screen.counted(study["total_jobs"], "job"), screen.counted(study["total_steps"], "step")
-        screen.say(f"{jobs}, {steps} in all")
-        for warning in study["warnings"]:
-            screen.say(f"warning: {warning['param']}: {warning['message']}")
-    else:
-        screen.say(f"{study['id']}  {study['name']}  {screen.counted(study['progress']['total_jobs'], 'job')}")
-        screen.say(f"see what it finds with: trainbox study show {study['id']} --wait")
-
-
-def _follow(client: "Client", study_id: str, *, quiet: bool) -> dict[str, Any]:
-    """The study when it is over; a line whenever more of its jobs have ended."""
-    told = ""
+def _looks(client: "Client", study_id: str) -> Iterator[dict[str, Any]]:
+    """The study again and again; the last time it is over."""
     while True:
-        study: dict[str, Any] = client.get(f"/v1/studies/{study_id}", wait=1 if not quiet else WAIT_SECONDS)
-        line = _progress(study)
-        if not quiet and line != told:
-            screen.say(line)
-            told = line
+        study: dict[str, Any] = client.get(f"/v1/studies/{study_id}", wait=LOOK_SECONDS)
+        yield study
         if JobStatus(study["status"]) in TERMINAL:
-            return study
+            return
         time.sleep(0.1)
+
+
+def _as_lines(looks: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    """A line when the study changes its state, and at each twentieth of its jobs."""
+    study: dict[str, Any] = {}
+    told: tuple[Any, ...] = ()
+    for study in looks:
+        done = study["progress"]
+        news = study["status"], done["finished"] * LINES // done["total_jobs"]
+        if news != told:
+            told = news
+            screen.say(_state(study))
+    return study
+
+
+def _as_bar(looks: Iterator[dict[str, Any]]) -> dict[str, Any]:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("jobs"),
+        TimeElapsedColumn(),
+    )
+    study: dict[str, Any] = {}
+    with Progress(*columns, console=screen.console()) as shown:
+        bar = None
+        for study in looks:
+            done = study["progress"]
+            bar = shown.add_task("", total=done["total_jobs"]) if bar is None else bar
+            shown.update(bar, completed=done["finished"], description=study["status"])
+    return study
+
+
+def _state(study: dict[str, Any]) -> str:
+    return f"{study['status']}: {_progress(study)}"
 
 
 def _progress(study: dict[str, Any]) -> str:
     done = study["progress"]
-    return f"{study['status']}: {done['finished']} of {screen.counted(done['total_jobs'], 'job')}"
+    return f"{done['finished']} of {screen.counted(done['total_jobs'], 'job')}"
 
 
-def _report(client: "Client", study: dict[str, Any], *, as_json: bool) -> None:
+def report(client: "Client", study: dict[str, Any], save: Path | None, *, as_json: bool) -> None:
+    """Shows what the study says, so far or in the end, and writes it to a file."""
+    path = f"/v1/studies/{study['id']}"
     if as_json:
         screen.say_json(study)
     else:
         screen.say("")
-        screen.say(client.text(f"/v1/studies/{study['id']}", format="text", width=min(screen.console().width, WIDEST)))
+        screen.say(client.text(path, format="text", width=min(screen.console().width, WIDEST)))
+    if save is not None:
+        save.write_bytes(client.content(path, format=form_of(save)))
+        if not as_json:
+            screen.say(f"\nwritten to {save}")
 
 
-@app.command("show")
+def form_of(file: Path) -> str:
+    """Raises WrongUse for a name that tells none."""
+    form = file.suffix.removeprefix(".").lower()
+    if form not in SAVED:
+        raise screen.WrongUse(f"the name of the file must end with .{', .'.join(SAVED)}")
+    return form
+
+
 def show(
     study_id: StudyId,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the report.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end of the study.")] = False,
+    save: Save = None,
     as_json: screen.AsJson = False,
 ) -> None:
-    """Show a study: how far it is, and its report."""
+    """Show a study: how far it is, and its report, also the one so far."""
+    if save is not None:
+        form_of(save)
     with connect(patience_seconds=progress.PATIENCE_SECONDS if wait else 1.0) as client:
         found = resolve(client, study_id, kind="study")
-        study = _follow(client, found, quiet=True) if wait else client.get(f"/v1/studies/{found}")
+        study = follow(client, found, quiet=as_json) if wait else client.get(f"/v1/studies/{found}")
         if not as_json:
             screen.facts(
                 [
@@ -217,13 +128,12 @@ def show(
                     ("name", study["name"]),
                     ("kind", study["kind"]),
                     ("status", f"{study['status']}: {study['status_reason']['message']}"),
-                    ("jobs", _progress(study).partition(": ")[2]),
+                    ("jobs", _progress(study)),
                 ]
             )
-        _report(client, study, as_json=as_json)
+        report(client, study, save, as_json=as_json)
 
 
-@app.command("cancel")
 def cancel(study_id: StudyId, as_json: screen.AsJson = False) -> None:
     """Stop a study and all its jobs."""
     with connect() as client:
@@ -234,7 +144,6 @@ def cancel(study_id: StudyId, as_json: screen.AsJson = False) -> None:
         screen.say(f"{study['id']} is {study['status']}: {study['status_reason']['message']}")
 
 
-@app.command("list")
 def list_studies(
     status: Annotated[JobStatus | None, typer.Option(help="Only studies of this status.")] = None,
     kind: Annotated[StudyKind | None, typer.Option(help="Only studies of this kind.")] = None,
@@ -265,38 +174,3 @@ def list_studies(
     ]
     columns = ("id", "kind", "name", "status", "user", "jobs", "age")
     screen.console().print(screen.table(columns, rows, right=("jobs", "age")))
-
-
-def _pairs(given: list[str]) -> list[tuple[str, str]]:
-    for text in given:
-        if "=" not in text:
-            raise screen.WrongUse(f"{text}: write PARAM=VALUES, as in hyperparameters.learning_rate=0.001,0.01")
-    return [(text.partition("=")[0], text.partition("=")[2]) for text in given]
-
-
-def _values(text: str) -> list[Any]:
-    """Values separated by commas, each JSON or else a text; a JSON list is a list of values."""
-    try:
-        whole = json.loads(text)
-    except ValueError:
-        return [_value(part) for part in text.split(",")]
-    return whole if isinstance(whole, list) else [whole]
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text.strip()
-
-
-def _dimension(param: str, text: str) -> dict[str, Any]:
-    low, colon, rest = text.partition(":")
-    if not colon:
-        return {"choices": _values(text)}
-    high, _, scale = rest.partition(":")
-    ends = _value(low), _value(high)
-    if scale not in ("", "log") or not all(isinstance(each, int | float) for each in ends):
-        raise screen.WrongUse(f"{param}={text}: write LOW:HIGH or LOW:HIGH:log, or values separated by commas")
-    whole = all(isinstance(each, int) for each in ends)
-    return {"type": "int" if whole else "float", "low": ends[0], "high": ends[1], "log": scale == "log"}

@@ -2,9 +2,10 @@
 
 from service.curves.appending import Batch, PositionMismatch, append, append_all
 from service.curves.axes import Axis, Counting
+from service.curves.buckets import Curve
 from service.curves.cutting import cut
 from service.curves.merging import merge
-from service.curves.reading import Curve, read
+from service.curves.reading import read, read_all
 from service.curves.smoothing import smooth
 from service.curves.summaries import Summary, direction, find, summaries
 
@@ -22,6 +23,7 @@ __all__ = [
     "find",
     "merge",
     "read",
+    "read_all",
     "smooth",
     "summaries",
 ]

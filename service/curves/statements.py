@@ -56,6 +56,11 @@ def marks(values: Sequence[Any]) -> str:
     return ", ".join("?" * len(values))
 
 
+def pairs(values: Sequence[Any]) -> str:
+    """Placeholders for pairs of values in the VALUES that an IN compares pairs with."""
+    return ", ".join(["(?, ?)"] * len(values))
+
+
 def parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:
     """Stretches of the values that fit in one statement."""
     return (values[start : start + AT_ONCE] for start in range(0, len(values), AT_ONCE))

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from service.curves import rollups
 from service.curves.rollups import Floats, Integers, Record, Records
-from service.curves.statements import marks, parts, rows, write
+from service.curves.statements import marks, pairs, parts, rows, write
 
 NOT_FINITE = " AND (value IS NULL OR abs(value) > 1.7976931348623157e308)"
 STORE_BLOCK = (
@@ -92,6 +92,18 @@ def points_at(session: Session, series: int, positions: Sequence[int], condition
     return Points.of_rows(found)
 
 
+def points_of(session: Session, wanted: Sequence[tuple[int, int]]) -> tuple[list[int], Points]:
+    """The points at these places, each a series and a position: the series, and the points, in order of both."""
+    found: list[Any] = []
+    for some in parts(wanted):
+        statement = (
+            "SELECT series, position, step, value, time FROM points "  # noqa: S608
+            f"WHERE (series, position) IN (VALUES {pairs(some)}) ORDER BY series, position"
+        )
+        found += rows(session, statement, [value for place in some for value in place])
+    return [row[0] for row in found], Points.of_rows([row[1:] for row in found])
+
+
 def records(session: Session, series: int, level: int, start: int, stop: int) -> Records:
     """The rollups of a level from index `start` to before `stop`, or to the last one there is."""
     first = start // rollups.BLOCK
@@ -102,6 +114,18 @@ def records(session: Session, series: int, level: int, start: int, stop: int) ->
     )
     skipped = first * rollups.BLOCK
     return rollups.join([data for (data,) in found])[start - skipped : stop - skipped]
+
+
+def whole_levels(session: Session, wanted: Sequence[tuple[int, int]]) -> dict[int, Records]:
+    """All rollups of one level of each of several series, given as (series, level): {series: records}."""
+    blocks: list[tuple[int, int, bytes]] = []
+    for some in parts(wanted):
+        statement = f"SELECT series, block, data FROM rollups WHERE (series, level) IN (VALUES {pairs(some)})"  # noqa: S608
+        blocks += rows(session, statement, [value for place in some for value in place])
+    held: dict[int, list[bytes]] = {series: [] for series, _ in wanted}
+    for series, _, data in sorted(blocks):  # here, as SQLite would copy the blocks once more to sort them
+        held[series].append(data)
+    return {series: rollups.join(each) for series, each in held.items()}
 
 
 def records_at(session: Session, series: int, level: int, indexes: Integers) -> Records:

@@ -83,11 +83,14 @@ class Summary:
 
     @property
     def best(self) -> float | None:
-        return {Direction.MIN: self.min, Direction.MAX: self.max, Direction.NONE: None}[self.direction]
+        # Not by a dictionary: the hash of an Enum's member takes longer than all the rest, and lists ask it often.
+        return self.min if self.direction is Direction.MIN else self.max if self.direction is Direction.MAX else None
 
     @property
     def best_step(self) -> int | None:
-        return {Direction.MIN: self.min_step, Direction.MAX: self.max_step, Direction.NONE: None}[self.direction]
+        if self.direction is Direction.MIN:
+            return self.min_step
+        return self.max_step if self.direction is Direction.MAX else None
 
     def as_dict(self) -> dict[str, Any]:
         """Under the names of the contract; `first` and `last` may be NaN or infinite."""

@@ -4,92 +4,164 @@ import io
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
+from service.pictures.drawing import DPI, STYLE, WIDTH
 from service.pictures.requests import ReportPicture
 
 Report = Mapping[str, Any]
-BLUE, GREEN, RED, GREY = "#2563a8", "#2a7f3f", "#b3402e", "#666666"
+BLUE, RED, GREEN, BLACK, GREY = "#0072B2", "#D55E00", "#009E73", "#000000", "#666666"  # as curves are drawn
+PANEL_WIDTH, PANEL_HEIGHT = 5.2, 4.2
+LONGEST_TITLE = 100
+OTHER_RULES = {"steepest": "steepest descent", "valley": "valley", "tenth": "a tenth of the minimum's"}
 
 
 def draw(wanted: ReportPicture) -> bytes:
     """The picture of a report."""
     panels, report = PANELS[wanted.kind], wanted.report
-    figure = Figure(figsize=(7.2 * len(panels), 4.5), layout="constrained")
-    for panel, axes in zip(panels, np.atleast_1d(figure.subplots(1, len(panels))), strict=True):
-        panel(axes, report)
-    # A dollar sign would begin a formula.
-    figure.suptitle(wanted.title.replace("$", r"\$"), fontsize=11)
-    content = io.BytesIO()
-    figure.savefig(content, format=wanted.form, dpi=110, metadata={"Date": None} if wanted.form == "svg" else None)
+    with mpl.rc_context(STYLE):
+        width = max(WIDTH, PANEL_WIDTH * len(panels))
+        figure = Figure(figsize=(width, PANEL_HEIGHT), layout="constrained")
+        for panel, axes in zip(panels, np.atleast_1d(figure.subplots(1, len(panels))), strict=True):
+            panel(axes, report)
+        figure.suptitle(_title(wanted), fontsize=11, fontweight="bold", x=0.01, ha="left")
+        content = io.BytesIO()
+        metadata = {"Date": None} if wanted.form == "svg" else None
+        figure.savefig(content, format=wanted.form, dpi=DPI, metadata=metadata)
     return content.getvalue()
+
+
+def _title(wanted: ReportPicture) -> str:
+    partial = wanted.report.get("partial")
+    so_far = f" ({partial['jobs_over']} of {partial['total_jobs']} jobs are over)" if partial else ""
+    return wanted.title[:LONGEST_TITLE] + so_far
 
 
 def _range_test(axes: Axes, report: Report) -> None:
     rows = [row for row in report["rates"] if row["loss"] is not None]
     rates = [row["learning_rate"] for row in rows]
+    # What exploded would leave no room for the rest.
     ceiling = 2 * (report["initial_loss"] or 1.0)
-    axes.fill_between(
-        rates,
-        [min(row["low"], ceiling) for row in rows],
-        [min(row["high"], ceiling) for row in rows],
-        color=BLUE,
-        alpha=0.2,
-        label="over seeds",
-    )
-    axes.plot(rates, [min(row["loss"], ceiling) for row in rows], "o-", color=BLUE, label="training loss")
+
+    def under(name: str, among: list[Report]) -> list[float]:
+        return [min(row[name], ceiling) for row in among]
+
+    low, high = under("low", rows), under("high", rows)
     held = [row for row in rows if row["held_out_loss"] is not None]
+    axes.fill_between(rates, low, high, color=BLUE, alpha=0.2, linewidth=0, label="training loss, all seeds")
+    axes.plot(rates, under("loss", rows), "o-", color=BLUE, markersize=4, label="training loss")
     if held:
-        losses = [min(row["held_out_loss"], ceiling) for row in held]
-        axes.plot([row["learning_rate"] for row in held], losses, ".--", color=GREY, label="held-out loss")
+        axes.plot(
+            [row["learning_rate"] for row in held],
+            under("held_out_loss", held),
+            ".--",
+            color=GREY,
+            label="loss on rows held back",
+        )
     if report["interval"] is not None:
-        axes.axvspan(*report["interval"], color=GREEN, alpha=0.12)
+        axes.axvspan(*report["interval"], color=GREEN, alpha=0.12, linewidth=0, label="its 95 % interval")
     for name, mark, colour, style in (
-        ("best after the steps", report["best_after_steps"], GREY, ":"),
+        ("best after the steps", report["best_after_steps"], BLACK, ":"),
         ("suggested", report["suggested"], GREEN, "-"),
         ("edge of stability", report["stability_edge"], RED, "--"),
     ):
         if mark is not None:
             axes.axvline(mark, color=colour, linestyle=style, label=f"{name}: {mark:.3g}")
-    axes.set(xscale="log", xlabel="learning rate", ylabel="loss after the steps")
-    _finish(axes)
+    for (name, rate), marker in zip(report["others"].items(), "v<s", strict=False):
+        if rate is not None:
+            at_the_bottom = axes.get_xaxis_transform()
+            label = f"{OTHER_RULES.get(name, name)}: {rate:.3g}"
+            axes.plot([rate], [0.03], marker, color=GREY, transform=at_the_bottom, linestyle="none", label=label)
+    positive = bool(rows) and min(low) > 0
+    axes.set(
+        xscale="log", yscale="log" if positive else "linear", xlabel="learning rate", ylabel="loss after the steps"
+    )
+    axes.xaxis.set_major_formatter("{x:g}")
+    if positive:
+        _sparse_ticks(axes.yaxis)
+    axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
 
 
 def _time_to_target(axes: Axes, report: Report) -> None:
-    rows = _arrived(report)
-    axes.plot([row["samples_per_step"] for row in rows], [row["seconds_to_target"] for row in rows], "o-", color=BLUE)
-    axes.set(xlabel="batch size", ylabel="seconds to target")
-    if rows:
-        _double_log(axes, rows)
-    _finish(axes)
-
-
-def _double_log(axes: Axes, rows: list[Report]) -> None:
-    """Both axes logarithmic, with the sizes themselves below."""
-    axes.set(xscale="log", yscale="log")
-    axes.set_xticks([row["samples_per_step"] for row in rows], [str(row["samples_per_step"]) for row in rows])
-    axes.set_xticks([], minor=True)
-    axes.yaxis.set_major_formatter("{x:g}")
-    axes.yaxis.set_minor_formatter("{x:g}")
+    _against_size(axes, report, "seconds_to_target")
+    axes.set(ylabel=f"seconds to {_target(report)}")
 
 
 def _steps_to_target(axes: Axes, report: Report) -> None:
+    _against_size(axes, report, "steps_to_target")
     rows = _arrived(report)
-    sizes = [row["samples_per_step"] for row in rows]
-    axes.plot(sizes, [row["steps_to_target"] for row in rows], "o-", color=BLUE, label="steps to target")
     if rows:
-        product = rows[0]["steps_to_target"] * sizes[0]
-        axes.plot(sizes, [product / size for size in sizes], "--", color=GREY, label="perfect scaling")
-        _double_log(axes, rows)
-    axes.set(xlabel="batch size", ylabel="steps to target")
-    _finish(axes)
+        first = rows[0]
+        sizes = [row["samples_per_step"] for row in _sized(report)]
+        perfect = [first["steps_to_target"] * first["samples_per_step"] / size for size in sizes]
+        axes.plot(sizes, perfect, "--", color=GREY, label="perfect scaling: twice the batch, half the steps")
+        axes.legend(fontsize=8)
+    axes.set(ylabel=f"steps to {_target(report)}")
+
+
+def _best_value(axes: Axes, report: Report) -> None:
+    rows = [row for row in _sized(report) if row["best"] is not None]
+    for row in rows:
+        bests = row.get("bests", [])
+        axes.plot([row["samples_per_step"]] * len(bests), bests, ".", color=BLUE, alpha=0.5)
+    axes.plot([row["samples_per_step"] for row in rows], [row["best"] for row in rows], "o-", color=BLUE, markersize=4)
+    axes.axhline(report["target"]["value"], color=GREY, linestyle=":", label=f"target {report['target']['value']:g}")
+    axes.legend(fontsize=8)
+    axes.set(ylabel=f"best {report['target']['metric']}")
+    _sizes_below(axes, report)
+
+
+def _against_size(axes: Axes, report: Report, name: str) -> None:
+    """A figure of each size that came to the target; crosses at the top for those that never did."""
+    rows, missed = _arrived(report), [row for row in _sized(report) if row["steps_to_target"] is None]
+    axes.plot([row["samples_per_step"] for row in rows], [row[name] for row in rows], "o-", color=BLUE, markersize=4)
+    if rows:
+        axes.set(yscale="log")
+        _sparse_ticks(axes.yaxis)
+    if missed:
+        sizes = [row["samples_per_step"] for row in missed]
+        at_the_top = axes.get_xaxis_transform()
+        axes.plot(sizes, [0.97] * len(sizes), "x", color=RED, transform=at_the_top, label="never came there")
+        axes.legend(fontsize=8)
+    _sizes_below(axes, report)
+
+
+def _sizes_below(axes: Axes, report: Report) -> None:
+    """A logarithmic axis with the sizes themselves."""
+    rows = _sized(report)
+    axes.set(xlabel="batch size")
+    if rows:
+        axes.set(xscale="log")
+        axes.set_xticks(
+            [row["samples_per_step"] for row in rows], [str(row["batch_size"]) for row in rows], rotation=45
+        )
+        axes.set_xticks([], minor=True)
+
+
+def _sparse_ticks(axis: Axis) -> None:
+    """Numbers at 1, 2 and 5 of each decade, written as they are."""
+    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def _target(report: Report) -> str:
+    return f"{report['target']['metric']} {report['target']['value']:g}"
+
+
+def _sized(report: Report) -> list[Report]:
+    """The sizes of which some run was whole, rising."""
+    rows = [row for row in report["rows"] if row["samples_per_step"] is not None]
+    return sorted(rows, key=lambda row: row["samples_per_step"])
 
 
 def _arrived(report: Report) -> list[Report]:
-    rows = [row for row in report["rows"] if row["steps_to_target"] is not None]
-    return sorted(rows, key=lambda row: row["samples_per_step"])
+    return [row for row in _sized(report) if row["steps_to_target"] is not None]
 
 
 def _parallel(axes: Axes, report: Report) -> None:
@@ -110,6 +182,7 @@ def _parallel(axes: Axes, report: Report) -> None:
         axes.axvline(at, color=GREY, linewidth=0.6)
         for end, label in enumerate(_ends([row[at] for row in rows])):
             axes.annotate(label, (at, end), xytext=(3, 3), textcoords="offset points", fontsize=8, color=GREY)
+    axes.grid(visible=False)
 
 
 def _placed(values: list[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -131,7 +204,7 @@ def _ends(values: list[Any]) -> list[str]:
     if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
         return [f"{min(values):.4g}", f"{max(values):.4g}"]
     names = sorted({str(value) for value in values})
-    return [names[0][:20].replace("$", r"\$"), names[-1][:20].replace("$", r"\$")]
+    return [names[0][:20], names[-1][:20]]
 
 
 def _history(axes: Axes, report: Report) -> None:
@@ -142,18 +215,12 @@ def _history(axes: Axes, report: Report) -> None:
         [row["trial"] for row in best], [row["best_so_far"] for row in best], "-", color=GREEN, label="best so far"
     )
     axes.set(xlabel="trial", ylabel=report["metric"])
-    _finish(axes)
-
-
-def _finish(axes: Axes) -> None:
-    axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize=8)
+    axes.legend(fontsize=8)
 
 
 PANELS: dict[str, list[Callable[[Axes, Report], None]]] = {
     "lr_range": [_range_test],
-    "batch_size": [_time_to_target, _steps_to_target],
+    "batch_size": [_time_to_target, _steps_to_target, _best_value],
     "grid": [_parallel],
     "search": [_history, _parallel],
 }

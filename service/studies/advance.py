@@ -17,10 +17,10 @@ from service.database import Database
 from service.errors import InvalidInput, QueueFull
 from service.queue import Draft, QueueLimits
 from service.states import JobStatus, Scope
-from service.studies import evidence, points, records, reports, search
+from service.studies import evidence, importances, points, records, reports, search
 from service.studies.evidence import Trial
 from service.studies.points import RANGE_TEST, Point
-from service.studies.requests import Asked, BatchSizeRequest, SearchRequest
+from service.studies.requests import Asked, BatchSizeRequest, GridRequest, SearchRequest
 from service.tables import Job, Study
 from service.users import Principal
 
@@ -66,9 +66,9 @@ def advance(database: Database, study_id: str, limits: QueueLimits) -> bool:
         step = _next(session, study, asked)
     if not step:
         return False
-    if step.end is not None and isinstance(asked, SearchRequest):
+    if step.end is not None and isinstance(asked, SearchRequest | GridRequest):
         # Seconds, in which no transaction should be open.
-        step = replace(step, end=replace(step.end, report=search.weighed(asked, step.end.report)))
+        step = replace(step, end=replace(step.end, report=importances.weighed(asked, step.end.report)))
     with database.write() as session:
         current = session.scalars(select(Study).where(Study.id == study_id)).one_or_none()
         same = current is not None and current.finished_at is None and len(current.points) == step.known
@@ -159,7 +159,7 @@ def _status(made: Sequence[Trial]) -> JobStatus:
 
 def _end(session: Session, study: Study, asked: Asked, made: Sequence[Trial]) -> End:
     cancelled = study.cancel_requested_at is not None
-    report = reports.draw(session, asked, made, cancelled=cancelled)
+    report = reports.draw(session, asked, made, reports.CANCELLED if cancelled else None)
     good = sum(trial.succeeded for trial in made)
     if cancelled:
         return End(

@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+import numpy as np
+
 from service.curves import Curve
 from service.plan import Plan
 from service.states import Direction
+from service.studies import sayings
 
 Row = dict[str, Any]
 
@@ -43,6 +46,12 @@ def reached(curve: Curve, direction: Direction, target: float) -> int | None:
     return int(past.argmax()) if past.any() else None
 
 
+def span(curve: Curve, at: int) -> tuple[int, int]:
+    """The steps between which all points of bucket `at` lie, whatever of its points stand beside it on their own."""
+    before = np.flatnonzero(curve.weight[:at] > 0)
+    return int(curve.step[before[-1] if len(before) else 0]), int(curve.step[min(at + 1, len(curve.step) - 1)])
+
+
 def report(
     target: dict[str, Any], direction: Direction, policy: str, runs: Sequence[BatchRun], tests: Sequence[Row] = ()
 ) -> dict[str, Any]:
@@ -66,7 +75,8 @@ def report(
         "largest_that_fits": _pick(rows, "samples_per_step", least=False),
         "confounded": len(sizes) > 1 and (policy != "range_test" or bool(kept)),
         "perfect_scaling": _perfect(rows),
-        "conclusions": [*_conclusions(rows, target, direction, policy), *map(_unanswered, kept)],
+        "conclusions": [*_conclusions(rows, target, direction, policy), *map(_unanswered, kept)] if rows else [],
+        "sayings": sayings.weighed(rows, direction, target["metric"]),
     }
 
 
@@ -88,6 +98,7 @@ def _row(runs: Sequence[BatchRun]) -> Row:
         "samples_to_target": _median([run.samples_to_target for run in hit]) if enough else None,
         "seconds_to_target": _median([run.seconds_to_target for run in hit]) if enough else None,
         "best": _median(bests),
+        "bests": bests,
         "runs": len(runs),
         "runs_to_target": len(hit),
         "failed": sorted({run.failed for run in runs if run.failed}),
@@ -140,6 +151,11 @@ def _conclusions(rows: Sequence[Row], target: Row, direction: Direction, policy:
     missed = [str(row["batch_size"]) for row in rows if row["steps_to_target"] is None]
     if missed and fastest is not None:
         yield f"Never reached it: batch size {', '.join(missed)}."
+    if (largest := by_size.get(_pick(rows, "samples_per_step", least=False))) is not None:
+        memory, samples = largest["peak_memory_mib"], largest["samples_per_step"]
+        needed = f" in {memory:,.0f} MiB" if memory is not None else ""
+        told = f"{largest['batch_size']} ({samples:,} samples)" if largest["batch_size"] == "full" else samples
+        yield f"Largest that fits, of those tried: batch size {told}{needed}."
     if broken := [f"{row['batch_size']} ({', '.join(row['failed'])})" for row in rows if row["failed"]]:
         yield f"Failed: batch size {', '.join(broken)}."
     if len(rows) > 1 and policy != "range_test":

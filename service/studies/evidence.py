@@ -14,7 +14,8 @@ from service import curves
 from service.curves import Curve, Summary
 from service.plan import Plan
 from service.runs import as_text
-from service.states import TERMINAL, EndReason, JobStatus
+from service.states import TERMINAL, Direction, EndReason, JobStatus
+from service.studies import batch_size
 from service.studies.points import Point
 from service.tables import Job, Study
 
@@ -102,9 +103,22 @@ def summaries(session: Session, made: Sequence[Trial], metrics: list[str]) -> di
     return {places[seq]: found for seq, found in curves.find(session, list(places), metrics).items()}
 
 
-def curve(session: Session, summary: Summary | None) -> Curve:
-    """A whole curve, or at most ten thousand points of it."""
-    return Curve.empty() if summary is None else curves.read(session, summary, MOST_POINTS)
+def curve(session: Session, summary: Summary | None, from_step: int | None = None, to_step: int | None = None) -> Curve:
+    """A curve, or a stretch of it, both ends included; in buckets when it has more than ten thousand points."""
+    return Curve.empty() if summary is None else curves.read(session, summary, MOST_POINTS, from_step, to_step)
+
+
+def arrival(session: Session, summary: Summary | None, direction: Direction, target: float) -> tuple[int, float] | None:
+    """(step, seconds of active training) of the first value at the target or past it; None when there is none.
+
+    Exact for curves of up to a hundred million points: a bucket that holds the place is looked at once more.
+    """
+    found = curve(session, summary)
+    at = batch_size.reached(found, direction, target)
+    if at is not None and found.downsampled:
+        found = curve(session, summary, *batch_size.span(found, at))
+        at = batch_size.reached(found, direction, target)
+    return None if at is None else (int(found.step[at]), float(found.time[at]))
 
 
 def losses(session: Session, summary: Summary | None, steps: int) -> Floats:

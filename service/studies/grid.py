@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -13,6 +13,8 @@ from service import statistics
 from service.compare import verdicts
 from service.compare.verdicts import Side
 from service.states import Direction
+
+NO_LEVELS: Mapping[str, Callable[[Any], Any]] = {}
 
 
 @dataclass(frozen=True)
@@ -26,16 +28,20 @@ class Outcome:
 
 
 def report(metric: str, direction: Direction, outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Ranking, groups over seeds, verdicts against the best group, main effects and parallel coordinates."""
+    """Ranking, groups over seeds, verdicts against the best group, main effects and parallel coordinates.
+
+    `importances.weighed` adds how much each parameter mattered.
+    """
     groups = _groups(direction, outcomes)
     return {
         "metric": metric,
         "direction": direction.value,
         "best": groups[0] if groups and groups[0]["mean"] is not None else None,
-        "ranking": _ranking(direction, outcomes),
+        "ranking": ranking(direction, outcomes),
         "groups": groups,
         "verdicts": _verdicts(direction, groups),
         "main_effects": main_effects(outcomes),
+        "importances": None,
         "parallel_coordinates": parallel(metric, outcomes),
         "warnings": list(_warnings(outcomes)),
     }
@@ -48,7 +54,8 @@ def _order(direction: Direction, value: float | None) -> tuple[bool, float]:
     return False, -value if direction is Direction.MAX else value
 
 
-def _ranking(direction: Direction, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+def ranking(direction: Direction, outcomes: Sequence[Outcome]) -> list[dict[str, Any]]:
+    """The runs, the best first; those without a value last, and without a rank."""
     ordered = sorted(outcomes, key=lambda each: _order(direction, each.value))
     return [
         {
@@ -104,9 +111,12 @@ def interval(values: Sequence[float]) -> list[float] | None:
     return [found.value - half, found.value + half]
 
 
-def main_effects(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
-    """For each parameter the mean at each of its values, over all others, and the share of the variance it explains.
+def main_effects(
+    outcomes: Sequence[Outcome], level_of: Mapping[str, Callable[[Any], Any]] = NO_LEVELS
+) -> dict[str, dict[str, Any]]:
+    """For each parameter the mean at each of its levels, over all others, and the share of the variance it explains.
 
+    level_of: by the parameter's name, which level a value belongs to; each value is one of its own where none is given.
     The share is eta squared: of the sum of squares about the mean, what lies between the levels. Shares of
     parameters add up to at most 1 where every combination was run; the rest is interaction and chance.
     """
@@ -117,20 +127,28 @@ def main_effects(outcomes: Sequence[Outcome]) -> dict[str, dict[str, Any]]:
     total = math.fsum((_value(each) - overall) ** 2 for each in known)
     effects = {}
     for name in outcomes[0].parameters:
+        level = level_of.get(name, _itself)
         levels: dict[str, list[Outcome]] = {}
         for each in known:
-            levels.setdefault(_key(each.parameters.get(name)), []).append(each)
-        means = {level: fmean(map(_value, runs)) for level, runs in levels.items()}
-        between = math.fsum(len(runs) * (means[level] - overall) ** 2 for level, runs in levels.items())
+            levels.setdefault(_key(level(each.parameters.get(name))), []).append(each)
+        means = {key: fmean(map(_value, runs)) for key, runs in levels.items()}
+        between = math.fsum(len(runs) * (means[key] - overall) ** 2 for key, runs in levels.items())
         effects[name] = {
             "share_of_variance": between / total if total > 0 else None,
             "range": max(means.values()) - min(means.values()),
             "levels": [
-                {"value": runs[0].parameters.get(name), "mean": means[level], "runs": len(runs)}
-                for level, runs in levels.items()
+                {"value": json.loads(key), "mean": means[key], "runs": len(levels[key])}
+                for key in sorted(levels, key=lambda key: _place(json.loads(key)))
             ],
         }
     return effects
+
+
+def _place(level: Any) -> Any:
+    """Numbers and ranges in their order before everything else, which is in order of its text."""
+    first = level[0] if isinstance(level, list) and level else level
+    number = isinstance(first, int | float) and not isinstance(first, bool)
+    return not number, first if number else _key(level)
 
 
 def parallel(metric: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
@@ -154,6 +172,10 @@ def _warnings(outcomes: Sequence[Outcome]) -> Iterable[dict[str, str]]:
 def _value(each: Outcome) -> float:
     assert each.value is not None
     return each.value
+
+
+def _itself(value: Any) -> Any:
+    return value
 
 
 def _key(value: Any) -> str:

@@ -110,12 +110,15 @@ class Verdict:
         return None if self.best is None else next((at for at, sign in enumerate(self.signs) if sign), None)
 
 
-def analyse(rates: Sequence[float], losses: Floats, held_out: Floats) -> Finding:
+def analyse(
+    rates: Sequence[float], losses: Floats, held_out: Floats, unfinished: dict[str, str] | None = None
+) -> Finding:
     """Finds the learning rate.
 
     rates: k, rising. losses: shape (k, seeds, steps), at least two steps; infinite from the step on at which a run
     diverged, and all NaN for a run that does not count. held_out: shape (k, seeds), the loss on the validation split
-    after the last step; infinite for a run that diverged, NaN where it was not measured.
+    after the last step; infinite for a run that diverged, NaN where it was not measured. unfinished: why there can
+    be no answer, whatever the runs say.
     """
     scale = np.log(np.asarray(rates, np.float64))
     runs = _looked_at(losses, held_out)
@@ -126,7 +129,7 @@ def analyse(rates: Sequence[float], losses: Floats, held_out: Floats) -> Finding
     ceiling = float(np.max(runs.highest[0], where=made[0], initial=initial or 0.0)) + RISE * abs(initial or 0.0)
     found = _judge(runs, measure, ceiling)
     best, edge = found.best, found.edge
-    why = _unanswered(runs, found, initial, steps=losses.shape[2])
+    why = unfinished or _unanswered(runs, found, initial, steps=losses.shape[2])
     interval = None
     if why is None and best is not None:
         interval = _interval(scale, runs, measure, ceiling)

@@ -14,7 +14,7 @@ from service.ids import new_id
 from service.projects import visible
 from service.queue import Draft, Place, QueueLimits
 from service.states import TERMINAL, JobStatus, Scope, StudyKind
-from service.studies import evidence, requests
+from service.studies import evidence, reports, requests
 from service.studies.drafts import Checked
 from service.studies.evidence import Trial
 from service.studies.points import Point
@@ -119,7 +119,7 @@ def page(session: Session, principal: Principal, wanted: Filter, after: str | No
 
 
 def get(session: Session, principal: Principal, study_id: str) -> dict[str, Any]:
-    """The whole view of one study. Raises NotFound."""
+    """The whole view of one study, with the report so far while it is not over. Raises NotFound."""
     study = seen(session, principal, study_id)
     made = evidence.trials(session, study)
     counted = Counter(trial.status for trial in made if trial.status is not None)
@@ -128,7 +128,18 @@ def get(session: Session, principal: Principal, study_id: str) -> dict[str, Any]
         "total_steps": sum(trial.plan.total_steps for trial in made if trial.plan),
     }
     jobs = [_job(trial) for trial in made]
-    return _head(study) | {"jobs": jobs, "progress": _counts(study, counted) | steps, "report": study.report}
+    return _head(study) | {
+        "jobs": jobs,
+        "progress": _counts(study, counted) | steps,
+        "report": _report(session, study, made),
+    }
+
+
+def _report(session: Session, study: Study, made: Sequence[Trial]) -> dict[str, Any] | None:
+    """The conclusion, or what the jobs that are over say so far; None before the first of them is."""
+    if study.report is not None:
+        return study.report | {"partial": None}
+    return reports.so_far(session, asked(study), made, study.total_jobs)
 
 
 def _head(study: Study) -> dict[str, Any]:

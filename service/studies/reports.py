@@ -22,22 +22,37 @@ from service.studies.search import Tried
 PEAK_MEMORY = ("system/gpu_memory_mib", "system/memory_mib")  # of the GPU where there is one
 
 
-def draw(session: Session, asked: Asked, made: Sequence[Trial], *, cancelled: bool) -> dict[str, Any]:
-    """The report of a study whose jobs are all over. cancelled: whether it was ended before its time."""
+CANCELLED = {"code": "cancelled", "message": "the study was cancelled before its end"}
+
+
+def draw(
+    session: Session, asked: Asked, made: Sequence[Trial], unfinished: dict[str, str] | None = None
+) -> dict[str, Any]:
+    """The report of a study. unfinished: why its jobs do not answer the question, though some may say something."""
     match asked:
         case GridRequest():
             metric = asked.metric or ""
-            return grid.report(metric, curves.direction(metric), _outcomes(session, made, metric))
+            over = [trial for trial in made if trial.over]
+            return grid.report(metric, curves.direction(metric), _outcomes(session, over, metric))
         case SearchRequest():
             return _search(session, asked, made)
         case LrRangeRequest():
-            found = range_test(session, made, asked.learning_rates, asked.seeds, asked.steps)
-            if cancelled and found.suggested is not None:
-                why = {"code": "cancelled", "message": "the study was cancelled before its end"}
-                found = replace(found, suggested=None, interval=None, rule=None, no_clear_answer=why)
+            found = range_test(session, made, asked.learning_rates, asked.seeds, asked.steps, unfinished)
             return lr_range.as_dict(found)
         case BatchSizeRequest():
             return _batch_size(session, asked, made)
+
+
+def so_far(session: Session, asked: Asked, made: Sequence[Trial], total: int) -> dict[str, Any] | None:
+    """The report of a study that goes on, marked as partial; None while no job is over. total: jobs, those to come too.
+
+    What costs seconds waits for the end: the interval of a suggestion, and the importances.
+    """
+    over = sum(trial.over for trial in made)
+    if not over:
+        return None
+    unfinished = {"code": "not_over", "message": f"{over} of {total} jobs are over"}
+    return draw(session, asked, made, unfinished) | {"partial": {"jobs_over": over, "total_jobs": total}}
 
 
 def _outcomes(session: Session, made: Sequence[Trial], metric: str) -> list[Outcome]:
@@ -57,7 +72,14 @@ def _best(summary: Summary | None) -> float | None:
     return None if summary is None else summary.best
 
 
-def range_test(session: Session, made: Sequence[Trial], wanted: RateRange, seeds: int, steps: int) -> Finding:
+def range_test(
+    session: Session,
+    made: Sequence[Trial],
+    wanted: RateRange,
+    seeds: int,
+    steps: int,
+    unfinished: dict[str, str] | None = None,
+) -> Finding:
     """What the runs of one range test say. made: in the order of rates, and of seeds within each."""
     found = evidence.summaries(session, made, ["train_loss", "val_loss"])
     losses, held_out = np.full((len(made), steps), np.nan), np.full(len(made), np.nan)
@@ -69,7 +91,7 @@ def range_test(session: Session, made: Sequence[Trial], wanted: RateRange, seeds
         last = metrics["val_loss"].last if "val_loss" in metrics else None
         held_out[at] = np.inf if np.isinf(losses[at, -1]) else np.nan if last is None else last
     shape = (wanted.count, seeds)
-    return lr_range.analyse(points.rates(wanted), losses.reshape(*shape, steps), held_out.reshape(shape))
+    return lr_range.analyse(points.rates(wanted), losses.reshape(*shape, steps), held_out.reshape(shape), unfinished)
 
 
 def of_size(made: Sequence[Trial], size: int | str) -> list[Trial]:
@@ -128,12 +150,15 @@ def _search(session: Session, asked: SearchRequest, made: Sequence[Trial]) -> di
 
 def _batch_size(session: Session, asked: BatchSizeRequest, made: Sequence[Trial]) -> dict[str, Any]:
     target, direction = asked.target, curves.direction(asked.target.metric)
-    runs = [trial for trial in made if trial.point.stage != RANGE_TEST]
+    runs = [trial for trial in made if trial.point.stage != RANGE_TEST and trial.over]
     found = evidence.summaries(session, runs, [target.metric, *PEAK_MEMORY])
     tests = []
     if asked.learning_rate == "range_test":
         for size in asked.batch_sizes:
-            finding = range_test(session, of_size(made, size), asked.learning_rates, 1, asked.steps)
+            tested = of_size(made, size)
+            if not all(trial.over for trial in tested):
+                continue
+            finding = range_test(session, tested, asked.learning_rates, 1, asked.steps)
             tests.append({"batch_size": size, **lr_range.as_dict(finding)})
     measured = [
         _batch_run(session, trial, found.get(trial.place, {}), target.metric, direction, target.value) for trial in runs
@@ -157,15 +182,15 @@ def _batch_run(
         samples_per_second=samples / seconds if seconds > 0 else None,
         peak_memory_mib=memory,
     )
-    curve = evidence.curve(session, metrics.get(metric))
-    at = batch_size.reached(curve, direction, value)
-    if at is None:
+    arrival = evidence.arrival(session, metrics.get(metric), direction, value)
+    if arrival is None:
         return run
-    steps = curve.step[at : at + 1]
+    step, time = arrival
+    arrived, an_epoch = plans.samples_at(np.array([step, trial.plan.steps_per_epoch]), trial.plan)
     return replace(
         run,
-        steps_to_target=int(steps[0]),
-        samples_to_target=int(plans.samples_at(steps, trial.plan)[0]),
-        epochs_to_target=float(plans.epochs_at(steps, trial.plan)[0]),
-        seconds_to_target=float(curve.time[at]),
+        steps_to_target=step,
+        samples_to_target=int(arrived),
+        epochs_to_target=float(arrived / an_epoch),  # by samples: the last batch of an epoch is smaller than the others
+        seconds_to_target=time,
     )

@@ -1,17 +1,14 @@
-"""Searches by optuna: what to try next, and which parameters mattered.
+"""Searches by optuna: what to try next, and what came of it.
 
 The state is ours: optuna is told the history anew each time. Importing it takes a second and tens of megabytes, so
 only a process with a search pays.
 """
 
-import json
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import structlog
+import numpy as np
 
 from service.states import Direction
 from service.studies import grid
@@ -22,11 +19,10 @@ if TYPE_CHECKING:
     from optuna import Study
     from optuna.distributions import BaseDistribution
 
-log = structlog.get_logger()
+Space = Mapping[str, Dimension]
 
 STARTUP = 10  # trials by chance before tpe suggests
-FEWEST_TO_WEIGH = 4  # whole trials
-MOST_SECONDS = 120.0
+LEVELS = 4  # parts of a range whose means are compared
 
 
 @dataclass(frozen=True)
@@ -43,7 +39,6 @@ def suggest(asked: SearchRequest, direction: Direction, tried: Sequence[Tried], 
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    distributions = {name: _distribution(dimension) for name, dimension in asked.space.items()}
     found: list[dict[str, Any]] = []
     for number in range(len(tried), len(tried) + count):
         # A seed of its own for each number: what comes next does not depend on when the process was started.
@@ -51,49 +46,12 @@ def suggest(asked: SearchRequest, direction: Direction, tried: Sequence[Tried], 
         sampler: optuna.samplers.BaseSampler = optuna.samplers.RandomSampler(seed)
         if asked.sampler == "tpe":
             sampler = optuna.samplers.TPESampler(n_startup_trials=STARTUP, constant_liar=True, seed=seed)
-        study = optuna.create_study(sampler=sampler, direction=_word(direction))
+        study = optuna.create_study(sampler=sampler, direction=word(direction))
         underway = [Tried(parameters, "running") for parameters in found]
-        _tell(study, asked, distributions, [*tried, *underway])
-        chosen = study.ask(distributions).params
+        tell(study, asked.space, [*tried, *underway])
+        chosen = study.ask(distributions(asked.space)).params
         found.append({name: _chosen(asked.space[name], value) for name, value in chosen.items()})
     return found
-
-
-def weighed(asked: SearchRequest, found: dict[str, Any]) -> dict[str, Any]:
-    """The report with the importance of each parameter.
-
-    Found in a process of its own: the random forest would leave this one with twice its memory.
-    """
-    question = {"asked": asked.model_dump(mode="json"), "report": found}
-    command = [sys.executable, "-m", "service.studies.importances"]
-    try:
-        done = subprocess.run(  # noqa: S603
-            command, input=json.dumps(question), capture_output=True, text=True, timeout=MOST_SECONDS, check=True
-        )
-    except subprocess.SubprocessError as error:
-        # The search has its answer all the same.
-        log.warning("importances not found", error=str(error))
-        return found
-    return found | {"importances": json.loads(done.stdout)}
-
-
-def importances(asked: SearchRequest, found: Mapping[str, Any]) -> dict[str, float] | None:
-    """The share of each parameter in the variance of the metric, by functional ANOVA over a random forest (Hutter et
-    al. 2014); None when there are too few whole trials, or all gave the same value. found: the report.
-    """
-    whole = [
-        Tried(row["parameters"], row["state"], row["value"]) for row in found["history"] if row["state"] == "complete"
-    ]
-    if len(whole) < FEWEST_TO_WEIGH or len({each.value for each in whole}) < 2:
-        return None
-    import optuna
-
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    study = optuna.create_study(direction=_word(Direction(found["direction"])))
-    _tell(study, asked, {name: _distribution(dimension) for name, dimension in asked.space.items()}, whole)
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    shares = optuna.importance.get_param_importances(study, evaluator=evaluator)
-    return {name: float(share) for name, share in shares.items()}
 
 
 def report(
@@ -104,8 +62,9 @@ def report(
     steps: int,
     full: int,
 ) -> dict[str, Any]:
-    """The best whole trial, the history and what pruning saved; `weighed` adds how much each parameter mattered.
+    """The best whole trial, the ranking, the history, what each parameter does and what pruning saved.
 
+    `importances.weighed` adds how much each parameter mattered.
     steps, full: taken by the trials, and what they had taken without pruning.
     """
     best: int | None = None
@@ -129,7 +88,9 @@ def report(
         "metric": metric,
         "direction": direction.value,
         "best": None if best is None else history[best],
+        "ranking": grid.ranking(direction, outcomes),
         "history": history,
+        "main_effects": grid.main_effects(outcomes, {name: _level(each) for name, each in asked.space.items()}),
         "importances": None,
         "parallel_coordinates": grid.parallel(metric, outcomes),
         "states": {word: sum(each.state == word for each in tried) for word in ("complete", "pruned", "failed")},
@@ -138,12 +99,31 @@ def report(
     }
 
 
+def _level(asked: Dimension) -> Callable[[Any], Any]:
+    """Where a value of a parameter lies: itself among choices, else the ends of its quarter of the range."""
+    if asked.choices is not None:
+        return lambda value: value
+    assert asked.low is not None
+    assert asked.high is not None
+    edges = (np.geomspace if asked.log else np.linspace)(asked.low, asked.high, LEVELS + 1)
+
+    def level(value: Any) -> list[float]:
+        at = int(np.clip(np.searchsorted(edges, value, "right") - 1, 0, LEVELS - 1))
+        return [float(f"{edge:.4g}") for edge in edges[at : at + 2]]
+
+    return level
+
+
 def _is_better(direction: Direction, a: float, b: float | None) -> bool:
     return b is None or (a > b if direction is Direction.MAX else a < b)
 
 
-def _word(direction: Direction) -> Literal["minimize", "maximize"]:
+def word(direction: Direction) -> Literal["minimize", "maximize"]:
     return "maximize" if direction is Direction.MAX else "minimize"
+
+
+def distributions(space: Space) -> "dict[str, BaseDistribution]":
+    return {name: _distribution(dimension) for name, dimension in space.items()}
 
 
 def _distribution(asked: Dimension) -> "BaseDistribution":
@@ -174,9 +154,7 @@ def _place(asked: Dimension, value: Any) -> Any:
     )
 
 
-def _tell(
-    study: "Study", asked: SearchRequest, distributions: "Mapping[str, BaseDistribution]", tried: Sequence[Tried]
-) -> None:
+def tell(study: "Study", space: Space, tried: Sequence[Tried]) -> None:
     """Gives the study of optuna the trials that we know."""
     from optuna.trial import TrialState, create_trial
 
@@ -187,12 +165,11 @@ def _tell(
         "failed": TrialState.FAIL,
     }
     for each in tried:
-        placed = {name: _place(asked.space[name], value) for name, value in each.parameters.items()}
         study.add_trial(
             create_trial(
                 state=states[each.state],
-                params=placed,
-                distributions=dict(distributions),
+                params={name: _place(space[name], value) for name, value in each.parameters.items()},
+                distributions=distributions(space),
                 value=each.value if each.state == "complete" else None,
                 intermediate_values={1: each.value} if each.state == "pruned" and each.value is not None else {},
             )

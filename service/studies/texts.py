@@ -1,16 +1,39 @@
 """The report of a study as text: tables, and the curve of a range test with its marks. Reports in, text out."""
 
 import math
+import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from service import charts
+from service.studies import sayings
 
 Report = Mapping[str, Any]
 Cell = str | int | float | bool | None
 Table = tuple[list[str], list[list[Cell]]]
+
+# Of columns that would not stand beside each other under the names that the report has.
+SHORT = {
+    "learning_rate": "rate",
+    "seconds_to_target": "seconds",
+    "steps_to_target": "steps",
+    "epochs_to_target": "epochs",
+    "samples_to_target": "samples",
+    "samples_per_second": "samples/s",
+    "peak_memory_mib": "MiB",
+}
+# Significant ones; None for a whole number.
+DIGITS = {
+    "learning_rate": 3,
+    "seconds_to_target": 3,
+    "epochs_to_target": 3,
+    "samples_to_target": None,
+    "samples_per_second": None,
+    "peak_memory_mib": None,
+}
+NARROWEST = 20  # characters of a sentence's line
 
 
 def table(kind: str, report: Report) -> Table:
@@ -71,21 +94,50 @@ def jobs(made: Iterable[Mapping[str, Any]]) -> Table:
 
 
 def text(kind: str, report: Report, width: int) -> str:
-    """The table, what it means in sentences, and for a range test the chart."""
+    """The table, what it means in sentences, and for a range test the chart. No line is longer than `width`."""
     headers, rows = table(kind, report)
-    parts = [charts.table(headers, rows, width)]
+    rounded = [[_rounded(header, cell) for header, cell in zip(headers, row, strict=True)] for row in rows]
+    short = SHORT if kind == "batch_size" else {}
+    parts = [charts.table([short.get(header, header) for header in headers], rounded, width)]
     if kind == "lr_range":
         parts.append(_range_chart(report, width))
-    parts.append("".join(f"{sentence}\n" for sentence in sentences(kind, report)))
+    parts.append(_paragraph(sentences(kind, report), width))
+    if kind == "batch_size" and report.get("sayings"):
+        said = sayings.sentences(report["sayings"])
+        parts.append("what is said of batch sizes, and what this study says:\n" + _paragraph(said, width))
     return "\n".join(part for part in parts if part)
+
+
+def _rounded(header: str, cell: Cell) -> Cell:
+    """As many digits as a reader compares: the CSV has them all."""
+    if not isinstance(cell, float) or header not in DIGITS:
+        return cell
+    return round(cell) if DIGITS[header] is None else float(f"{cell:.{DIGITS[header]}g}")
+
+
+def _paragraph(said: Iterable[str], width: int) -> str:
+    return "".join(
+        textwrap.fill(charts.escaped(each), max(width, NARROWEST), subsequent_indent="  ", break_on_hyphens=False)
+        + "\n"
+        for each in said
+    )
 
 
 def sentences(kind: str, report: Report) -> Iterator[str]:
     """What the report says, a sentence a line."""
+    if (partial := report.get("partial")) is not None:
+        yield f"so far: {partial['jobs_over']} of {partial['total_jobs']} jobs are over"
     match kind:
         case "lr_range":
             yield from _range_sentences(report)
         case "batch_size":
+            target = report["target"]
+            yield (
+                f"seconds, steps, epochs and samples: until {target['metric']} is {target['value']:g}; "
+                f"best: {target['metric']}; medians over seeds"
+            )
+            if report.get("partial") is not None:
+                yield from map(_tested, report["range_tests"])
             yield from report["conclusions"]
         case "grid":
             yield from _grid_sentences(report)
@@ -93,12 +145,20 @@ def sentences(kind: str, report: Report) -> Iterator[str]:
             yield from _search_sentences(report)
 
 
+def _tested(test: Report) -> str:
+    why = test["no_clear_answer"]
+    found = f"suggests {test['suggested']:.3g}" if why is None else f"no clear answer: {why['message']}"
+    return f"range test of batch size {test['batch_size']}: {found}"
+
+
 def _range_sentences(report: Report) -> Iterator[str]:
     if report["best_after_steps"] is not None:
         yield f"best after the steps, by {report['measure']}: {report['best_after_steps']:.4g}"
     edge = report["stability_edge"]
     yield f"edge of stability: {'none in this range' if edge is None else format(edge, '.4g')}"
-    if report["no_clear_answer"] is not None:
+    if report.get("partial") is not None:
+        pass  # an answer waits for all jobs
+    elif report["no_clear_answer"] is not None:
         yield f"no clear answer: {report['no_clear_answer']['message']}"
     else:
         low, high = report["interval"]
@@ -121,7 +181,9 @@ def _grid_sentences(report: Report) -> Iterator[str]:
         yield f"cannot be told from it: {'; '.join(_setting(each) for each in tied[:5])}"
     for name, effect in report["main_effects"].items():
         if effect["share_of_variance"] is not None:
-            yield f"{name} explains {effect['share_of_variance']:.0%} of the variance"
+            levels = ", ".join(f"{level['mean']:.4g} at {_level(level['value'])}" for level in effect["levels"])
+            yield f"{name} explains {effect['share_of_variance']:.0%} of the variance: mean {levels}"
+    yield from _importance(report)
 
 
 def _search_sentences(report: Report) -> Iterator[str]:
@@ -130,15 +192,32 @@ def _search_sentences(report: Report) -> Iterator[str]:
         yield "no trial gave a value"
         return
     yield f"best {report['metric']}: {best['value']:.4g}, trial {best['trial']}, with {_setting(best['parameters'])}"
-    for name, share in (report["importances"] or {}).items():
-        yield f"{name}: importance {share:.2f}"
+    yield from _importance(report)
     if report["states"]["pruned"]:
         share = report["steps"] / report["steps_without_pruning"]
         yield f"pruned {report['states']['pruned']} trials: {share:.0%} of the steps of all"
 
 
+def _importance(report: Report) -> Iterator[str]:
+    shares = report.get("importances") or {}
+    if len(shares) > 1:
+        told = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+        yield f"importance by functional ANOVA: {told}"
+
+
+def _level(value: Any) -> str:
+    """A value, or the ends of a part of a range."""
+    if isinstance(value, list) and len(value) == 2 and all(isinstance(end, float) for end in value):
+        return f"{value[0]:.3g} to {value[1]:.3g}"
+    return _told(value)
+
+
+def _told(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
 def _setting(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.rpartition('.')[2]} {_cell(value)}" for name, value in parameters.items())
+    return ", ".join(f"{name.rpartition('.')[2]} {_told(value)}" for name, value in parameters.items())
 
 
 def _short(names: Iterable[str]) -> list[str]:

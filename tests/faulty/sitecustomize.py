@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 LONG = 1000.0
+NOBODY = 65534
 
 
 def sleep_in_a_step() -> None:
@@ -81,6 +82,21 @@ def _leave(count: int) -> None:
         os.wait()
 
 
+def leave_somebody_elses_child() -> None:
+    """What a program that changes its user can leave behind: nobody without power over that user can end it."""
+    if os.fork() == 0:
+        os.setuid(NOBODY)
+        os.execvp("sleep", ["sleep", str(LONG)])
+
+
+def become_somebody_elses() -> None:
+    def change() -> None:
+        os.setuid(NOBODY)
+        time.sleep(LONG)
+
+    _before_step(20, change)
+
+
 def kill_parent_and_itself() -> None:
     def end() -> None:
         os.kill(os.getppid(), signal.SIGKILL)
@@ -103,6 +119,13 @@ def exit_with_137() -> None:
 
 def read_nowhere() -> None:
     _before_step(20, lambda: ctypes.string_at(0))
+
+
+def write_its_first_checkpoint_for_ever() -> None:
+    from workers import checkpoints
+
+    if os.path.basename(os.getcwd()) == "a1":
+        checkpoints._sync = lambda file: time.sleep(LONG)
 
 
 def write_nonsense_into_its_spool() -> None:

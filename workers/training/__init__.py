@@ -7,9 +7,9 @@ import torch
 
 from service import plan as plans
 from service.spec import JobSpec, filled
-from workers.training import data, loop, tape
+from workers.training import data, keeper, loop, tape
 
-__all__ = ["data", "loop", "tape", "warm"]
+__all__ = ["data", "keeper", "loop", "tape", "warm"]
 
 
 def warm() -> None:

@@ -24,7 +24,7 @@ HERE = Path(".")  # of a trainer: the folder of its attempt
 AT_ONCE = 4096  # images whose statistics are taken together
 
 # What chance is used for: the same seed gives each of them a stream of its own.
-SPLIT, ORDER = 0, 1
+SPLIT, ORDER, APART = 0, 1, 2
 
 
 class InputChanged(Exception):
@@ -209,6 +209,11 @@ def standardise(train: NDArray[np.float32], validation: NDArray[np.float32]) -> 
 def order(seed: int, epoch: int, samples: int) -> Tensor:
     """The order in which an epoch, counted from 0, goes through the training samples: shape (samples,), int64."""
     return torch.from_numpy(_chance(seed, ORDER, epoch).permutation(samples))
+
+
+def apart(seed: int, rank: int, step: int) -> int:
+    """A seed for the dropout of a process other than the first, of those that train together."""
+    return int(_chance(seed, APART, rank, step).integers(2**63))
 
 
 def _chance(seed: int, *purpose: int) -> np.random.Generator:

@@ -1,22 +1,24 @@
 """When the state of a training is kept, and how an attempt begins where the last one was kept."""
 
 import errno
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+import torch
+
 from service import plan as plans
-from service.checkpoints import WEIGHTS, Kept
+from service.checkpoints import Kept
 from service.datasets import arrays
 from service.plan import Plan
 from service.spec import JobSpec
-from workers import checkpoints, spool
-from workers.checkpoints import STATE, Dump
-from workers.training import loop, state, weights
-from workers.training.data import Columns, InputChanged
+from workers import checkpoints
+from workers.training import loop, parallel, state, weights
+from workers.training.data import HERE, Columns, InputChanged, apart
 from workers.training.loop import Step, Training
+from workers.training.scribe import Draft, Scribe
 from workers.training.stopping import improves
 from workers.training.tape import Tape
 
@@ -29,6 +31,7 @@ class Source:
     """What an attempt begins from. data_sha256: of the data set that the job was submitted for.
 
     folder: of the job's checkpoints. kept: those to go on from, newest first. micro_batches: see `loop.prepare`.
+    rank: of this process among those that train together; meeting: a file that only they know.
     """
 
     data_path: str
@@ -39,6 +42,9 @@ class Source:
     kept: Sequence[Kept]
     micro_batches: int | None = None
     columns: Columns = None
+    rank: int = 0
+    processes: int = 1
+    meeting: Path = HERE / "meeting"
 
     def prepare(self, spec: JobSpec, plan: Plan) -> Training:
         return loop.prepare(
@@ -76,7 +82,21 @@ class Beginning:
 
 
 def begin(spec: JobSpec, plan: Plan, source: Source) -> Beginning:
-    """Goes on from the newest checkpoint that can be used, else from the beginning. Raises InputChanged."""
+    """Goes on from the newest checkpoint that can be used, else from the beginning; if several processes do, together.
+
+    Raises InputChanged, and what `parallel.join` does.
+    """
+    begun = _found(spec, plan, source)
+    if source.processes == 1:
+        return begun
+    training = begun.training
+    if begun.step == 0 and source.rank:
+        torch.manual_seed(apart(spec.hyperparameters.seed, source.rank, 0))
+    crew = parallel.join(training.model, training.device, source.rank, source.processes, source.meeting, begun.step)
+    return replace(begun, training=replace(training, crew=crew))
+
+
+def _found(spec: JobSpec, plan: Plan, source: Source) -> Beginning:
     if _data_sha256(source.data_path) != source.data_sha256:
         raise InputChanged("the data set is not the one that the job was submitted for")
     unusable: list[dict[str, Any]] = []
@@ -84,7 +104,7 @@ def begin(spec: JobSpec, plan: Plan, source: Source) -> Beginning:
         training = source.prepare(spec, plan)
         try:
             found = state.load(checkpoints.verified(source.folder, kept))
-            differs = state.restore(training, found, source.data_sha256)
+            differs = state.restore(training, found, source.data_sha256, source.rank)
         except InputChanged:
             raise
         except Exception as error:  # whatever it is, there may be an older one without it
@@ -114,7 +134,8 @@ def _data_sha256(path: str) -> str:
 class Keeper:
     """Keeps the state of one attempt's training, and the weights of its best validation.
 
-    step: of the newest state that is kept. due: when the next is, on `perf_counter`.
+    Training pays for a copy, which is written beside it. step: of the newest state that is kept. due: when the next is,
+    on `perf_counter`.
     """
 
     tape: Tape
@@ -123,7 +144,12 @@ class Keeper:
     step: int
     due: float
     best: Best | None = None
-    _waiting: "Weights | None" = None
+    _waiting: Draft | None = None
+
+    def __post_init__(self) -> None:
+        self._scribe = Scribe(self.tape, self.source.folder, self.attempt)
+        training = self.tape.training
+        self._every, self._last = training.spec.checkpoints.every_steps, training.plan.total_steps
 
     def look(self, step: Step) -> None:
         """Takes the weights aside when no validation before was better; they are written with the next state."""
@@ -135,47 +161,65 @@ class Keeper:
         value = step.validation[metric]
         if improves(metric, value, None if self.best is None else self.best.value):
             self.best = Best(step.number, value, f"a{self.attempt}-s{step.number}")
-            self._waiting = Weights(step, weights.copied(training))
+            self._waiting = self._draft(step)
 
     def wants(self, step: Step) -> bool:
-        """Whether it is time to keep the state after a step. What follows the last one is not asked here."""
-        training = self.tape.training
-        every = training.spec.checkpoints.every_steps
-        due = step.ended >= self.due if every is None else step.number % every == 0
-        return due and step.number < training.plan.total_steps
+        """Whether it is time to keep the state after a step. What follows the last one is not asked here.
+
+        A job that names its steps gets them, and waits for the writing of the one before; others put it off.
+        """
+        if self._every is None:
+            due = step.ended >= self.due and not self._scribe.busy
+        else:
+            due = step.number % self._every == 0
+        return due and step.number < self._last
 
     def keep(self, step: Step) -> str | None:
-        """Keeps the state after a step whose points are written; if that fails, a sentence that says why.
+        """Copies the state after a step whose points are written, to be written itself from now on.
 
-        Training need not end for it: the checkpoint before stays. Raises OSError when the spool cannot be written.
+        Waits for the one before: `settle` tells of both what that does. Training need not end for a failure.
         """
-        training, began = self.tape.training, perf_counter()
+        failure = self.settle()
         if step.number == self.step:
-            return None
-        failure = None
-        if self._waiting is not None and self._waiting.step.number < step.number:
-            failure = self.keep_best()
+            return failure
+        drafts = [self._waiting] if self._waiting is not None and self._waiting.step < step.number else []
         best = asdict(self.best) if self.best is not None else None
-        taken = state.capture(training, step.number, self.source.data_sha256, best)
-        now = weights.copied(training)
-        failure = self._write(step, now, {STATE: lambda file: state.save(taken, file)}) or failure
-        ended = perf_counter()
-        self.due = ended + max(EVERY_SECONDS, (ended - began) / MOST_SHARE)
-        if failure is None:
-            self.step, self._waiting = step.number, None
+        taken = state.capture(self.tape.training, step.number, self.source.data_sha256, best)
+        self._scribe.begin([*drafts, self._draft(step, taken)])
         return failure
 
     def keep_best(self) -> str | None:
         """Writes what was taken aside, if anything was: the weights alone. A sentence if that fails."""
+        failure = self.settle()
         # A training that ended with a loss that is not finite may have looked at steps that do not count any more.
-        if self._waiting is None or self._waiting.step.number > self.tape.steps:
-            return None
-        failure = self._write(self._waiting.step, self._waiting.tensors, {})
-        if failure is None:
-            self._waiting = None
-        return failure
+        if self._waiting is None or self._waiting.step > self.tape.steps:
+            return failure
+        self._scribe.begin([self._waiting])
+        return self.settle() or failure
 
-    def _write(self, step: Step, tensors: weights.Tensors, further: Mapping[str, Dump]) -> str | None:
+    def heard(self) -> str | None:
+        """What `settle` says, if that can be said without waiting."""
+        return self.settle() if self._scribe.done else None
+
+    def settle(self) -> str | None:
+        """Waits until what was begun is on the disk and its mark in the spool: a sentence if that failed.
+
+        The checkpoint before then stays. Raises OSError when the spool cannot be written, and MemoryError.
+        """
+        written = self._scribe.take()
+        if written is None:
+            return None
+        self.due = perf_counter() + max(EVERY_SECONDS, written.seconds / MOST_SHARE)
+        self.step = max([self.step, *written.steps])
+        if self._waiting is not None and self._waiting.step in written.steps:
+            self._waiting = None
+        return written.failure
+
+    def close(self) -> None:
+        """Waits for the disk, whatever the training came to."""
+        self._scribe.close()
+
+    def _draft(self, step: Step, whole: state.State | None = None) -> Draft:
         training = self.tape.training
         facts = {
             "active_seconds": self.tape.active_seconds,
@@ -183,19 +227,4 @@ class Keeper:
             "metrics": step.validation or {},
             "is_best": self.best is not None and self.best.step == step.number,
         }
-        told = weights.described(training, step.number)
-        dumps = {WEIGHTS: lambda file: weights.save(tensors, told, file), **further}
-        try:
-            checkpoints.write(self.source.folder, self.attempt, step.number, facts, dumps)
-        except (OSError, RuntimeError) as error:
-            return f"no checkpoint of step {step.number}: {type(error).__name__}: {error}"
-        self.tape.mark(spool.CHECKPOINT, step.number)
-        return None
-
-
-@dataclass(frozen=True)
-class Weights:
-    """Weights that wait to be written, and the step that they are of."""
-
-    step: Step
-    tensors: weights.Tensors
+        return Draft(step.number, weights.copied(training), weights.described(training, step.number), facts, whole)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -22,6 +22,7 @@ from service.spec import GptModel, Hyperparameters, JobSpec
 from service.tasks import METRICS, TASKS
 from workers.training import data, machine, models, schedules, tasks
 from workers.training.data import Samples
+from workers.training.parallel import Alone, Crew
 from workers.training.stopping import Patience
 from workers.training.tasks import Given
 
@@ -36,7 +37,8 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 class Training:
     """Everything that one training works on, ready for its first step.
 
-    preprocessing: what it found in the training split. micro_batches: parts that a full batch is computed in.
+    preprocessing: what it found in the training split. micro_batches: parts that a process computes its share of a full
+    batch in. crew: the processes that compute it together.
     """
 
     spec: JobSpec
@@ -50,6 +52,7 @@ class Training:
     preprocessing: dict[str, Any]
     patience: Patience | None
     micro_batches: int
+    crew: Crew = field(default_factory=Alone)
 
     @property
     def device(self) -> torch.device:
@@ -57,8 +60,9 @@ class Training:
 
     @cached_property
     def plain(self) -> bool:
-        """Whether a step is nothing but the gradient of one batch, computed at once in float32."""
-        return self.micro_batches == 1 and self.spec.hyperparameters.precision == "float32"
+        """Whether a step is nothing but the gradient of one batch, computed at once, by one process, in float32."""
+        alone = self.crew.count == 1 and self.micro_batches == 1
+        return alone and self.spec.hyperparameters.precision == "float32"
 
     @property
     def series(self) -> list[str]:
@@ -162,6 +166,8 @@ def summary(training: Training) -> list[str]:
     parameters = sum(parameter.numel() for parameter in training.model.parameters())
     size = " x ".join(map(str, inputs.shape[1:]))
     parts = f" in {training.micro_batches} parts" if training.micro_batches > 1 else ""
+    if plan.processes > 1:
+        parts = f" in {plan.processes} processes{f', each share{parts}' if parts else ''}"
     return [
         f"{spec.task} of {spec.dataset}: {plan.train_samples} training and {plan.validation_samples} validation "
         f"samples of {size} {NOUNS[training.preprocessing['kind']]}",
@@ -183,11 +189,11 @@ def train(training: Training, first_step: int = 1) -> Iterator[Step]:
     plan, model, optimizer, scaler = training.plan, training.model, training.optimizer, training.scaler
     patience, chosen = training.patience, training.spec.hyperparameters
     validated_every, scaled = validation_interval(training.spec, plan), scaler.is_enabled()
-    parameters = list(model.parameters())
+    parameters, crew = list(model.parameters()), training.crew
     model.train()
-    for number in range(first_step, plan.total_steps + 1):
-        if patience is not None and patience.over:
-            return
+    number = first_step - 1
+    while crew.goes_on(number < plan.total_steps and not (patience is not None and patience.over)):
+        number += 1
         began = perf_counter()
         epoch, position = divmod(number - 1, plan.steps_per_epoch)
         if position == 0 or number == first_step:
@@ -214,7 +220,8 @@ def train(training: Training, first_step: int = 1) -> Iterator[Step]:
         ended = perf_counter()
 
         validation = None
-        if (number % validated_every == 0 or number == plan.total_steps) and len(training.validation):
+        looked_at = crew.leads and len(training.validation) > 0
+        if looked_at and (number % validated_every == 0 or number == plan.total_steps):
             validation = validate(training)
             if patience is not None:
                 patience.look(number, validation)
@@ -224,24 +231,31 @@ def train(training: Training, first_step: int = 1) -> Iterator[Step]:
 def backward(training: Training, batch: Tensor) -> Tensor:
     """Adds the gradient of the mean loss over a batch to the parameters, part by part; that loss, shape ().
 
-    batch: row numbers of the training split. With float16 the gradient is scaled, as the scaler expects it.
+    batch: row numbers of the training split, of which this process computes its share. With float16 the gradient is
+    scaled, as the scaler expects it.
     """
-    task, model, scaler, samples = training.task, training.model, training.scaler, training.train
+    task, model, scaler, samples, crew = training.task, training.model, training.scaler, training.train, training.crew
     if training.plain:  # what follows comes to the same, and costs a small step a twentieth of its time
         loss = task.loss(model(samples.inputs.index_select(0, batch)), samples.targets.index_select(0, batch))
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach()
-    count = plans.micro_batches(len(batch), training.micro_batches)
-    parts = (batch,) if count == 1 else batch.tensor_split(count)
+    share, outputs = crew.share(batch), crew.outputs(model)
+    # Whoever has no sample of a tiny batch takes part in the exchange with one that counts nothing.
+    rows = share if len(share) else batch[:1]
+    count = plans.micro_batches(len(rows), training.micro_batches)
+    parts = (rows,) if count == 1 else rows.tensor_split(count)
     losses = []
-    for part in parts:
-        with _arithmetic(training):
-            loss = task.loss(model(samples.inputs.index_select(0, part)), samples.targets.index_select(0, part))
-        # Each part counts as much as it has samples, so that together they are the mean over the batch.
-        loss = loss if len(parts) == 1 else loss * (len(part) / len(batch))
-        scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+    for number, part in enumerate(parts, start=1):
+        weight = len(part) / len(batch) if len(share) else 0.0
+        with crew.exchange(number == count):
+            with _arithmetic(training):
+                loss = task.loss(outputs(samples.inputs.index_select(0, part)), samples.targets.index_select(0, part))
+            # Each part counts as much as it has samples, so that together they are the mean over the batch.
+            loss = loss if weight == 1 else loss * weight
+            # The gradients of several processes are averaged, and are to be added.
+            scaler.scale(loss if crew.count == 1 else loss * crew.count).backward()  # type: ignore[no-untyped-call]
         losses.append(loss.detach())
-    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+    return crew.total(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
 
 
 def _arithmetic(training: Training) -> AbstractContextManager[Any]:

@@ -1,15 +1,15 @@
 """The whole state of a training after a step: what it takes to go on as if nothing had happened."""
 
-import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from service.checkpoints import WEIGHTS
 from workers.checkpoints import STATE, Digesting
-from workers.training import weights
+from workers.training import chance, data, weights
 from workers.training.data import InputChanged
 from workers.training.loop import Training
 
@@ -17,21 +17,33 @@ State = dict[str, Any]
 
 
 def capture(training: Training, step: int, dataset_sha256: str, best: dict[str, Any] | None = None) -> State:
-    """The state as it is now, but for the weights. It shares its tensors with the training: it is written before the
-    next step. best: of the validations so far, for `keeper`.
+    """A copy of the state as it is now, in main memory, but for the weights.
+
+    best: of the validations so far, for `keeper`.
 
     The learning rate and the order of the samples are functions of the step and the seed, and need no saving.
     """
+    chances = training.crew.chances(training.device)
     return {
         "step": step,
         "dataset_sha256": dataset_sha256,
         "surroundings": surroundings(training),
-        "optimizer": training.optimizer.state_dict(),
+        "optimizer": _optimizer(training),
         "scaler": training.scaler.state_dict(),
         "best": best,
         "patience": training.patience.state() if training.patience is not None else None,
-        "chance": _chance(training),
+        "chance": chances[0],
+        "other_chances": chances[1:],
     }
+
+
+def _optimizer(training: Training) -> State:
+    found = training.optimizer.state_dict()
+    copies = {
+        place: {name: value.to("cpu", copy=True) if isinstance(value, Tensor) else value for name, value in own.items()}
+        for place, own in found["state"].items()
+    }
+    return {"state": copies, "param_groups": found["param_groups"]}
 
 
 def save(state: State, file: Digesting) -> None:
@@ -46,10 +58,11 @@ def load(folder: Path) -> State:
     return state
 
 
-def restore(training: Training, state: State, dataset_sha256: str) -> list[str]:
+def restore(training: Training, state: State, dataset_sha256: str, rank: int = 0) -> list[str]:
     """Puts a training, which keeps the tensors of `state`, where the state was taken: sentences on what is not as then.
 
-    Raises InputChanged, and whatever PyTorch does for a state of another training: that one is then of no more use.
+    rank: of this process among those that train together. Raises InputChanged, and whatever PyTorch does for a state of
+    another training: that one is then of no more use.
     """
     if state["dataset_sha256"] != dataset_sha256:
         raise InputChanged("the checkpoint is of another data set")
@@ -58,7 +71,11 @@ def restore(training: Training, state: State, dataset_sha256: str) -> list[str]:
     training.scaler.load_state_dict(state["scaler"])
     if training.patience is not None:
         training.patience.restore(state["patience"])
-    _set_chance(training, state["chance"])
+    chances = [state["chance"], *state.get("other_chances", [])]
+    if rank < len(chances):
+        chance.put_back(training.device, chances[rank])
+    else:
+        torch.manual_seed(data.apart(training.spec.hyperparameters.seed, rank, state["step"]))
     now = surroundings(training)
     return [
         f"{name} is {now[name]} and was {then}" for name, then in state["surroundings"].items() if now[name] != then
@@ -74,33 +91,8 @@ def surroundings(training: Training) -> dict[str, str]:
         "device": f"{device.type} {name}",
         "threads": str(torch.get_num_threads()),
         "micro_batches": str(training.micro_batches),
+        "processes": str(training.plan.processes),
         # Both depend on the generators of numpy, whose streams may change from version to version.
         "numpy": np.__version__,
         "split": training.preprocessing["split"].get("sha256", "the data set's own"),
     }
-
-
-def _chance(training: Training) -> State:
-    """The generators of random numbers, numpy's and Python's as lists: `weights_only` reads no others."""
-    numpy = np.random.get_state(legacy=False)
-    assert isinstance(numpy, dict)
-    inner = {"key": numpy["state"]["key"].tolist(), "pos": int(numpy["state"]["pos"])}
-    version, words, gauss = random.getstate()
-    device = training.device
-    return {
-        "torch": torch.get_rng_state(),
-        "device": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "numpy": {**numpy, "state": inner, "gauss": float(numpy["gauss"])},
-        "python": [version, list(words), gauss],
-    }
-
-
-def _set_chance(training: Training, saved: State) -> None:
-    device = training.device
-    torch.set_rng_state(saved["torch"])
-    if device.type == "cuda" and saved["device"] is not None:
-        torch.cuda.set_rng_state(saved["device"], device)
-    inner = saved["numpy"]["state"]
-    np.random.set_state(saved["numpy"] | {"state": inner | {"key": np.array(inner["key"], np.uint32)}})
-    version, words, gauss = saved["python"]
-    random.setstate((version, tuple(words), gauss))

@@ -49,7 +49,7 @@ class Tape:
     _doubts: int = 0
 
     def __post_init__(self) -> None:
-        self._meter = Meter(self.training.device)
+        self._meter = Meter(self.training.device, self.training.crew.others)
 
     def add(self, step: Step) -> None:
         self._pending.append(step)

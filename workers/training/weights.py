@@ -24,8 +24,11 @@ OURS = "trainbox"
 
 
 def copied(training: Training) -> Tensors:
-    """The weights as they are now, in main memory."""
-    return {name: value.detach().to("cpu", copy=True) for name, value in training.model.state_dict().items()}
+    """The weights as they are now, in main memory, each laid out in the order of its dimensions."""
+    return {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in training.model.state_dict().items()
+    }
 
 
 def described(training: Training, step: int) -> dict[str, Any]:
@@ -42,8 +45,7 @@ def described(training: Training, step: int) -> dict[str, Any]:
 
 def save(tensors: Tensors, description: dict[str, Any], file: Digesting) -> None:
     """Raises OSError."""
-    whole = {name: value.contiguous() for name, value in tensors.items()}
-    file.write(packed(whole, {"format": "pt", OURS: json.dumps(description)}))
+    file.write(packed(tensors, {"format": "pt", OURS: json.dumps(description)}))
 
 
 def read(path: Path) -> tuple[Tensors, dict[str, Any]]:

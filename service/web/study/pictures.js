@@ -16,14 +16,18 @@ const MOST_ROWS = 200;
 
 /** @typedef {{ x: number, y: any, low?: any, high?: any }} Dot */
 
-/** The pictures and tables of a finished study. @param {any} study */
+const VERDICTS = { holds: "so here", partly: "partly so here", does_not_hold: "not so here", cannot_tell: "cannot be told" };
+
+/** The pictures and tables of a study's report, the one so far too. @param {any} study */
 export function ofReport(study) {
   const { report } = study;
   const kinds = { lr_range: rates, batch_size: sizes, grid: combinations, search };
-  return kinds[study.kind] ? kinds[study.kind](report, study) : [panel("Report", h("pre", { tabindex: "0" }, JSON.stringify(report, null, 2)))];
+  const shown = kinds[study.kind] ? kinds[study.kind](report, study) : [panel("Report", h("pre", { tabindex: "0" }, JSON.stringify(report, null, 2)))];
+  const so = report.partial;
+  return so ? [h("p", { class: "muted" }, `So far: ${so.jobs_over} of ${so.total_jobs} jobs are over.`), ...shown] : shown;
 }
 
-/** Where a study stands while it runs. @param {any} study @param {any[]} runs its runs, with their metrics */
+/** Where a study stands before its report has anything to show. @param {any} study @param {any[]} runs its runs, with their metrics */
 export function ofRuns(study, runs) {
   const asked = study.spec?.target?.metric ?? study.spec?.metric ?? "val_loss";
   if (study.kind === "lr_range") return [panel("So far", chart("Loss after the steps so far, by learning rate", "learning rate", [dots("train_loss", runs, RATE, "train_loss", "last")], { logX: true }))];
@@ -67,10 +71,16 @@ function rates(report) {
     .filter(([key]) => report[key]).map(([key, label, kind]) => ({ x: report[key], label: `${label} ${number(report[key])}`, kind }));
   if (report.interval) marks.push({ x: report.interval[0], to: report.interval[1], label: `between ${number(report.interval[0])} and ${number(report.interval[1])}`, kind: "attempt" });
   return [panel("Learning rate",
-    h("p", { class: "big" }, report.suggested ? `Suggested: ${number(report.suggested)}` : `No clear answer: ${report.no_clear_answer?.message ?? ""}`),
+    h("p", { class: "big" }, report.suggested ? `Suggested: ${number(report.suggested)}` : `No ${report.partial ? "answer yet" : "clear answer"}: ${report.no_clear_answer?.message ?? ""}`),
     report.rule ? h("p", { class: "muted" }, report.rule) : null,
+    others(report),
     chart("Loss after the first steps, by learning rate", "learning rate", series, { logX: true, logY: true }, marks)),
   panel("Rates", table("Rates", ["learning rate", "training loss", "validation loss", "runs", "unstable"], report.rates.map((each) => [number(each.learning_rate), number(each.loss), number(each.held_out_loss), each.runs, each.unstable ?? ""])))];
+}
+
+function others({ others: found }) {
+  const told = Object.entries(found ?? {}).filter(([, rate]) => rate !== null);
+  return told.length ? h("p", { class: "muted" }, `Other rules: ${told.map(([name, rate]) => `${name} ${number(rate)}`).join(", ")}`) : null;
 }
 
 /** Of batch sizes: time, steps and quality against the size. */
@@ -86,6 +96,7 @@ function sizes(report) {
       panel("Steps", chart(`Steps to ${metric} ${number(report.target.value)}`, "batch size", [{ label: "steps", dots: against("steps_to_target") }, { label: "half the steps for twice the batch", dots: perfect, dash: [5, 4] }], options)),
       panel("Quality", chart(`Best ${metric}`, "batch size", [{ label: metric, dots: against("best") }], { logX: true })),
       panel("Speed", chart("Samples per second", "batch size", [{ label: "samples per second", dots: against("samples_per_second") }], options))),
+    report.sayings?.length ? panel("What is said of batch sizes", table("What is said of batch sizes", ["saying", "this study", "because"], report.sayings.map((each) => [each.saying, VERDICTS[each.verdict], each.because]))) : null,
     panel("Batch sizes", table("Batch sizes", ROW.map((name) => name.replaceAll("_", " ")), report.rows.map((row) => ROW.map((name) => value(row[name]))))),
   ];
 }
@@ -96,6 +107,7 @@ function combinations(report) {
     report.best ? panel("Best", h("p", { class: "big" }, keyed(report.best.parameters)), h("p", {}, `mean ${report.metric} ${number(report.best.mean)} over ${report.best.runs} runs`), warnings(report.warnings)) : warnings(report.warnings),
     coordinates(report),
     effects(report),
+    importances(report),
     report.verdicts?.length ? panel("Verdicts", h("ul", { class: "verdicts" }, report.verdicts.map((each) => h("li", {}, verdict(each, report.metric))))) : null,
     panel("Groups", table("Groups", ["setting", "runs", `mean ${report.metric}`, "95 % interval"], report.groups.map((each) => [keyed(each.parameters), each.runs, number(each.mean), each.interval ? `${number(each.interval[0])} to ${number(each.interval[1])}` : "–"]))),
     panel("Ranking", table("Ranking", ["#", "run", "setting", "seed", report.metric], report.ranking.slice(0, MOST_ROWS).map((each) => [each.rank ?? "–", each.job_id ? runLink(each.job_id, each.job_id) : "–", keyed(each.parameters), each.seed, number(each.value)]))),
@@ -109,7 +121,8 @@ function search(report) {
     panel("Best trial", report.best ? [h("p", { class: "big" }, `${report.metric} ${number(report.best.value)}`), h("p", {}, keyed(report.best.parameters), " ", report.best.job_id ? runLink(report.best.job_id, "its run") : null)] : h("p", {}, "No trial was trained to its end.")),
     coordinates(report),
     panel("History", chart(`${report.metric} of each trial`, "trial", [{ label: "best so far", dots: line("best_so_far") }, { label: "trial", dots: line("value"), dash: [2, 3] }])),
-    report.importances ? panel("Importance", bars(Object.entries(report.importances).map(([name, share]) => [short(name), typeof share === "number" ? share : share?.importance ?? null]))) : null,
+    importances(report),
+    effects(report),
     panel("Trials", table("Trials", ["#", "run", "setting", "state", report.metric], report.history.slice(0, MOST_ROWS).map((each) => [each.trial + 1, each.job_id ? runLink(each.job_id, each.job_id) : "–", keyed(each.parameters), each.state, number(each.value)]))),
   ];
 }
@@ -126,6 +139,10 @@ function effects({ main_effects: effects, metric }) {
   if (!found.length) return null;
   return panel("Main effects", bars(found.map(([name, each]) => [short(name), each.share_of_variance])),
     definitions(found.flatMap(([name, each]) => each.levels.map((level) => [`${short(name)} ${value(level.value)}`, `mean ${metric} ${number(level.mean)}`]))));
+}
+
+function importances({ importances: found }) {
+  return Object.keys(found ?? {}).length > 1 ? panel("Importance", bars(Object.entries(found).map(([name, share]) => [short(name), share]))) : null;
 }
 
 /** Shares of one as bars. @param {[string, number | null][]} rows */

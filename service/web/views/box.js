@@ -119,6 +119,7 @@ function facts(box) {
     card("Queue", `${grouped(box.queue_length)} waiting`, h("p", { class: "muted" }, `${box.running.length} running`)),
     card("Disk", `${bytes(box.disk.free_bytes)} free`, meter(1 - box.disk.free_bytes / box.disk.total_bytes, "disk in use")),
     box.devices.map(device),
+    box.out_of_service.length ? card("Out of service", null, box.out_of_service.map((each) => h("p", {}, each))) : null,
     box.shares?.length ? card("Use of the box", null, definitions(box.shares.slice(0, 6).map((share) =>
       [share.user, `${share.running} running, ${share.queued} waiting, ${duration(share.recent_slot_seconds)} lately`]), "small")) : null);
 }

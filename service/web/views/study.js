@@ -23,13 +23,18 @@ export async function show(root, route, signal) {
   const shown = { now: "" };
   const look = async () => {
     const study = await get(path, {}, signal);
-    const runs = study.report ? [] : await runsOf(study.id, signal);
+    const runs = tells(study.report) ? [] : await runsOf(study.id, signal);
     const now = JSON.stringify([study, runs]);
     if (now !== shown.now && !signal.aborted) draw(parts, study, runs, () => look().catch(tell));
     shown.now = now;
     return !isOver(study.status);
   };
   if (await look()) every(ROUND, look, signal);
+}
+
+/** A report so far may have no row yet: the range tests of batch sizes come first. @param {any} report */
+function tells(report) {
+  return report !== null && (!report.partial || report.rows?.length !== 0);
 }
 
 async function runsOf(study, signal) {
@@ -57,7 +62,7 @@ function draw(parts, study, runs, done) {
     definitions([["id", h("code", {}, study.id)], ["user", study.user], ["project", study.project], ["created", moment(study.created_at)], ["reason", study.status_reason?.message ?? "–"]], "facts line"),
     progress?.total_jobs ? h("span", { class: "progress" }, h("progress", { max: progress.total_jobs, value: progress.finished ?? 0, "aria-label": "jobs that are over" }),
       h("span", { class: "muted" }, `${grouped(progress.finished ?? 0)} of ${grouped(progress.total_jobs)} jobs are over, ${progress.running ?? 0} run`)) : null);
-  refill(parts.pictures, study.report ? ofReport(study) : ofRuns(study, runs));
+  refill(parts.pictures, tells(study.report) ? ofReport(study) : ofRuns(study, runs));
   refill(parts.jobs, panel("Jobs", table("Jobs", ["job", "status", "setting", "seed", ""], (study.jobs ?? []).map((job) => [
     job.id ? runLink(job.id, job.id) : "–", job.status ? badge(job.status) : "–", keyed(job.parameters ?? null), value(job.seed), job.error ?? ""]))));
 }
