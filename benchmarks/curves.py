@@ -18,6 +18,7 @@ from service import curves
 from service.compare import Entry, compare
 from service.curves import Batch
 from service.curves.axes import Axis
+from service.curves.stored import TICKS
 from service.database import Database
 from service.states import Direction, Visibility
 from service.tables import Project, Run, Series, Table, User
@@ -31,8 +32,10 @@ RECORDING, LONG_RUN, FIRST_SHORT = 1, 2, 3
 # What must hold, and the share of it below which a noisy machine is no excuse.
 GOALS = {"recording": 0.7, "reading": 200.0, "comparing": 25.0}
 CLEARLY = 0.9
+# On disk, rollups included. The aim is 25: see docs/decisions.md for what is in the way.
+MOST_BYTES, AIMED_BYTES = 32.0, 25.0
 
-INSERT = "INSERT INTO points (series, position, step, value, time) VALUES (?, ?, ?, ?, ?)"
+INSERT = "INSERT INTO points (series, position, lead, value, ticks) VALUES (?, ?, ?, ?, ?)"
 SCAN = "SELECT step, value FROM points WHERE series = ?"
 
 
@@ -48,13 +51,13 @@ def main() -> int:
             load(database, run, SHORT)
         ratios["reading"] = reading(database)
         ratios["comparing"] = comparing(database)
-        bytes_per_point(database)
+        held = bytes_per_point(database)
         database.close()
         plain.close()
     missed = [name for name, ratio in ratios.items() if ratio < CLEARLY * GOALS[name]]
     for name, ratio in ratios.items():
         print(f"{name}: {ratio:.2f} (goal {GOALS[name]:g}{', missed' if name in missed else ''})")
-    return 1 if missed else 0
+    return 1 if missed or held > MOST_BYTES else 0
 
 
 def recording(database: Database, plain: Database) -> float:
@@ -67,7 +70,7 @@ def recording(database: Database, plain: Database) -> float:
     for number in range(FLUSHES):
         batches = list(noisy(number * FLUSH, FLUSH))
         rows = [
-            (series, batch.position + index, step, value, at)
+            (series, batch.position + index, step - batch.position - index, value, round(at * TICKS))
             for series, batch in enumerate(batches, start=1)
             for index, (step, value, at) in enumerate(
                 zip(batch.steps.tolist(), batch.values.tolist(), batch.times.tolist(), strict=True)
@@ -131,13 +134,16 @@ def comparing(database: Database) -> float:
     return slow / quick
 
 
-def bytes_per_point(database: Database) -> None:
+def bytes_per_point(database: Database) -> float:
     """What the file holds for each point of curves that were recorded a flush at a time, rollups included."""
     with database.write() as session:
         points = session.execute(text("SELECT sum(count) FROM series")).scalar_one()
         used = session.execute(text("SELECT (page_count - freelist_count) * page_size FROM "
             "pragma_page_count, pragma_freelist_count, pragma_page_size")).scalar_one()  # fmt: skip
-    print(f"{points:,} points in {used / 2**20:.0f} MiB: {used / points:.1f} bytes a point, rollups included")
+    held: float = used / points
+    print(f"{points:,} points in {used / 2**20:.0f} MiB: {held:.1f} bytes a point, rollups included ", end="")
+    print(f"(at most {MOST_BYTES:g}, aim {AIMED_BYTES:g})")
+    return held
 
 
 def prepared(path: Path) -> Database:

@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from benchmarks import stage
 from service import curves, queue, users
 from service.curves import Batch
+from service.curves.stored import COLUMNS as POINT_COLUMNS
 from service.database import Database
 from service.queue import Draft, QueueLimits
 from service.settings import Settings
@@ -178,7 +179,10 @@ def _copy(session: Session, source: int, target: int) -> None:
     new = session.execute(text("SELECT id FROM series WHERE run = :run"), {"run": target}).scalar_one()
     given: dict[str, Any] = {"old": old, "new": new}
     session.execute(
-        text("INSERT INTO points SELECT :new, position, step, value, time FROM points WHERE series = :old"), given
+        text(
+            f"INSERT INTO points (series, {POINT_COLUMNS}) SELECT :new, {POINT_COLUMNS} FROM points WHERE series = :old"
+        ),
+        given,
     )
     session.execute(text("INSERT INTO rollups SELECT :new, level, block, data FROM rollups WHERE series = :old"), given)
 

@@ -20,7 +20,7 @@ REPEATS = 3
 def main() -> None:
     name, folder = sys.argv[1], Path(sys.argv[2])
     losses = json.loads((folder / "values.json").read_text())
-    record, read = {"trackio": trackio, "tensorboard": tensorboard}[name](folder)
+    record, read = {"trackio": trackio, "tensorboard": tensorboard, "aim": aim}[name](folder)
     begin = time.perf_counter()
     record(losses)
     recorded = 3 * len(losses) / (time.perf_counter() - begin)
@@ -73,6 +73,30 @@ def tensorboard(folder: Path) -> Ways:
         events = EventAccumulator(str(folder / "events"), {"tensors": POINTS})
         events.Reload()
         return [event.tensor_proto.float_val[0] for event in events.Tensors("train_loss")]
+
+    return record, read
+
+
+def aim(folder: Path) -> Ways:
+    """Its repository. A read samples one metric as its pages have it done, through the run that is still open: it
+    spares a read the index, which its server makes afterwards.
+    """
+    from aim import Repo, Run
+    from aim.storage.context import Context
+
+    repository = Repo.from_path(str(folder / "aim"), init=True)
+    run = Run(repo=repository, system_tracking_interval=None, log_system_params=False, capture_terminal_logs=False)
+
+    def record(losses: list[float]) -> None:
+        for step, loss in enumerate(losses, start=1):
+            run.track(loss, name="train_loss", step=step)
+            run.track(loss, name="learning_rate", step=step)
+            run.track(loss, name="grad_norm", step=step)
+
+    def read() -> list[float]:
+        metric = run.get_metric("train_loss", Context({}))
+        _, (values,) = metric.data.view("val").sample(POINTS).items_list()
+        return [float(value) for value in values]
 
     return record, read
 

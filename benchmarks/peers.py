@@ -1,8 +1,8 @@
 """Recording, reading and comparing curves, against the trackers that a team would set up instead.
 
 Each tracker is installed into an environment of its own below `build/peers`, at the first run. Run with `python -m
-benchmarks.peers`; ends with 1 when a goal is clearly missed. The goals are about MLflow's tracking server; how Trackio
-and TensorBoard do is told beside them.
+benchmarks.peers`; ends with 1 when a goal is clearly missed. The goals are about MLflow's tracking server; how Trackio,
+TensorBoard and Aim do is told beside them.
 """
 
 import json
@@ -46,7 +46,8 @@ WORKER, ROOM, TERMS = "worker-of-the-benchmark", Room(1, 0), Terms(600.0, 10.0)
 PRINCIPAL = Principal(users.FIRST_ADMIN, Scope.ADMIN, "benchmark")
 SPEC = {"task": "classification", "dataset": "digits"}
 
-VERSIONS = {"mlflow": "3.17.2", "trackio": "0.43.0", "tensorboard": "2.21.0"}
+VERSIONS = {"mlflow": "3.17.2", "trackio": "0.43.0", "tensorboard": "2.21.0", "aim": "3.29.1"}
+LIBRARIES = ("trackio", "tensorboard", "aim")
 
 GOALS = {"one trainer": 60.0, "eight trainers": 30.0, "over HTTP": 50.0, "reading": 1900.0, "comparing": 900.0}
 CLEARLY = 0.8
@@ -76,10 +77,9 @@ def main() -> int:
     print(f"{1000 * mine.empty:.2f} ms for nothing")
     print(f"             {1000 * mine.comparing:11.2f} ms for {COMPARED} of {SHORT:,}")
     missed = against_mlflow(interpreters["mlflow"], mine)
-    if interpreters["trackio"]:
-        tell("trackio", library("trackio", interpreters["trackio"]), mine)
-    if interpreters["tensorboard"]:
-        tell("tensorboard", library("tensorboard", interpreters["tensorboard"]), mine)
+    for name in LIBRARIES:
+        if (interpreter := interpreters[name]) is not None:
+            tell(name, library(name, interpreter), mine)
     return int(missed)
 
 

@@ -83,6 +83,8 @@ class Calls:
 
     def made(self) -> int:
         """How many points were taken; a body that is refused counts for none."""
+        # A server may have given up the connection while the other clients got ready.
+        self.service.connection.close()
         taken = 0
         for body in self.bodies:
             with suppress(Answer):

@@ -20,7 +20,7 @@ LEARNING_RATES = ("0.001", "0.1")
 EPOCHS = 80
 METRIC = "val_loss"
 RANGE = ("--low", "1e-4", "--high", "1", "--count", "9", "--seeds", "1")
-PICTURE = Path("build/demo.png")
+PICTURE, STUDY_PICTURE = Path("build/demo.png"), "build/demo-study.png"
 STOP_SECONDS = 20
 TRAINBOX = [sys.executable, "-m", "service.cli"]
 
@@ -48,7 +48,7 @@ def main() -> None:
         print(meaning(comparison, runs))
         print(f"\nThe same as a picture: {PICTURE}")
         print()
-        trainbox(box, "study", "lr-range", SPEC, *RANGE, "--wait")
+        trainbox(box, "study", "lr-range", SPEC, *RANGE, "--wait", "--save", STUDY_PICTURE)
     print()
     print(how_to_go_on())
 

@@ -19,13 +19,14 @@ from service.errors import SchemaMismatch
 
 @cache
 def _scripts() -> ScriptDirectory:
-    return ScriptDirectory.from_config(_config())
+    return ScriptDirectory.from_config(config())
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(files("migrations")))
-    return config
+def config() -> Config:
+    """Alembic's, with the revisions that came with this program."""
+    made = Config()
+    made.set_main_option("script_location", str(files("migrations")))
+    return made
 
 
 def newest() -> str:
@@ -97,9 +98,9 @@ def migrate(database: Database) -> None:
     with database.write() as session:
         connection = session.connection()
         if _revision(connection) != newest():
-            config = _config()
-            config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            chosen = config()
+            chosen.attributes["connection"] = connection
+            command.upgrade(chosen, "head")
 
 
 def _known(found: str) -> bool:

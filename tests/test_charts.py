@@ -54,6 +54,13 @@ def test_no_line_is_wider_than_asked(width: int, many: int) -> None:
     assert max(map(len, chart.splitlines())) > width / 2
 
 
+def test_an_upright_line_marks_a_place_from_bottom_to_top() -> None:
+    mark = Line("here", np.full(2, 500), np.array([0.1, 2.4]))
+    places = drawn(line_chart([Line("loss", STEPS, falling(300)), mark], 80, 20), "o")
+    assert len(places) > 10
+    assert len({column for _, column in places}) == 1
+
+
 def test_a_spike_of_one_step_is_drawn() -> None:
     values = np.ones(1000)
     values[500] = 9

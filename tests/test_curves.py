@@ -128,12 +128,12 @@ def check_stored(session: Session, log: Logged) -> None:
     expected = {
         (level, number): data
         for level, (first, records) in rollups.extend([rollups.Growth(0, {}, everything)])[0].items()
-        for number, data in rollups.blocks(first, records)
+        for number, data in rollups.blocks(level, first, records)
     }
     rows = session.execute(select(Rollup.level, Rollup.block, Rollup.data).where(Rollup.series == series)).all()
     assert {(level, block) for level, block, _ in rows} == set(expected)
     for level, block, data in rows:
-        kept, fresh = rollups.join([data]), rollups.join([expected[level, block]])
+        kept, fresh = (rollups.unpacked(level, [each]) for each in (data, expected[level, block]))
         for name in rollups.RECORD.names or ():
             if name == "mean":
                 np.testing.assert_allclose(kept[name], fresh[name], rtol=1e-12, atol=1e-12 * 1e300)

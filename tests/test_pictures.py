@@ -234,6 +234,12 @@ def test_many_curves_have_a_legend_beside_them(studio: Studio) -> None:
     assert "and 26 more" in words
 
 
+def test_an_axis_of_many_decades_names_its_powers_of_ten(studio: Studio) -> None:
+    drawn = studio.make(picture(line((10.0 ** -np.arange(9)).tolist()), form="svg")).decode()
+    assert {"10⁻²", "10⁻⁸"} <= set(ElementTree.fromstring(drawn).itertext())
+    assert "$" not in drawn
+
+
 def test_a_picture_that_fails_leaves_a_studio_that_works(studio: Studio) -> None:
     with pytest.raises(StudioFailed):
         studio.make(CurveFile({"x": np.arange(3), "y": np.arange(4)}))

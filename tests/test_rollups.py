@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings, strategies as st
 
 from service.curves import rollups
-from service.curves.rollups import BLOCK, FANOUT, NOWHERE, Floats, Integers, Records
+from service.curves.rollups import BLOCK, FANOUT, NOWHERE, PACKED_BLOCK, Floats, Integers, Records
 
 SIZES = st.one_of(st.integers(0, 40), st.sampled_from([128, 129, 768, 769, 1023, 1025, 6144, 8193]))
 
@@ -60,13 +60,13 @@ class Shelf:
     def extend(self, points: Records) -> None:
         levels = range(1, rollups.top(self.count) + 1)
         places = [(level, rollups.tail_block(self.count, level)) for level in levels]
-        tails = {place[0]: rollups.join([self.blocks[place]]) for place in places if place in self.blocks}
+        tails = {place[0]: rollups.unpacked(place[0], [self.blocks[place]]) for place in places if place in self.blocks}
         for level, (first, records) in rollups.extend([rollups.Growth(self.count, tails, points)])[0].items():
-            self.blocks |= {(level, block): data for block, data in rollups.blocks(first, records)}
+            self.blocks |= {(level, block): data for block, data in rollups.blocks(level, first, records)}
         self.count += len(points)
 
     def records(self, level: int) -> Records:
-        return rollups.join([self.blocks[place] for place in sorted(self.blocks) if place[0] == level])
+        return rollups.unpacked(level, [self.blocks[place] for place in sorted(self.blocks) if place[0] == level])
 
 
 @settings(deadline=None, max_examples=40)
@@ -145,7 +145,10 @@ def test_curves_grow_together_as_they_do_alone() -> None:
     for count, more in zip(counts, added, strict=True):
         shelf = Shelf()
         shelf.extend(records_of(wild_values(rng, count)))
-        tails = {level: shelf.records(level)[rollups.tail_block(count, level) * BLOCK :] for level in range(1, 6)}
+        tails = {
+            level: shelf.records(level)[rollups.tail_block(count, level) * rollups.block(level) :]
+            for level in range(1, 6)
+        }
         growths.append(rollups.Growth(count, tails, records_of(wild_values(rng, more), start=count)))
     together = rollups.extend(growths)
     for growth, renewed, whole in zip(growths, together, rollups.whole(together), strict=True):
@@ -159,7 +162,7 @@ def test_curves_grow_together_as_they_do_alone() -> None:
 
 
 def test_blocks_hold_whole_groups_and_fit_one_overflow_page_of_sqlite() -> None:
-    assert BLOCK % FANOUT == 0
+    assert BLOCK % FANOUT == PACKED_BLOCK % FANOUT == 0
     largest_local = (4096 - 12) * 64 // 255 - 23
     row_header = 40
     assert BLOCK * rollups.RECORD.itemsize + row_header <= largest_local + 4092

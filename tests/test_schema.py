@@ -14,15 +14,19 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
+from alembic.command import upgrade
 from conftest import Until
-from sqlalchemy import create_engine, func, select, text
+from sqlalchemy import create_engine, func, insert, select, text
 
-from service import datasets, home, schema
+from service import curves, datasets, home, schema
+from service.curves import rollups, stored
 from service.database import SAFE_SQLITE, Database, sqlite_module, sqlite_warning
 from service.errors import DatabaseDamaged, DatabaseUnusable, SchemaMismatch
 from service.settings import Settings
-from service.tables import Dataset, Project, Table, Token, User
+from service.states import Direction
+from service.tables import Dataset, Project, Run, Series, Table, Token, User
 
 TRAINBOX = [sys.executable, "-m", "service.cli"]
 KILLED_MIGRATIONS = 6
@@ -107,6 +111,42 @@ def test_the_migrations_build_the_declared_tables(tmp_path: Path) -> None:
     assert migrated.keys() == wanted.keys()
     for name in wanted:
         assert migrated[name] == wanted[name], name
+
+
+@pytest.mark.parametrize("count", [1, 2000])
+def test_curves_of_the_first_revision_are_the_same_after_the_second(tmp_path: Path, count: int) -> None:
+    steps, times = np.arange(count) * 3 - 5, np.arange(count) / 8
+    values = np.sin(np.arange(count))
+    values[count // 2] = np.nan
+    points = rollups.of_points(np.arange(count), steps, values, times)
+    with opened(tmp_path / "trainbox.db") as database:
+        with database.write() as session:
+            config = schema.config()
+            config.attributes["connection"] = connection = session.connection()
+            upgrade(config, "0001")
+            connection.exec_driver_sql("INSERT INTO users VALUES ('ada', '', NULL)")
+            connection.exec_driver_sql("INSERT INTO projects VALUES ('default', NULL, 'team', '')")
+            run = {"seq": 1, "id": "run-00000001", "name": "", "project": "default", "user": "ada", "tags": {}}
+            session.execute(insert(Run).values(run | {"parameters": {}, "created_at": ""}))
+            summary = {"id": 7, "run": 1, "name": "loss", "direction": Direction.MIN, "count": count, "non_finite": 1}
+            session.execute(insert(Series).values(summary))
+            for row in zip(range(count), steps.tolist(), values.tolist(), times.tolist(), strict=True):
+                connection.exec_driver_sql("INSERT INTO points VALUES (7, ?, ?, ?, ?)", row)
+            for level, (first, records) in rollups.extend([rollups.Growth(0, {}, points)])[0].items():
+                for start in range(0, len(records), 48):
+                    block = (level, first + start // 48, records[start : start + 48].tobytes())
+                    connection.exec_driver_sql("INSERT INTO rollups VALUES (7, ?, ?, ?)", block)
+        schema.migrate(database)
+        with database.write() as session:
+            [found] = curves.find(session, [1])[1].values()
+            whole = curves.read(session, found, 10_000)
+            np.testing.assert_array_equal(whole.step, steps)
+            np.testing.assert_array_equal(whole.value, values)
+            np.testing.assert_array_equal(whole.time, times)
+            assert curves.read(session, found, 100, 0, 3000).count == sum((steps >= 0) & (steps <= 3000))
+            curves.append(session, 1, "loss", count, steps[-1:] + 1, np.ones(1), times[-1:])
+            last = stored.records(session, 7, 1, count // rollups.FIRST, count // rollups.FIRST + 1)[-1]
+            assert last["count"] == count % rollups.FIRST + 1
 
 
 def test_a_migration_that_has_been_done_is_not_done_again(settings: Settings) -> None:

@@ -200,6 +200,28 @@ def test_asha_lets_one_in_three_go_on() -> None:
     assert pruning.hopeless("asha", Direction.MIN, {0: [1.0] * 2}, {1: [0.0] * 27}, 27) == {}
 
 
+def test_asha_takes_at_most_half_the_steps_and_finds_what_is_as_good() -> None:
+    """On losses that are made up, four at a time; test_study_reports has the long form, with real trainings."""
+    validations, parallel, noise = 80, 4, 0.01
+    chance = np.random.default_rng(8)
+    ends, speeds = chance.uniform(0.1, 2.0, 24), chance.uniform(5, 20, 24)
+    taken = np.arange(1, validations + 1)
+    curves = ends[:, None] + (2.3 - ends[:, None]) * np.exp(-taken / speeds[:, None])
+    curves += noise * chance.standard_normal(curves.shape)
+    waiting, running, ended = list(range(24)), dict[int, list[float]](), dict[int, list[float]]()
+    while waiting or running:
+        while waiting and len(running) < parallel:
+            running[waiting.pop(0)] = []
+        for number, history in running.items():
+            history.append(float(curves[number, len(history)]))
+        hopeless = pruning.hopeless("asha", Direction.MIN, running, ended, validations)
+        over = [number for number, history in running.items() if len(history) == validations or number in hopeless]
+        ended |= {number: running.pop(number) for number in over}
+    assert sum(map(len, ended.values())) <= 24 * validations / 2
+    whole = [history for history in ended.values() if len(history) == validations]
+    assert min(map(min, whole)) <= curves.min() + 3 * noise
+
+
 def test_median_waits_for_whole_trials() -> None:
     whole = {number: [float(number)] * 10 for number in range(5)}
     running = {7: [9.0] * 4, 8: [1.0] * 4}
@@ -291,14 +313,21 @@ FAILED: dict[str, Any] = {"best": None, "bests": [], "samples_per_second": None,
         ("more_memory", "cannot_tell", [row(8, 8, peak_memory_mib=None), row(64, 64)]),
         ("more_epochs", "holds", [row(8, 8), row(64, 64, epochs_to_target=3.0)]),
         ("more_epochs", "holds", [row(8, 8), row(64, 64, **NEVER)]),
+        ("more_epochs", "partly", [row(8, 8), row(64, 64), row(512, 512, **NEVER)]),
         ("more_epochs", "does_not_hold", [row(8, 8), row(64, 64)]),
         ("more_epochs", "cannot_tell", [row(8, 8, **NEVER), row(64, 64, **NEVER)]),
         ("less_accurate", "holds", [row(8, 8), row(64, 64, best=0.5, bests=[0.49, 0.50, 0.51])]),
         ("less_accurate", "cannot_tell", [row(8, 8), row(64, 64, best=0.89, bests=[0.88, 0.89, 0.91])]),
         ("less_accurate", "cannot_tell", [row(8, 8, bests=[0.9]), row(64, 64, best=0.5, bests=[0.5])]),
         ("less_accurate", "does_not_hold", [row(8, 8), row(64, 64, best=0.95)]),
-        ("two_bests", "holds", [row(8, 8), row(64, 64, best=0.8, seconds_to_target=0.5)]),
+        ("two_bests", "holds", [row(8, 8), row(64, 64, best=0.5, bests=[0.49, 0.5, 0.51], seconds_to_target=0.5)]),
+        (
+            "two_bests",
+            "cannot_tell",
+            [row(8, 8), row(64, 64, best=0.89, bests=[0.88, 0.89, 0.91], seconds_to_target=0.5)],
+        ),
         ("two_bests", "does_not_hold", [row(8, 8), row(64, 64, best=0.8, seconds_to_target=2.0)]),
+        ("two_bests", "does_not_hold", [row(8, 8), row(64, 64, seconds_to_target=0.5)]),
     ],
 )
 def test_what_is_said_of_batch_sizes_holds_or_fails_by_the_studys_own_numbers(

@@ -476,7 +476,7 @@ def test_of_two_services_started_at_once_on_one_home_one_names_the_other_and_goe
 @pytest.mark.chaos
 @pytest.mark.timeout(900)
 def test_a_search_that_is_killed_three_times_has_exactly_its_trials(make_service: Callable[..., Service]) -> None:
-    """The short form, without kills, is in test_studies: three threads that take the study's steps at once."""
+    """The short form, without kills, is in test_study_reports: three threads that take the study's steps at once."""
     service, chance = make_service(), random.Random(11)
     service.start()
     space = {"hyperparameters.learning_rate": {"low": 1e-4, "high": 1.0, "log": True}}

@@ -8,6 +8,7 @@ import structlog
 
 from service import disk, outside, retention
 from service.api.place import Place
+from service.datasets import prepared
 
 log = structlog.get_logger()
 
@@ -49,5 +50,6 @@ def _sweep(place: Place) -> None:
     settings = place.settings
     terms = retention.Terms(settings.keep_logs_days, settings.keep_checkpoints_days)
     swept = retention.sweep(place.database, settings.jobs_path, terms, place.stopping.is_set)
-    if any(asdict(swept).values()):
-        log.info("swept", **asdict(swept))
+    unused = sum(prepared.sweep(folder) for folder in settings.datasets_path.iterdir())
+    if any(asdict(swept).values()) or unused:
+        log.info("swept", **asdict(swept), prepared=unused)

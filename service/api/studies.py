@@ -143,7 +143,8 @@ async def get_study(
 ) -> Response:
     """One study. With `wait` the answer is held until it is over or the time is up.
 
-    Tables and text show its report, or its jobs while there is none; a picture is a 409 then.
+    Tables, text and pictures show its report, the one so far too. Before the first job is over tables show its jobs,
+    and a picture is a 409.
     """
     deadline = monotonic() + wait
     while True:

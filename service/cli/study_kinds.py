@@ -18,10 +18,10 @@ Settings = Annotated[
 Wait = Annotated[bool, typer.Option("--wait", help="Wait for the report; exit 1 unless the study succeeds.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Check and count the jobs without creating any.")]
 Named = Annotated[str | None, typer.Option("--name", help="A label for the study.")]
-Low = Annotated[float, typer.Option(help="The lowest learning rate.")]
-High = Annotated[float, typer.Option(help="The highest learning rate.")]
-Count = Annotated[int, typer.Option(help="How many learning rates.")]
-Steps = Annotated[int, typer.Option(help="Steps of each short run.")]
+Low = Annotated[float, typer.Option(help="The lowest learning rate of a range test.")]
+High = Annotated[float, typer.Option(help="The highest learning rate of a range test.")]
+Count = Annotated[int, typer.Option(help="How many learning rates it tries.")]
+Steps = Annotated[int, typer.Option(help="Steps of each of its runs.")]
 
 
 def lr_range(

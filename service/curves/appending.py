@@ -28,7 +28,8 @@ class PositionMismatch(ServiceError):
 class Batch:
     """New points of one metric, in order of logging; `position` is where the writer believes the curve ends.
 
-    steps, values, times: shape (n,) each; times in seconds of active training. Values may be NaN or infinite.
+    steps, values, times: shape (n,) each; times in seconds of active training, of which four places are kept.
+    Values may be NaN or infinite.
     """
 
     metric: str
@@ -58,7 +59,10 @@ def append_all(session: Session, run_seq: int, batches: Iterable[Batch]) -> None
     tails = stored.tails(session, [(each, batch.position) for each, batch in zip(series, batches, strict=True)])
     points = stored.Points.joined(
         stored.Points(
-            np.arange(batch.position, batch.position + len(batch.steps)), batch.steps, batch.values, batch.times
+            np.arange(batch.position, batch.position + len(batch.steps)),
+            batch.steps,
+            batch.values,
+            stored.rounded(batch.times),
         )
         for batch in batches
     )
@@ -71,8 +75,9 @@ def append_all(session: Session, run_seq: int, batches: Iterable[Batch]) -> None
             for each, batch, length, end in zip(series, batches, lengths, ends, strict=True)
         ]
     )
-    into = "points (series, position, step, value, time)"
-    insert(session, into, [np.repeat(series, lengths).tolist(), *stored.as_columns(points)])
+    insert(
+        session, f"points (series, {stored.COLUMNS})", [np.repeat(series, lengths).tolist(), *stored.as_columns(points)]
+    )
     stored.store_records(session, zip(series, renewed, strict=True))
     write(
         session,

@@ -4,6 +4,7 @@ A record of level 1 stands for 16 consecutive positions, one of the next level f
 of each level stands for as many positions as there are.
 """
 
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +14,11 @@ from numpy.typing import NDArray
 
 FIRST = 16  # points that make a record of level 1
 FANOUT = 8  # records of one level that make one of the next
-BLOCK = 48  # records stored together: a multiple of FANOUT, and a block then takes one overflow page of SQLite
+# Records stored together, multiples of FANOUT. SQLite keeps up to 1002 bytes of a row in its page, and gives a page of
+# its own to what is beyond: 48 records as they are just fill one, and 24 compressed ones need none.
+BLOCK, PACKED_BLOCK = 48, 24
 TOP_LEVEL = 10  # a record of the next level would count beyond 32 bits
+PACKING = 1  # of zlib: the quickest
 NOWHERE = np.iinfo(np.int64).max
 
 RECORD = np.dtype(
@@ -137,9 +141,14 @@ def top(count: int) -> int:
     return level
 
 
+def block(level: int) -> int:
+    """Records of a level that are stored together."""
+    return PACKED_BLOCK if level == 1 else BLOCK
+
+
 def tail_block(count: int, level: int) -> int:
     """The block that the next point of a curve of `count` points changes."""
-    return count // size(level) // BLOCK
+    return count // size(level) // block(level)
 
 
 def groups(length: int, size: int) -> Integers:
@@ -183,9 +192,9 @@ def extend(growths: Sequence[Growth]) -> list[Renewed]:
             before += len(sources[-1])
         merged, place = merge(join(sources), np.concatenate(starts)), 0
         for (growth, done), its in zip(grown, starts, strict=True):
-            block, within = divmod(growth.unchanged(level), BLOCK)
+            number, within = divmod(growth.unchanged(level), block(level))
             kept = growth.tails.get(level, none())[:within]
-            done[level] = (block, join([kept, merged[place : place + len(its)]]))
+            done[level] = (number, join([kept, merged[place : place + len(its)]]))
             place += len(its)
     return renewed
 
@@ -194,11 +203,11 @@ def _unmerged(growth: Growth, renewed: Renewed, level: int) -> Records:
     """What makes the records of a level that change: at level 1 its unfinished last record and the new points."""
     unchanged = growth.unchanged(level)
     if level > 1:
-        block, below = renewed[level - 1]
-        return below[unchanged * FANOUT - block * BLOCK :]
+        number, below = renewed[level - 1]
+        return below[unchanged * FANOUT - number * block(level - 1) :]
     if growth.count % FIRST == 0:
         return growth.points
-    within = unchanged % BLOCK
+    within = unchanged % block(1)
     return join([growth.tails[1][within : within + 1], growth.points])
 
 
@@ -218,14 +227,31 @@ def whole(renewed: Sequence[Renewed]) -> Records:
     return merge(join(tops), np.cumsum([0, *lengths[:-1]], dtype=np.int64)[: len(tops)])
 
 
-def blocks(first: int, records: Records) -> list[tuple[int, bytes]]:
-    """Records cut into numbered blocks as they are stored; `first` is the number of the first block."""
+def blocks(level: int, first: int, records: Records) -> list[tuple[int, bytes]]:
+    """Records of a level cut into numbered blocks as they are stored; `first` is the number of the first block."""
     return [
-        (first + index, records[start : start + BLOCK].tobytes())
-        for index, start in enumerate(range(0, len(records), BLOCK))
+        (first + index, packed(level, records[start : start + block(level)]))
+        for index, start in enumerate(range(0, len(records), block(level)))
     ]
 
 
+def packed(level: int, records: Records) -> bytes:
+    """A block as it is stored: of level 1, where most bytes are, in a third of them, for 50 microseconds of work."""
+    content = records.tobytes()
+    if level > 1:
+        return content
+    # First bytes of all records first, and so on: numbers that rise or stay have most of theirs in common.
+    return zlib.compress(np.frombuffer(content, np.uint8).reshape(-1, RECORD.itemsize).T.tobytes(), PACKING)
+
+
+def unpacked(level: int, blocks: Iterable[bytes]) -> Records:
+    """The records of stored blocks of a level, behind one another."""
+    if level > 1:
+        return join(blocks)
+    contents = (np.frombuffer(zlib.decompress(block), np.uint8) for block in blocks)
+    return join(content.reshape(RECORD.itemsize, -1).T.tobytes() for content in contents)
+
+
 def join(parts: Iterable[Any]) -> Records:
-    """Records, or stored blocks of them, behind one another; read-only."""
+    """Records, or the bytes of some, behind one another; read-only."""
     return np.frombuffer(b"".join(parts), RECORD)  # ten times faster than np.concatenate, which compares the fields

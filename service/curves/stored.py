@@ -12,6 +12,8 @@ from service.curves import rollups
 from service.curves.rollups import Floats, Integers, Record, Records
 from service.curves.statements import marks, pairs, parts, rows, write
 
+TICKS = 10_000  # a second
+COLUMNS = "position, lead, value, ticks"  # of `as_columns`
 NOT_FINITE = " AND (value IS NULL OR abs(value) > 1.7976931348623157e308)"
 STORE_BLOCK = (
     "INSERT INTO rollups (series, level, block, data) VALUES (?, ?, ?, ?) "
@@ -61,11 +63,21 @@ NO_POINTS = Points.of_rows([])
 
 
 def as_columns(points: Points) -> list[list[Any]]:
-    """Positions, steps, values and times as they are stored."""
-    positions, steps, values, times = (column.tolist() for column in points)
+    """Positions, leads, values and ticks: see the table."""
+    values = points.values.tolist()
     if np.isnan(points.values).any():
         values = [nullable(value) for value in values]
-    return [positions, steps, values, times]
+    leads = points.steps - points.positions
+    return [points.positions.tolist(), leads.tolist(), values, _ticks(points.times).tolist()]
+
+
+def rounded(times: Floats) -> Floats:
+    """Times as they will be read. What is made of points that are not stored yet must be what is made of them later."""
+    return _ticks(times) / TICKS
+
+
+def _ticks(times: Floats) -> Integers:
+    return np.rint(times * TICKS).astype(np.int64)
 
 
 def points(session: Session, series: int, start: int, stop: int) -> Points:
@@ -106,14 +118,15 @@ def points_of(session: Session, wanted: Sequence[tuple[int, int]]) -> tuple[list
 
 def records(session: Session, series: int, level: int, start: int, stop: int) -> Records:
     """The rollups of a level from index `start` to before `stop`, or to the last one there is."""
-    first = start // rollups.BLOCK
+    size = rollups.block(level)
+    first = start // size
     found = rows(
         session,
         "SELECT data FROM rollups WHERE series = ? AND level = ? AND block BETWEEN ? AND ? ORDER BY block",
-        (series, level, first, (stop - 1) // rollups.BLOCK),
+        (series, level, first, (stop - 1) // size),
     )
-    skipped = first * rollups.BLOCK
-    return rollups.join([data for (data,) in found])[start - skipped : stop - skipped]
+    skipped = first * size
+    return rollups.unpacked(level, [data for (data,) in found])[start - skipped : stop - skipped]
 
 
 def whole_levels(session: Session, wanted: Sequence[tuple[int, int]]) -> dict[int, Records]:
@@ -125,19 +138,19 @@ def whole_levels(session: Session, wanted: Sequence[tuple[int, int]]) -> dict[in
     held: dict[int, list[bytes]] = {series: [] for series, _ in wanted}
     for series, _, data in sorted(blocks):  # here, as SQLite would copy the blocks once more to sort them
         held[series].append(data)
-    return {series: rollups.join(each) for series, each in held.items()}
+    return {series: rollups.unpacked(level, held[series]) for series, level in wanted}
 
 
 def records_at(session: Session, series: int, level: int, indexes: Integers) -> Records:
     """The rollups of a level at these rising indexes."""
     found: list[Any] = []
-    for some in parts(np.unique(indexes // rollups.BLOCK).tolist()):
+    for some in parts(np.unique(indexes // rollups.block(level)).tolist()):
         statement = (
             "SELECT data FROM rollups "  # noqa: S608
             f"WHERE series = ? AND level = ? AND block IN ({marks(some)}) ORDER BY block"
         )
         found += rows(session, statement, (series, level, *some))
-    blocks = rollups.join([data for (data,) in found])
+    blocks = rollups.unpacked(level, [data for (data,) in found])
     return blocks[np.isin(blocks["position"] // rollups.size(level), indexes)]
 
 
@@ -154,7 +167,7 @@ def tails(session: Session, ends: Sequence[tuple[int, int]]) -> dict[int, dict[i
         places = ", ".join(["(?, ?, ?)"] * len(some))
         statement = f"SELECT series, level, data FROM rollups WHERE (series, level, block) IN (VALUES {places})"  # noqa: S608
         for series, level, data in rows(session, statement, [value for place in some for value in place]):
-            found[series][level] = rollups.join([data])
+            found[series][level] = rollups.unpacked(level, [data])
     return found
 
 
@@ -167,7 +180,7 @@ def store_records(session: Session, renewed: Iterable[tuple[int, rollups.Renewed
             (series, level, block, data)
             for series, levels in renewed
             for level, (first, changed) in levels.items()
-            for block, data in rollups.blocks(first, changed)
+            for block, data in rollups.blocks(level, first, changed)
         ],
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import EngFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from service.pictures.requests import Floats, Line, Panel, Picture
 
@@ -27,6 +27,7 @@ LONGEST_NAME = 44
 DECADES = 1.5  # positive values that span more are drawn on a logarithmic scale
 LARGEST, SMALLEST = 1e100, 1e-100  # beyond these the arithmetic of axes overflows
 LARGE_X = 10_000
+SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 STYLE: Any = {
     "font.size": 10,
@@ -104,8 +105,13 @@ def _logarithmic(axes: Axes, values: Floats) -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     else:
-        axes.yaxis.set_major_formatter(LogFormatterSciNotation())
+        axes.yaxis.set_major_formatter(_power)
     axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _power(value: float, _place: object) -> str:
+    """A power of ten. matplotlib's own formatters write it in its language for formulas, which is not read here."""
+    return f"10{str(round(math.log10(value))).translate(SUPERSCRIPTS)}" if value > 0 else ""
 
 
 def _line(axes: Axes, line: Line, colour: str, stroke: object, *, shaded: bool) -> Line2D:

@@ -9,13 +9,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
-from service.pictures.drawing import DPI, STYLE, WIDTH
+from service.pictures import parallel
+from service.pictures.drawing import COLOURS, DPI, STYLE, WIDTH
 from service.pictures.requests import ReportPicture
 
 Report = Mapping[str, Any]
-BLUE, RED, GREEN, BLACK, GREY = "#0072B2", "#D55E00", "#009E73", "#000000", "#666666"  # as curves are drawn
+BLUE, RED, GREEN = COLOURS[:3]
+BLACK, GREY = "#000000", "#666666"
 PANEL_WIDTH, PANEL_HEIGHT = 5.2, 4.2
 LONGEST_TITLE = 100
 OTHER_RULES = {"steepest": "steepest descent", "valley": "valley", "tenth": "a tenth of the minimum's"}
@@ -63,8 +65,6 @@ def _range_test(axes: Axes, report: Report) -> None:
             color=GREY,
             label="loss on rows held back",
         )
-    if report["interval"] is not None:
-        axes.axvspan(*report["interval"], color=GREEN, alpha=0.12, linewidth=0, label="its 95 % interval")
     for name, mark, colour, style in (
         ("best after the steps", report["best_after_steps"], BLACK, ":"),
         ("suggested", report["suggested"], GREEN, "-"),
@@ -72,6 +72,9 @@ def _range_test(axes: Axes, report: Report) -> None:
     ):
         if mark is not None:
             axes.axvline(mark, color=colour, linestyle=style, label=f"{name}: {mark:.3g}")
+    if report["interval"] is not None:
+        label = "95 % interval of the suggestion"
+        axes.axvspan(*report["interval"], color=GREEN, alpha=0.12, linewidth=0, label=label)
     for (name, rate), marker in zip(report["others"].items(), "v<s", strict=False):
         if rate is not None:
             at_the_bottom = axes.get_xaxis_transform()
@@ -164,63 +167,30 @@ def _arrived(report: Report) -> list[Report]:
     return [row for row in _sized(report) if row["steps_to_target"] is not None]
 
 
-def _parallel(axes: Axes, report: Report) -> None:
-    """A line for each run through its parameters to its value, the better ones darker."""
-    coordinates = report["parallel_coordinates"]
-    rows = [row for row in coordinates["rows"] if row[-1] is not None]
-    names = coordinates["axes"]
-    columns = [_placed([row[at] for row in rows]) for at in range(len(names))]
-    values = columns[-1] if rows else np.empty(0)
-    better = values if report["direction"] == "max" else 1 - values
-    for at in np.argsort(better):
-        axes.plot(
-            range(len(names)), [column[at] for column in columns], color=BLUE, alpha=0.15 + 0.7 * float(better[at])
-        )
-    axes.set_xticks(range(len(names)), [name.rpartition(".")[2] for name in names])
-    axes.set_yticks([])
-    for at in range(len(names)):
-        axes.axvline(at, color=GREY, linewidth=0.6)
-        for end, label in enumerate(_ends([row[at] for row in rows])):
-            axes.annotate(label, (at, end), xytext=(3, 3), textcoords="offset points", fontsize=8, color=GREY)
-    axes.grid(visible=False)
-
-
-def _placed(values: list[Any]) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Each value between 0 and 1: numbers by size, on a logarithmic scale where they span decades, others by name."""
-    if values and all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        numbers = np.asarray(values, np.float64)
-        if numbers.min() > 0 and numbers.max() > 100 * numbers.min():
-            numbers = np.log(numbers)
-    else:
-        names = sorted({str(value) for value in values})
-        numbers = np.array([names.index(str(value)) for value in values], np.float64)
-    span = np.ptp(numbers) if len(numbers) else 0.0
-    return np.asarray((numbers - numbers.min()) / span if span else np.full(len(numbers), 0.5))
-
-
-def _ends(values: list[Any]) -> list[str]:
-    if not values:
-        return []
-    if all(isinstance(value, int | float) and not isinstance(value, bool) for value in values):
-        return [f"{min(values):.4g}", f"{max(values):.4g}"]
-    names = sorted({str(value) for value in values})
-    return [names[0][:20], names[-1][:20]]
-
-
 def _history(axes: Axes, report: Report) -> None:
-    known = [row for row in report["history"] if row["value"] is not None and row["state"] == "complete"]
-    axes.plot([row["trial"] for row in known], [row["value"] for row in known], "o", color=BLUE, label="trials")
+    rows = [row for row in report["history"] if row["value"] is not None]
+    for state, marker, colour, label in (("complete", "o", BLUE, "whole"), ("pruned", "x", GREY, "ended early")):
+        of_state = [row for row in rows if row["state"] == state]
+        if of_state:
+            trials, values = [row["trial"] for row in of_state], [row["value"] for row in of_state]
+            axes.plot(trials, values, marker, color=colour, markersize=4, linestyle="none", label=label)
     best = [row for row in report["history"] if row["best_so_far"] is not None]
-    axes.plot(
-        [row["trial"] for row in best], [row["best_so_far"] for row in best], "-", color=GREEN, label="best so far"
-    )
+    if best:
+        trials, values = [row["trial"] for row in best], [row["best_so_far"] for row in best]
+        axes.step(trials, values, where="post", color=GREEN, label="best so far")
+    known = [row["value"] for row in rows]
+    if known and min(known) > 0 and max(known) > 10 * min(known):
+        axes.set(yscale="log")
+        _sparse_ticks(axes.yaxis)
     axes.set(xlabel="trial", ylabel=report["metric"])
-    axes.legend(fontsize=8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    if rows:
+        axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), frameon=False, ncols=3)
 
 
 PANELS: dict[str, list[Callable[[Axes, Report], None]]] = {
     "lr_range": [_range_test],
     "batch_size": [_time_to_target, _steps_to_target, _best_value],
-    "grid": [_parallel],
-    "search": [_history, _parallel],
+    "grid": [parallel.panel],
+    "search": [_history, parallel.panel],
 }

@@ -2,5 +2,5 @@
 
 `requests` says what may be asked, `points` which jobs that means, `records` keeps studies, `advance` takes the next
 step of one, `evidence` reads what its jobs have left, and `reports` draws the conclusion. The analyses themselves
-(`grid`, `search`, `lr_range`, `batch_size`, `statistics`) are pure.
+(`grid`, `search`; `lr_range` with `stability` and `rules`; `batch_size` with `sayings`) are pure.
 """

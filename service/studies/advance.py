@@ -86,10 +86,11 @@ def _next(session: Session, study: Study, asked: Asked) -> Step:
     made = evidence.trials(session, study)
     known = len(made)
     cancelled = study.cancel_requested_at is not None
+    started = min((trial.started_at for trial in made if trial.started_at), default=None)
     if not cancelled and (new := _points(session, study, asked, made)):
         drafts, new = _drafts(session, study, asked, new)
-        return Step(known, new, drafts)
-    started = min((trial.started_at for trial in made if trial.started_at), default=None)
+        begins = study.status is JobStatus.QUEUED and any(trial.started_at or trial.over for trial in made)
+        return Step(known, new, drafts, status=JobStatus.RUNNING if begins else None, started_at=started)
     if all(trial.over for trial in made):
         return Step(known, started_at=started, end=_end(session, study, asked, made))
     if cancelled and any(not trial.over and not trial.asked_to_stop for trial in made):

@@ -108,16 +108,14 @@ def _epochs(known: Sequence[Row]) -> tuple[str, str]:
     if not arrived:
         return UNTOLD, "no size came to the target"
     first, last = arrived[0], arrived[-1]
-    told = (
-        f"{_at(first, 'epochs_to_target', ' epochs', '.3g')}, {_at(last, 'epochs_to_target', ' epochs', '.3g')}{never}"
-    )
+    told = f"{_at(first, 'epochs_to_target', '', '.3g')}, {_at(last, 'epochs_to_target', '', '.3g')}{never}"
     # A large size that never came there needs more epochs than there were.
     beyond = last is not known[-1]
     if len(arrived) < 2 and not beyond:
         return UNTOLD, told
-    if beyond or last["epochs_to_target"] > CLEAR * first["epochs_to_target"]:
+    if len(arrived) < 2 or last["epochs_to_target"] > CLEAR * first["epochs_to_target"]:
         return HOLDS, told
-    return FAILS, told
+    return (PARTLY if beyond else FAILS), told
 
 
 def _accuracy(known: Sequence[Row], direction: Direction, metric: str) -> tuple[str, str]:
@@ -128,13 +126,19 @@ def _accuracy(known: Sequence[Row], direction: Direction, metric: str) -> tuple[
     best, last = _best(values, direction), values[-1]
     if best is last:
         return FAILS, f"the largest is best: {metric} {_at(last, 'best', '', '.4g')}"
-    judged = verdicts.judge(_side(best), _side(last), direction)
     told = f"{metric} {_at(best, 'best', '', '.4g')} and {_at(last, 'best', '', '.4g')}"
+    verdict, how = _apart(best, last, direction)
+    return verdict, f"{told}{how}"
+
+
+def _apart(better: Row, worse: Row, direction: Direction) -> tuple[str, str]:
+    """Whether the best values of two sizes differ by more than chance."""
+    judged = verdicts.judge(_side(better), _side(worse), direction)
     if judged.verdict == "better":
-        return HOLDS, f"{told}: more than chance"
+        return HOLDS, ": more than chance"
     needed = judged.more_seeds_needed
     more = "" if needed is None else f"; {needed} more seed{'' if needed == 1 else 's'} of each would tell"
-    return UNTOLD, f"{told}: could be chance{more}"
+    return UNTOLD, f": could be chance{more}"
 
 
 def _side(row: Row) -> Side:
@@ -147,11 +151,11 @@ def _bests(known: Sequence[Row], direction: Direction, metric: str) -> tuple[str
     if not arrived or not values:
         return UNTOLD, "no size came to the target"
     quickest, best = min(arrived, key=lambda row: row["seconds_to_target"]), _best(values, direction)
-    told = (
-        f"quickest is {_at(quickest, 'seconds_to_target', ' s', '.3g')}, with {metric} {quickest['best']:.4g}; "
-        f"best is {_at(best, 'best', '', '.4g')}"
-    )
-    return (FAILS if quickest is best else HOLDS), told
+    told = f"quickest is {_at(quickest, 'seconds_to_target', ' s', '.3g')}, with {metric} {quickest['best']:.4g}"
+    if quickest["best"] == best["best"]:
+        return FAILS, f"{told}, which is the best too"
+    verdict, how = _apart(best, quickest, direction)
+    return verdict, f"{told}; best is {_at(best, 'best', '', '.4g')}{how}"
 
 
 def _best(rows: Sequence[Row], direction: Direction) -> Row:

@@ -179,10 +179,7 @@ def _grid_sentences(report: Report) -> Iterator[str]:
     tied = [verdict["b"] for verdict in report["verdicts"] if verdict["verdict"] == "cannot_tell"]
     if tied:
         yield f"cannot be told from it: {'; '.join(_setting(each) for each in tied[:5])}"
-    for name, effect in report["main_effects"].items():
-        if effect["share_of_variance"] is not None:
-            levels = ", ".join(f"{level['mean']:.4g} at {_level(level['value'])}" for level in effect["levels"])
-            yield f"{name} explains {effect['share_of_variance']:.0%} of the variance: mean {levels}"
+    yield from _effects(report)
     yield from _importance(report)
 
 
@@ -192,10 +189,18 @@ def _search_sentences(report: Report) -> Iterator[str]:
         yield "no trial gave a value"
         return
     yield f"best {report['metric']}: {best['value']:.4g}, trial {best['trial']}, with {_setting(best['parameters'])}"
+    yield from _effects(report)
     yield from _importance(report)
     if report["states"]["pruned"]:
         share = report["steps"] / report["steps_without_pruning"]
         yield f"pruned {report['states']['pruned']} trials: {share:.0%} of the steps of all"
+
+
+def _effects(report: Report) -> Iterator[str]:
+    for name, effect in report.get("main_effects", {}).items():
+        if effect["share_of_variance"] is not None:
+            levels = ", ".join(f"{level['mean']:.4g} at {_level(level['value'])}" for level in effect["levels"])
+            yield f"{name} explains {effect['share_of_variance']:.0%} of the variance: mean {levels}"
 
 
 def _importance(report: Report) -> Iterator[str]:

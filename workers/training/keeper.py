@@ -48,7 +48,14 @@ class Source:
 
     def prepare(self, spec: JobSpec, plan: Plan) -> Training:
         return loop.prepare(
-            spec, plan, self.data_path, self.classes, self.device, self.micro_batches, columns=self.columns
+            spec,
+            plan,
+            self.data_path,
+            self.classes,
+            self.device,
+            self.micro_batches,
+            columns=self.columns,
+            data_sha256=self.data_sha256,
         )
 
 

@@ -20,7 +20,7 @@ from service import plan as plans
 from service.plan import Plan, validation_interval
 from service.spec import GptModel, Hyperparameters, JobSpec
 from service.tasks import METRICS, TASKS
-from workers.training import data, machine, models, schedules, tasks
+from workers.training import data, machine, models, schedules, shared, tasks
 from workers.training.data import Samples
 from workers.training.parallel import Alone, Crew
 from workers.training.stopping import Patience
@@ -99,17 +99,23 @@ def prepare(
     device: str = "cpu",
     micro_batches: int | None = None,
     columns: data.Columns = None,
+    data_sha256: str | None = None,
 ) -> Training:
     """Reads the data, and builds the model and its optimizer.
 
     classes: how many there are, for classification. micro_batches: parts of a full batch, when those of the plan are
-    too large for the device. columns: of a table, as the data set describes them. Raises InputChanged when the data is
-    not the plan's, and CannotCompute.
+    too large for the device. columns: of a table, as the data set describes them. data_sha256: as it was just found,
+    for one who shares what is large with other trainers. Raises InputChanged when the data is not the plan's, and
+    CannotCompute.
     """
     seed, stratified = spec.hyperparameters.seed, TASKS[spec.task].targets == "classes"
     context = spec.model.context if isinstance(spec.model, GptModel) else None
     look = data.Look(stratified, context, columns, spec.data.missing)
-    return assemble(spec, plan, data.load(directory, plan, seed, look), classes, device, micro_batches)
+    if data_sha256 is None:
+        rows = data.load(directory, plan, seed, look)
+    else:
+        rows = shared.load(directory, data_sha256, plan, seed, look)
+    return assemble(spec, plan, rows, classes, device, micro_batches)
 
 
 class CannotCompute(ValueError):

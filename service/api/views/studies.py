@@ -38,7 +38,7 @@ class StudyHead(View):
 
 
 class StudyView(StudyHead):
-    """`report` is null until the study is over; what it holds is told by the kind."""
+    """`report` is null until a job is over. What it holds is told by the kind; `partial` is null at the end."""
 
     jobs: list[StudyJob]
     report: dict[str, Any] | None
