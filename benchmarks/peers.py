@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from sqlalchemy import select
 
-from benchmarks import mlflow_server, stage
+from benchmarks import environments, mlflow_server, stage
 from benchmarks.http_curves import typical
 from benchmarks.planted import METRICS, Values, curve, kept
 from benchmarks.stage import Service
@@ -46,7 +46,6 @@ WORKER, ROOM, TERMS = "worker-of-the-benchmark", Room(1, 0), Terms(600.0, 10.0)
 PRINCIPAL = Principal(users.FIRST_ADMIN, Scope.ADMIN, "benchmark")
 SPEC = {"task": "classification", "dataset": "digits"}
 
-ENVIRONMENTS = Path(__file__).parents[1] / "build" / "peers"
 VERSIONS = {"mlflow": "3.17.2", "trackio": "0.43.0", "tensorboard": "2.21.0", "aim": "3.29.1"}
 LIBRARIES = ("trackio", "tensorboard", "aim")
 
@@ -70,7 +69,7 @@ class Seen:
 
 
 def main() -> int:
-    interpreters = {name: installed(name) for name in VERSIONS}
+    interpreters = {name: environments.installed(name, version) for name, version in VERSIONS.items()}
     mine = service()
     print(f"trainbox     {mine.one_trainer:11,.0f} points/s from a trainer, {mine.eight_trainers:,.0f} from {TRAINERS}")
     print(f"             {mine.one_client:11,.0f} points/s from a client, {mine.eight_clients:,.0f} from {TRAINERS}")
@@ -82,24 +81,6 @@ def main() -> int:
         if (interpreter := interpreters[name]) is not None:
             tell(name, library(name, interpreter), mine)
     return int(missed)
-
-
-def installed(name: str) -> Path | None:
-    """The interpreter of a tracker's own environment; None, and why, where it cannot be installed."""
-    place = ENVIRONMENTS / f"{name}-{VERSIONS[name]}"
-    interpreter, complete = place / "bin" / "python", place / "complete"
-    if complete.exists():
-        return interpreter
-    subprocess.run([sys.executable, "-m", "venv", "--clear", "--without-pip", place], check=True)
-    install = ["install", "--quiet", "--no-compile", f"{name}=={VERSIONS[name]}"]
-    command: Sequence[Any] = [sys.executable, "-m", "pip", "--python", interpreter, *install]
-    ended = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False)
-    if ended.returncode != 0:
-        reasons = [line for line in ended.stderr.splitlines() if line.startswith("ERROR")]
-        print(f"{name} {VERSIONS[name]} is left out, as pip cannot install it: {' '.join(reasons[-2:])}")
-        return None
-    complete.touch()
-    return interpreter
 
 
 def against_mlflow(interpreter: Path | None, mine: Seen) -> bool:

@@ -1,141 +1,168 @@
-"""What recording costs: a trainer's steps per second beside those of a plain PyTorch loop that records nothing.
+"""What a trainer costs: steps a second, evaluations, checkpoints and recording included, beside those of a bare PyTorch
+loop that evaluates as often, and keeps and records nothing.
 
-What a step pays for being recorded, that is from when the loop gives it away to when the loop goes on, is told too: its
-median, and its share of the whole time, in which the writing of many steps together is.
-
-One thread, Adam: an MLP 64-128-10 on the digits, a small residual network on images of 16 x 16, a small transformer on
-text. Both loops run in this process, in turns, on the same data.
+A loop over PyTorch's `DataLoader`, and Lightning's `Trainer` in an environment of its own, do the same work for
+comparison. All take turns, on the work of `loops`. What a step pays for being recorded, that is from when the loop
+gives it away to when the loop goes on, is told too: its median, and its share of the whole time, in which the writing
+of many steps together is.
 """
 
+import io
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from contextlib import closing, contextmanager, redirect_stdout
 from pathlib import Path
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from torch import Tensor, nn
+from torch import nn
 
-from service import plan as plans, raw_spec, spec as specs
+from benchmarks import environments, loops
+from benchmarks.loops import Case, Samples
+from service import plan as plans, raw_spec
+from service.datasets import arrays
 from service.plan import Plan
 from service.spec import JobSpec
 from workers import trainer
+from workers.outcomes import Status
 from workers.spool import Writer
+from workers.trainer import Order
 from workers.training import loop, models
 from workers.training.keeper import EVERY_SECONDS, Keeper, Source
-from workers.training.loop import Step, Training
+from workers.training.loop import Step
 from workers.training.tape import Tape
 
-Arrays = dict[str, NDArray[Any]]
+ROOT = Path(__file__).parents[1]
+LIGHTNING = "2.6.6"
+SHARE = 10  # of the steps and rounds, for those that are only told: Lightning takes many times as long
+
+Measure = Callable[[], float]  # steps a second
+
+# What a step may pay for being recorded: seconds, the median, and the share of its time.
+STEP_SECONDS, STEP_SHARE = 1e-6, 0.01
+CLEARLY = 1.5
+PAYING = 3  # rounds
 
 # What a step may pay for being recorded: seconds, the median, and the share of its time.
 STEP_SECONDS, STEP_SHARE = 1e-6, 0.01
 CLEARLY = 1.5
 
 
-@dataclass(frozen=True)
-class Case:
-    """One kind of work. arrays: as a data set stores them. model: what a script would build."""
-
-    name: str
-    goal: float
-    steps: int
-    batch: int
-    rounds: int
-    task: str
-    spec: dict[str, Any]
-    rows: int
-    arrays: Arrays
-    model: Callable[[], nn.Module]
+def specified(case: Case) -> tuple[JobSpec, Plan]:
+    chosen = {"max_steps": case.steps, "batch_size": case.batch, "optimizer": "adam"}
+    raw = {"task": case.task, "dataset": case.name, "model": case.spec, "hyperparameters": chosen}
+    spec: JobSpec = raw_spec.parse(raw | {"checkpoints": {"every_steps": case.steps // 2}}, lambda _: [])
+    return spec, plans.make(spec, case.rows)
 
 
-def cases() -> list[Case]:
-    digits, chance = load_digits(), np.random.default_rng(0)
-    table: Arrays = {"x": digits.data.astype(np.float32), "y": digits.target.astype(np.int64)}
-    images: Arrays = {"x": chance.integers(0, 256, (512, 3, 16, 16), dtype=np.uint8), "y": chance.integers(0, 10, 512)}
-    text: Arrays = {"text": chance.integers(0, 256, 32 * 512 + 1, dtype=np.uint8)}
-    cnn, gpt = specs.CnnModel(width=8), specs.GptModel(layers=2, heads=2, width=64, context=32)
-    return [
-        Case(
-            "mlp", 0.95, 500, 64, 30, "classification", {"type": "mlp", "hidden_sizes": [128]}, 1797, table, perceptron
-        ),
-        Case(
-            "cnn",
-            0.98,
-            20,
-            32,
-            12,
-            "classification",
-            cnn.model_dump(),
-            512,
-            images,
-            lambda: models.build(cnn, (3,), 10),
-        ),
-        Case(
-            "gpt",
-            0.98,
-            30,
-            32,
-            12,
-            "language_modeling",
-            gpt.model_dump(),
-            len(text["text"]),
-            text,
-            lambda: models.build(gpt, (), 256),
-        ),
-    ]
+def laid_out(spec: JobSpec, plan: Plan, data: Path) -> Samples:
+    training = loop.prepare(spec, plan, data, classes=10)
+    splits = []
+    for split in (training.train, training.validation):
+        x, y = split.inputs, split.targets.long()
+        if isinstance(training.model, nn.Sequential) and isinstance(training.model[0], models.Pixels):
+            x = training.model[0](x)
+        splits += [x.long() if x.dtype is torch.uint8 else x.contiguous(), y.contiguous()]
+    return Samples(*splits)
 
 
-def perceptron() -> nn.Module:
-    return nn.Sequential(nn.Linear(64, 128), nn.ReLU(), nn.Linear(128, 10))
+def attempted(case: Case, data: Path, folder: Path, bell: int) -> Measure:
+    """A trainer's whole attempt: from its order to a spool with all points and the last step's state on the disk."""
+    spec, plan = specified(case)
+    sha256 = arrays.digest(data)
+
+    def measure() -> float:
+        with tempfile.TemporaryDirectory(dir=folder) as own:
+            order = Order(
+                job_id="bench",
+                attempt=1,
+                spec=spec.model_dump(mode="json"),
+                plan=plan.model_dump(mode="json"),
+                classes=10,
+                dataset_path=str(data),
+                dataset_sha256=sha256,
+                checkpoints_path=f"{own}/checkpoints",
+                checkpoints=[],
+                resumed_path=f"{own}/resumed.json",
+                spool_path=f"{own}/spool",
+                outcome_path=f"{own}/outcome.json",
+                device="cpu",
+            )
+            began = perf_counter()
+            with redirect_stdout(io.StringIO()):
+                outcome = trainer.attempt(order, threading.Event(), bell)
+            taken = perf_counter() - began
+            assert outcome.status is Status.SUCCEEDED, outcome.message
+            assert any(Path(own, "checkpoints").iterdir())
+        return case.steps / taken
+
+    return measure
 
 
-def plain(case: Case, x: Tensor, y: Tensor) -> float:
-    """Seconds of the loop that an engineer writes when nothing is to be kept."""
-    torch.use_deterministic_algorithms(False)  # as in a fresh process
-    torch.manual_seed(0)
-    model = case.model()
-    optimizer = torch.optim.Adam(model.parameters())
-    loss_of = nn.functional.cross_entropy
-    step = 0
-    began = perf_counter()
-    while step < case.steps:
-        order = torch.randperm(len(x))
-        for start in range(0, len(x), case.batch):
-            batch = order[start : start + case.batch]
-            loss = loss_of(model(x[batch]).flatten(0, -2), y[batch].flatten())
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            step += 1
-            if step == case.steps:
-                break
-    return perf_counter() - began
+def bare(case: Case, steps: int, samples: Samples, batches: loops.Batches) -> Measure:
+    def measure() -> float:
+        began = perf_counter()
+        loops.train(case, steps, samples, batches)
+        return steps / (perf_counter() - began)
+
+    return measure
 
 
-def recorded(training: Training, directory: Path, bell: int) -> tuple[float, list[float]]:
-    """Seconds of the trainer's loop, with three values of each step in the spool at the end; those that steps paid."""
-    path = directory / "spool"
-    path.unlink(missing_ok=True)
-    writer = Writer(path, training.series)
-    tape = Tape(training, writer, bell)
-    source = Source(str(directory), "", 10, "cpu", directory / "checkpoints", [])
-    keeper = Keeper(tape, source, attempt=1, step=0, due=perf_counter() + EVERY_SECONDS)
-    paid: list[float] = []
-    began = perf_counter()
-    trainer.record(watched(loop.train(training), paid), tape, keeper, threading.Event())
-    seconds = perf_counter() - began
-    writer.close()
-    assert tape.steps == training.plan.total_steps
-    return seconds, paid
+@contextmanager
+def lightning(case: Case, steps: int, folder: Path) -> Iterator[Measure | None]:
+    interpreter = environments.installed("pytorch-lightning", LIGHTNING, upon_ours=True)
+    if interpreter is None:
+        yield None
+        return
+    command: list[str | Path] = [interpreter, "-m", "benchmarks.lightning_loop", case.name, folder]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, env=environment, stdin=pipe, stdout=pipe, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asked, answered = process.stdin, process.stdout
+        assert answered.readline() == "ready\n"
+
+        def measure() -> float:
+            asked.write(f"{steps}\n")
+            asked.flush()
+            return steps / float(answered.readline())
+
+        yield measure
+        asked.close()
+
+
+def cheap(case: Case, data: Path, folder: Path, bell: int) -> bool:
+    """Whether recording costs a step no more than it may; tells it."""
+    spec, plan = specified(case)
+    nothing_kept = {"validation": spec.validation.model_copy(update={"every_steps": case.steps + 1})}
+    spec = spec.model_copy(
+        update=nothing_kept | {"checkpoints": spec.checkpoints.model_copy(update={"every_steps": None})}
+    )
+    medians, shares = [], []
+    for number in range(PAYING):
+        training = loop.prepare(spec, plan, data, classes=10)
+        paid: list[float] = []
+        with closing(Writer(folder / f"spool-{number}", training.series)) as writer:
+            tape = Tape(training, writer, bell)
+            source = Source(str(data), "", 10, "cpu", folder / "checkpoints", [])
+            keeper = Keeper(tape, source, attempt=1, step=0, due=perf_counter() + EVERY_SECONDS)
+            began = perf_counter()
+            trainer.record(watched(loop.train(training), paid), tape, keeper, threading.Event())
+            shares.append(sum(paid) / (perf_counter() - began))
+            medians.append(statistics.median(paid))
+    median, share = statistics.median(medians), statistics.median(shares)
+    print(
+        f"{case.name}: a step pays {1e6 * median:.2f} µs for being recorded (goal {1e6 * STEP_SECONDS:g}), and with "
+        f"the writing {100 * share:.2f} % of its time (goal {100 * STEP_SHARE:g} %)"
+    )
+    return median <= CLEARLY * STEP_SECONDS and share <= CLEARLY * STEP_SHARE
 
 
 def watched(steps: Iterator[Step], paid: list[float]) -> Iterator[Step]:
@@ -146,62 +173,53 @@ def watched(steps: Iterator[Step], paid: list[float]) -> Iterator[Step]:
         paid.append(perf_counter() - given)
 
 
-def prepared(case: Case, directory: Path) -> Training:
-    chosen = {"max_steps": case.steps, "batch_size": case.batch, "optimizer": "adam"}
-    raw = {"task": case.task, "dataset": case.name, "model": case.spec, "hyperparameters": chosen}
-    spec: JobSpec = raw_spec.parse(raw | {"validation": {"fraction": 0}}, lambda _: [])
-    plan: Plan = plans.make(spec, case.rows)
-    return loop.prepare(spec, plan, directory, classes=10)
-
-
-def ready(training: Training) -> tuple[Tensor, Tensor]:
-    """The data as a script would lay it out before its loop: numbers standardised, bytes as indices."""
-    x, y = training.train.inputs, training.train.targets.long()
-    if isinstance(training.model, nn.Sequential) and isinstance(training.model[0], models.Pixels):
-        x = training.model[0](x)
-    return (x.long() if x.dtype is torch.uint8 else x), y
-
-
 def compared(case: Case, bell: int, listener: int) -> bool:
     """Whether the goal is met, or missed by no more than the doubt that the rounds leave."""
+    seen: dict[str, list[float]] = {"DataLoader": [], "Lightning": []}
     ratios: list[float] = []
-    medians, shares = [], []
-    with tempfile.TemporaryDirectory() as folder:
-        directory = Path(folder)
-        for name, array in case.arrays.items():
-            np.save(directory / f"{name}.npy", array)
-        x, y = ready(prepared(case, directory))
-        for number in range(case.rounds + 1):
-            # Each goes first in every second round, so that neither gains from a machine that slows down.
-            bare = plain(case, x, y) if number % 2 else 0.0
-            ours, paid = recorded(prepared(case, directory), directory, bell)
-            bare = bare or plain(case, x, y)
-            os.read(listener, 1 << 16)
-            if number:  # the first round warms up
-                ratios.append(bare / ours)
-                medians.append(statistics.median(paid))
-                shares.append(sum(paid) / ours)
-                rates = f"plain {case.steps / bare:7.1f} steps/s   recorded {case.steps / ours:7.1f} steps/s"
-                print(f"{case.name}   {rates}   {bare / ours:.3f}")
+    with tempfile.TemporaryDirectory(prefix="trainbox-bench-") as name:
+        folder, data = Path(name), Path(name, "data")
+        data.mkdir()
+        for array, content in case.arrays.items():
+            np.save(data / f"{array}.npy", content)
+        samples = laid_out(*specified(case), data)
+        torch.save(tuple(samples), folder / "samples.pt")
+        ours, plain = attempted(case, data, folder, bell), bare(case, case.steps, samples, loops.indexed)
+        few = max(2, case.steps // SHARE)
+        with lightning(case, few, folder) as theirs:
+            told = {"DataLoader": bare(case, few, samples, loops.loaded), "Lightning": theirs}
+            for number in range(case.rounds + 1):
+                # Each goes first in every second round, so that neither gains from a machine that slows down.
+                first = plain() if number % 2 else 0.0
+                recorded = ours()
+                rate = first or plain()
+                os.read(listener, 1 << 16)
+                for other, measure in told.items():
+                    if measure is not None and number % SHARE < 2:
+                        seen[other].append(measure())
+                if number:  # the first round warms up
+                    ratios.append(recorded / rate)
+                    print(f"{case.name}   trainer {recorded:8.1f} steps/s   bare loop {rate:8.1f}   {ratios[-1]:.3f}")
+        paid_little = cheap(case, data, folder, bell)
+        os.read(listener, 1 << 16)
     ratio: float = statistics.median(ratios)
     low, _, high = statistics.quantiles(ratios, n=4)
     # Twice the standard error of a median, from the quartiles: a machine with other things to do widens it.
     doubt: float = 2 * 1.25 * (high - low) / 1.35 / case.rounds**0.5
-    print(f"{case.name}: recorded / plain {ratio:.3f} ± {doubt:.3f} (goal {case.goal}, median of {case.rounds} rounds)")
-    median, share = statistics.median(medians), statistics.median(shares)
     print(
-        f"{case.name}: a step pays {1e6 * median:.2f} µs for being recorded (goal {1e6 * STEP_SECONDS:g}), and with "
-        f"the writing {100 * share:.2f} % of its time (goal {100 * STEP_SHARE:g} %)"
+        f"{case.name}: trainer / bare loop {ratio:.3f} ± {doubt:.3f} (goal {case.goal}, median of {case.rounds} rounds)"
     )
-    cheap = median <= CLEARLY * STEP_SECONDS and share <= CLEARLY * STEP_SHARE
-    return ratio + doubt >= case.goal and cheap
+    for other, rates in seen.items():
+        if rates:
+            print(f"{case.name}: {other:10} {statistics.median(rates[1:]):8.1f} steps/s")
+    return ratio + doubt >= case.goal and paid_little
 
 
 def main() -> int:
     """0 when all goals are met, 1 when one is missed."""
     listener, bell = os.pipe2(os.O_NONBLOCK)
     wanted = sys.argv[1:]
-    met = [compared(case, bell, listener) for case in cases() if not wanted or case.name in wanted]
+    met = [compared(case, bell, listener) for case in loops.cases() if not wanted or case.name in wanted]
     return 0 if all(met) else 1
 
 

@@ -21,6 +21,7 @@ def view() -> dict[str, Any]:
             {
                 "name": name,
                 "description": task.description,
+                "targets": task.targets,
                 "losses": list(task.losses),
                 "models": [
                     {

@@ -66,6 +66,16 @@ def warnings(spec: JobSpec, plan: Plan) -> list[dict[str, str]]:
                 "differ from those of one process",
             )
         )
+    if plan.micro_batches_per_step > 1 and normalised:
+        found.append(
+            (
+                "batch_statistics_by_part",
+                "hyperparameters.gradient_accumulation",
+                f"{spec.model.type} normalises over the samples that are computed together, here about "
+                f"{plan.samples_per_process // plan.micro_batches_per_step} of the {plan.batch_size} of a step: "
+                "the curve is not that of the whole batch at once",
+            )
+        )
     if chosen.precision == "float16" and not spec.resources.gpus:
         found.append(
             (

@@ -19,6 +19,7 @@ import pytest
 import torch
 from boxes import digits, finish, submit as post, train, values
 from conftest import Box, Until
+from sklearn.datasets import load_digits
 from sqlalchemy import select
 from test_worker import ENDLESS, Place, Process, small
 
@@ -29,7 +30,7 @@ from service.states import EndReason, JobStatus, Scope
 from service.tables import Checkpoint, Job, JobEvent
 from service.users import Principal
 from workers import checkpoints
-from workers.training import loop, state, weights
+from workers.training import data, loop, state, weights
 from workers.training.loop import Step, Training
 
 ADMIN = Principal("admin", Scope.ADMIN, "")
@@ -182,11 +183,13 @@ def test_surroundings_that_differ_are_named(tmp_path: Path) -> None:
     spec = raw_spec.parse(moody(5), lambda _: [])
     training = loop.prepare(spec, plans.make(spec, 20), tmp_path, 2)
     taken = state.capture(training, 1, "sha") | {"model": training.model.state_dict()}
-    taken["surroundings"] |= {"torch": "1.0", "threads": "7", "processes": "2"}
+    held_back = training.preprocessing["split"]["sha256"]
+    taken["surroundings"] |= {"torch": "1.0", "threads": "7", "processes": "2", "split": "abc"}
     assert state.restore(training, taken, "sha") == [
         f"torch is {torch.__version__} and was 1.0",
         "threads is 1 and was 7",
         "processes is 1 and was 2",
+        f"split is {held_back} and was abc",
     ]
 
 
@@ -505,6 +508,9 @@ def test_weights_are_downloaded_by_name_and_by_step_and_say_what_they_are(admin:
     told = json.loads(json.loads(last[8 : 8 + length])["__metadata__"]["trainbox"])
     assert (told["step"], told["spec"]["dataset"], told["shape"], told["outputs"]) == (69, "digits", [64], 10)
     assert len(told["preprocessing"]["mean"]) == 64
+    _, validation = data.split(load_digits().target, 360, 0)
+    numbers = hashlib.sha256(validation.astype("<i8").tobytes()).hexdigest()
+    assert told["preprocessing"]["split"] == {"by": "class", "seed": 0, "sha256": numbers}
     best = next(each for each in admin.get(path).json()["data"] if each["is_best"])
     assert hashlib.sha256(admin.get(f"{path}/best/weights").content).hexdigest() == best["sha256"]
     for name in ("7", "0", "worst", "..%2f..%2fadmin.token"):

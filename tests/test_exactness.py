@@ -72,6 +72,8 @@ def test_every_number_of_the_plan_is_what_the_run_did(
         "epochs": epochs,
         "total_steps": len(steps),
         "total_samples": sum(step.samples for step in steps),
+        "processes": 1,
+        "samples_per_process": max(step.samples for step in steps),
         "micro_batches_per_step": seen[full[0]],
         "validations": sum(step.validation is not None for step in steps),
         "processes": training.crew.count,
@@ -127,24 +129,25 @@ def interrupted(make: Callable[[], Training], folder: Path, at: tuple[int, ...])
 SGD, STEPS = {"optimizer": "sgd", "momentum": 0.9}, 40
 DROPOUT = {"type": "mlp", "hidden_sizes": [8], "dropout": 0.3, "normalization": "batch"}
 GPT = {"type": "gpt", "layers": 1, "heads": 2, "width": 8, "context": 8, "dropout": 0.2}
+MODELS: dict[str, dict[str, Any]] = {
+    "classification": DROPOUT,
+    "regression": DROPOUT,
+    "images": {"type": "cnn", "width": 4},
+    "language_modeling": GPT,
+}
+OPTIMIZERS = ("sgd", "adam", "adamw", "rmsprop", "adagrad")
+SCHEDULES = ("constant", "linear", "cosine", "step", "exponential", "one_cycle")
+PRECISIONS = ("float32", "bfloat16", "float16")
 CASES: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
-    **{
-        name: ("classification", DROPOUT, {"optimizer": name})
-        for name in ("sgd", "adam", "adamw", "rmsprop", "adagrad")
-    },
+    **{name: ("classification", DROPOUT, {"optimizer": name}) for name in OPTIMIZERS},
     **{
         name: ("regression", {"type": "linear"}, {**SGD, "lr_schedule": name, "learning_rate": 0.01})
-        for name in ("constant", "linear", "cosine", "step", "exponential", "one_cycle")
+        for name in SCHEDULES
     },
     **{
         f"{task} {precision}": (task, model, {"precision": precision, "gradient_accumulation": 3})
-        for task, model in (
-            ("classification", DROPOUT),
-            ("regression", DROPOUT),
-            ("images", {"type": "cnn", "width": 4}),
-            ("language_modeling", GPT),
-        )
-        for precision in ("float32", "bfloat16", "float16")
+        for task, model in MODELS.items()
+        for precision in PRECISIONS
     },
 }
 
@@ -163,8 +166,23 @@ def shelf_of(task: str, folder: Path) -> Shelf:
 def test_killed_twice_in_the_middle_of_an_epoch_the_curve_is_the_undisturbed_one_bit_for_bit(
     tmp_path: Path, case: str
 ) -> None:
-    task, model, chosen = CASES[case]
-    shelf = shelf_of(task, tmp_path / "d")
+    expect_one_curve(tmp_path, *CASES[case])
+
+
+@pytest.mark.chaos
+@pytest.mark.parametrize("task", list(MODELS))
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_optimizer_and_schedule_goes_on_bit_for_bit_for_every_task_and_precision(
+    tmp_path: Path, task: str, precision: str
+) -> None:
+    for optimizer, schedule in itertools.product(OPTIMIZERS, SCHEDULES):
+        chosen = {"optimizer": optimizer, "lr_schedule": schedule, "precision": precision, "learning_rate": 0.01}
+        expect_one_curve(tmp_path / f"{optimizer} {schedule}", task, MODELS[task], chosen)
+
+
+def expect_one_curve(folder: Path, task: str, model: dict[str, Any], chosen: dict[str, Any]) -> None:
+    """Whether it is interrupted or not."""
+    shelf = shelf_of(task, folder / "d")
     warm_up = {} if chosen.get("lr_schedule") == "one_cycle" else {"warmup_steps": 4}
     chosen = {"max_steps": STEPS, "batch_size": 16, "max_grad_norm": 1.0, **warm_up, **chosen}
 
@@ -172,7 +190,7 @@ def test_killed_twice_in_the_middle_of_an_epoch_the_curve_is_the_undisturbed_one
         return shelf.prepared(model=model, hyperparameters=chosen, validation={"every_steps": 5})
 
     steps = list(loop.train(make()))
-    losses, looks = interrupted(make, tmp_path / "kept", (11, 26))
+    losses, looks = interrupted(make, folder / "kept", (11, 26))
     assert losses == torch.stack([step.loss for step in steps]).tolist()
     assert looks == [step.validation for step in steps]
 

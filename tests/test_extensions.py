@@ -123,7 +123,7 @@ def counting(**more: Any) -> Spec:
 def test_a_further_task_is_listed_with_what_fits_it(client: httpx.Client) -> None:
     listed = client.get("/v1/tasks").json()
     [task] = [each for each in listed["data"] if each["name"] == "count_regression"]
-    assert task["losses"] == ["poisson_nll"]
+    assert (task["targets"], task["losses"]) == ("numbers", ["poisson_nll"])
     assert [model["type"] for model in task["models"]] == ["linear", "mlp", "cnn"]
     directions = {each["name"]: each["direction"] for each in task["metrics"] if each["name"].startswith("val_")}
     assert directions == {"val_loss": "min", "val_deviance": "min", "val_d2": "max", "val_mae": "min"}

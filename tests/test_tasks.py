@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,9 @@ import torchmetrics.functional as reference
 from torch import Tensor, nn
 from torchmetrics.functional.text import perplexity
 
-from service import abilities, plan as plans, raw_spec, spec as specs, tasks as declared
+from service import abilities, advice, plan as plans, raw_spec, spec as specs, tasks as declared
 from service.errors import InvalidInput
-from workers.training import data, loop, models, tasks
+from workers.training import data, determinism, loop, models, tasks
 from workers.training.loop import Step, Training
 
 GPT = {"type": "gpt", "layers": 1, "heads": 2, "width": 16, "context": 8}
@@ -68,6 +69,20 @@ def test_a_table_with_a_validation_split_of_its_own_holds_nothing_back(tmp_path:
     assert (len(training.train), len(training.validation)) == (40, 7)
     assert training.train.inputs.mean().item() == pytest.approx(0, abs=1e-6)
     assert training.validation.inputs.min() > training.train.inputs.max()
+
+
+def test_how_rows_were_held_back_is_recorded(tmp_path: Path) -> None:
+    x, y = np.arange(40, dtype=np.float32)[:, None], np.zeros(40, np.float32)
+    own = shelves.stored(tmp_path / "own", x=x, y=y, x_val=x, y_val=y)
+    made = {
+        "class": shelves.images(tmp_path / "i").prepared(model=CNN),
+        "chance": shelves.table(tmp_path / "t", "regression").prepared(),
+        "end": shelves.text(tmp_path / "s").prepared(model=GPT),
+        "data set": shelves.Shelf(own, "regression", 40, validation_rows=40).prepared(),
+    }
+    assert [training.preprocessing["split"]["by"] for training in made.values()] == list(made)
+    other = shelves.table(tmp_path / "o", "regression").prepared(hyperparameters={"seed": 1})
+    assert other.preprocessing["split"]["sha256"] != made["chance"].preprocessing["split"]["sha256"]
 
 
 def test_a_text_or_table_of_another_size_than_planned_is_refused(tmp_path: Path) -> None:
@@ -147,45 +162,90 @@ def test_a_gpt_learns_what_comes_next(tmp_path: Path) -> None:
 # The same as a script would do
 
 
-SHELVES: dict[str, Callable[..., shelves.Shelf]] = {"cnn": shelves.images, "mlp": shelves.table, "gpt": shelves.text}
+def numbers(folder: Path) -> shelves.Shelf:
+    return shelves.table(folder, "regression")
+
+
+SHELVES: dict[str, Callable[..., shelves.Shelf]] = {
+    "cnn": shelves.images,
+    "mlp": shelves.table,
+    "gpt": shelves.text,
+    "regression": numbers,
+}
 MODELS: dict[str, dict[str, Any]] = {"cnn": CNN, "mlp": MLP | {"normalization": "batch"}, "gpt": GPT | {"dropout": 0.2}}
+BY_HAND: dict[str, Callable[[Any], torch.optim.Optimizer]] = {
+    "sgd": lambda weights: torch.optim.SGD(weights, lr=0.01, momentum=0.9),
+    "adam": lambda weights: torch.optim.Adam(weights, lr=0.01),
+    "adamw": lambda weights: torch.optim.AdamW(weights, lr=0.01, betas=(0.9, 0.999), weight_decay=0),
+    "rmsprop": lambda weights: torch.optim.RMSprop(weights, lr=0.01, momentum=0.9),
+    "adagrad": lambda weights: torch.optim.Adagrad(weights, lr=0.01),
+}
 
 
-@pytest.mark.parametrize("parts", [1, 3])
-@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize(
+    ("name", "optimizer", "parts"),
+    [
+        *((name, optimizer, 1) for name in [*MODELS, "regression"] for optimizer in BY_HAND),
+        *((name, "adamw", 3) for name in MODELS),
+    ],
+)
 def test_gradients_and_updates_are_those_of_a_plain_pytorch_loop_to_the_last_bit(
-    tmp_path: Path, name: str, parts: int
+    tmp_path: Path, name: str, optimizer: str, parts: int
 ) -> None:
     chosen: dict[str, Any] = {"epochs": 2, "batch_size": 32, "seed": 3, "gradient_accumulation": parts}
-    chosen |= {"optimizer": "adamw", "learning_rate": 0.01, "max_grad_norm": 0.7}
+    chosen |= {"optimizer": optimizer, "learning_rate": 0.01, "max_grad_norm": 0.7}
     no_looks = {"every_steps": 1000}  # the script does not validate in between
-    training = SHELVES[name](tmp_path / "d").prepared(model=MODELS[name], hyperparameters=chosen, validation=no_looks)
+    model_spec = MODELS.get(name, MLP)
+    training = SHELVES[name](tmp_path / "d").prepared(model=model_spec, hyperparameters=chosen, validation=no_looks)
     steps = trained(training)
 
     torch.manual_seed(3)
     model: nn.Module = models.build(training.spec.model, training.train.inputs.shape[1:], training.task.outputs)
-    x, y = training.train.inputs, training.train.targets.long()
+    x, y = training.train.inputs, training.train.targets
     if name == "cnn":
         pixels = x.double()
         x = (x.float() - pixels.mean().float()) / pixels.std(correction=0).float()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=0.01, betas=(0.9, 0.999), weight_decay=0)
+    by_hand = BY_HAND[optimizer](model.parameters())
     expected = []
     for epoch in range(2):
         for batch in data.order(3, epoch, len(x)).split(32):  # type: ignore[no-untyped-call]
-            optimizer.zero_grad()
+            by_hand.zero_grad()
             total = torch.zeros(())
             for part in batch.tensor_split(min(parts, len(batch))):
-                loss = nn.functional.cross_entropy(model(x[part]).flatten(0, -2), y[part].flatten())
+                outputs = model(x[part])
+                if name == "regression":
+                    loss = nn.functional.mse_loss(outputs, y[part])
+                else:
+                    loss = nn.functional.cross_entropy(outputs.flatten(0, -2), y[part].flatten().long())
                 share = loss * (len(part) / len(batch)) if parts > 1 else loss
                 share.backward()  # type: ignore[no-untyped-call]
                 total += share.detach()
             nn.utils.clip_grad_norm_(model.parameters(), 0.7)
-            optimizer.step()
+            by_hand.step()
             expected.append(total.item())
     assert losses(steps) == pytest.approx(expected, rel=1e-6) if parts > 1 else losses(steps) == expected
     for ours, theirs in zip(training.model.parameters(), model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
         assert torch.equal(gradient(ours), gradient(theirs))
+
+
+@pytest.mark.parametrize(
+    ("loss", "by_hand"),
+    [
+        ("mse", nn.functional.mse_loss),
+        ("l1", nn.functional.l1_loss),
+        ("huber", nn.functional.huber_loss),
+        ("bce", nn.functional.binary_cross_entropy_with_logits),
+        ("cross_entropy", partial(nn.functional.cross_entropy, label_smoothing=0.2)),
+    ],
+)
+def test_every_loss_is_that_of_pytorch(tmp_path: Path, loss: str, by_hand: Callable[[Tensor, Tensor], Tensor]) -> None:
+    classes = loss in ("bce", "cross_entropy")
+    shelf = shelves.images(tmp_path / "d") if classes else shelves.table(tmp_path / "d", "regression")
+    chosen = {"max_steps": 1, "loss": loss, "label_smoothing": 0.2 if loss == "cross_entropy" else 0.0}
+    training = shelf.prepared(model=MLP, hyperparameters=chosen | {"batch_size": "full", "shuffle": False})
+    outputs = training.model(training.train.inputs)
+    assert losses(trained(training)) == [by_hand(outputs, training.train.targets).item()]
 
 
 def gradient(parameter: Tensor) -> Tensor:
@@ -349,6 +409,36 @@ def test_what_does_not_fit_is_refused_by_the_name_of_the_field(changes: dict[str
 def test_what_cannot_be_trained_is_refused_by_the_name_of_the_field(changes: dict[str, Any], param: str) -> None:
     spec = raw_spec.parse({"task": "classification", "dataset": "digits", **changes}, lambda _: [])
     assert [problem.param for problem in plans.problems(spec, 150)] == [param]
+
+
+@pytest.mark.parametrize(
+    ("model", "parts", "warned"),
+    [
+        (CNN, 4, True),
+        (CNN, 1, False),
+        (MLP | {"normalization": "batch"}, 4, True),
+        (MLP | {"normalization": "layer"}, 4, False),
+    ],
+)
+def test_a_model_that_normalises_over_samples_is_warned_of_batches_in_parts(
+    tmp_path: Path, model: dict[str, Any], parts: int, warned: bool
+) -> None:
+    shelf = shelves.images(tmp_path / "i")
+    spec = shelf.spec(model=model, hyperparameters={"batch_size": 32, "gradient_accumulation": parts})
+    told = [each for each in advice.warnings(spec, shelf.plan(spec)) if each["code"] == "batch_statistics_by_part"]
+    assert bool(told) == warned
+    assert not warned or "here about 8 of the 32 of a step" in told[0]["message"]
+
+
+@pytest.mark.parametrize(("name", "normalises"), [("cnn", True), ("gpt", False)])
+def test_parts_that_a_small_device_asked_for_are_told_and_what_they_change(
+    tmp_path: Path, name: str, normalises: bool
+) -> None:
+    shelf = SHELVES[name](tmp_path / "d")
+    assert determinism.known(shelf.prepared(model=MODELS[name])) == []
+    [told] = determinism.known(shelf.prepared(model=MODELS[name], micro_batches=4))
+    assert told.startswith("a batch is computed in 4 parts instead of 1")
+    assert told.endswith("normalises over the samples of each part") == normalises
 
 
 def test_a_text_too_short_for_one_sample_is_refused() -> None:

@@ -264,6 +264,8 @@ def test_a_job_too_large_for_its_device_is_computed_in_smaller_parts_with_the_sa
         told = [event["message"] for event in events if event["code"] == "micro_batch_halved"]
         assert [message.rpartition("in ")[2] for message in told] == ["2 parts", "4 parts", "8 parts"]
         assert job["attempt"] == 4
+        [doubt] = client.get(f"/v1/runs/{job['id']}").json()["inexact"][-1:]
+        assert doubt["message"].endswith("computed in 8 parts instead of 1, which rounds in another way")
         again = train(client, spec)
         assert again["attempt"] == 1  # what was learned is remembered
         lone = train(client, spec | {"model": {"type": "linear"}, "hyperparameters": {"max_steps": 2, "batch_size": 8}})

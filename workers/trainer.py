@@ -138,6 +138,8 @@ def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
                 tape.mark(RESUMED, begun.step)
             due = perf_counter() + keeper.EVERY_SECONDS
             keeps = keeper.Keeper(tape, source, order.attempt, begun.step, due, begun.best)
+            for sentence in determinism.known(begun.training):
+                tape.doubt(sentence)
             with closing(keeps):
                 with determinism.heard(tape.doubt):
                     last = record(loop.train(begun.training, begun.step + 1), tape, keeps, stop)

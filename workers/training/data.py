@@ -1,5 +1,6 @@
 """The samples of a data set, split, standardised and put in order. Everything here follows from the seed."""
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ class Rows:
     inputs and validation_inputs: of a table shape (n, width), float32: see `Preprocessing`; of images shape
     (n, channels, height, width) as stored; of a text shape (bytes,): n windows and one byte more.
     targets and validation_targets: shape (n,), as they are in the file; of a text the bytes again.
-    preprocessing: what was taken from the training split, as JSON.
+    preprocessing: what was taken from the training split, as JSON, and how the split was made: `split`.
     channels: (mean, deviation) of the channels of images, float32, shape (channels,) each.
     """
 
@@ -96,19 +97,27 @@ def load(directory: Path | str, plan: Plan, seed: int, look: Look) -> Rows:
         labels = np.asarray(y) if look.stratified else np.zeros(len(y), np.int64)
         train, validation = split(labels, plan.validation_samples, seed)
         x_val, y_val = x, y
+        held_back = _told("class" if look.stratified else "chance", seed, validation)
     else:
         _expect(min(len(x), len(y)), plan.train_samples, len(x) == len(y))
         _expect(min(len(x_val), len(y_val)), plan.validation_samples, len(x_val) == len(y_val))
         train, validation = np.arange(len(x)), np.arange(len(x_val))
+        held_back = {"by": "data set"}
     targets, validation_targets = np.array(y[train]), np.array(y_val[validation])
     if x.ndim == 4:
         inputs = room.gathered(x, train, look.scratch)
         validation_inputs = room.gathered(x_val, validation, look.scratch)
-        about = {"kind": "images", "shape": list(x.shape[1:]), "type": str(x.dtype)}
+        about = {"kind": "images", "shape": list(x.shape[1:]), "type": str(x.dtype), "split": held_back}
         return Rows(inputs, targets, validation_inputs, validation_targets, about, channel_statistics(inputs))
     fitted = Preprocessing.fit(x, train, look.columns, look.missing)
     inputs = fitted.table(x, train, look.scratch)
-    return Rows(inputs, targets, fitted.table(x_val, validation, look.scratch), validation_targets, fitted.to_json())
+    about = fitted.to_json() | {"split": held_back}
+    return Rows(inputs, targets, fitted.table(x_val, validation, look.scratch), validation_targets, about)
+
+
+def _told(by: str, seed: int, validation: Indices) -> dict[str, Any]:
+    """How rows were held back, and the SHA-256 of their numbers as little-endian integers of 64 bits."""
+    return {"by": by, "seed": seed, "sha256": hashlib.sha256(validation.astype("<i8").tobytes()).hexdigest()}
 
 
 def _stored(directory: Path | str, name: str) -> NDArray[Any]:
@@ -133,9 +142,10 @@ def _text(text: NDArray[Any], own: NDArray[Any] | None, plan: Plan, look: Look) 
     if own is not None:
         _expect(windows(len(own), context), plan.validation_samples)
     end = own if own is not None else text[plan.train_samples * context :]
+    about = {"kind": "text", "context": context, "split": {"by": "end" if own is None else "data set"}}
     train = _beginning(text, plan.train_samples * context + 1, look)
     validation = _beginning(end, plan.validation_samples * context + 1, look)
-    return Rows(train, train, validation, validation, {"kind": "text", "context": context})
+    return Rows(train, train, validation, validation, about)
 
 
 def _beginning(text: NDArray[Any], size: int, look: Look) -> NDArray[Any]:

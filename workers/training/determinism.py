@@ -1,13 +1,28 @@
-"""What keeps a run from coming out the same again, as PyTorch warns of it while it trains."""
+"""What keeps a run from coming out the same again: what is known when it begins, and what PyTorch warns of later."""
 
 import re
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from workers.training.loop import Training
+
 SAYS_SO = re.compile(r"determinis", re.IGNORECASE)
 LENGTH = 300
 MOST = 20  # a model of somebody else may warn of a new thing at every step
+
+
+def known(training: Training) -> list[str]:
+    """In which the training differs from what its spec says, for want of memory on the device, in sentences."""
+    parts, planned = training.micro_batches, training.plan.micro_batches_per_step
+    if parts == planned:
+        return []
+    sentence = f"a batch is computed in {parts} parts instead of {planned}, which rounds in another way"
+    if any(isinstance(module, _BatchNorm) for module in training.model.modules()):
+        sentence += ", and the model normalises over the samples of each part"
+    return [sentence]
 
 
 @contextmanager

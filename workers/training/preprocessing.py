@@ -4,7 +4,7 @@ Fitted once for a run and kept with its weights, so that what comes later is see
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -95,7 +95,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> Self:
-        return cls(**{name: value for name, value in kept.items() if name != "kind"})
+        return cls(**{field.name: kept[field.name] for field in fields(cls)})
 
 
 def _blocks(x: Table, rows: Indices) -> Iterator[tuple[slice, Table]]:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -91,4 +92,7 @@ def surroundings(training: Training) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "micro_batches": str(training.micro_batches),
         "processes": str(training.plan.processes),
+        # Both depend on the generators of numpy, whose streams may change from version to version.
+        "numpy": np.__version__,
+        "split": training.preprocessing["split"].get("sha256", "the data set's own"),
     }

@@ -25,7 +25,7 @@ export async function show(root, route, signal) {
 
 class Submission {
   constructor(root, tasks, datasets, original, given, signal) {
-    Object.assign(this, { root, datasets, original, signal });
+    Object.assign(this, { root, tasks: tasks.data, datasets, original, signal });
     this.told = h("div", { class: "stack", "aria-live": "polite" });
     this.key = freshKey(); // of what the form says now: sent twice, it creates once
     const typed = settled(SETTLED, () => this.check());
@@ -43,11 +43,12 @@ class Submission {
     this.check();
   }
 
-  /** A data set is made for one task. @param {string} dataset */
+  /** A data set has classes, numbers or bytes to learn, and each task learns one of these. @param {string} dataset */
   setTask(dataset) {
     const found = this.datasets.find(({ name }) => name === dataset.split("@")[0]);
     const task = this.form.inputs.get("task")?.input;
-    if (!found?.task || !task || task.value === found.task || ![...task.options].some(({ value }) => value === found.task)) return;
+    const learns = (name) => this.tasks.find((each) => each.name === name)?.targets;
+    if (!found?.task || !task || learns(task.value) === learns(found.task)) return;
     task.value = found.task;
     task.dispatchEvent(new Event("change", { bubbles: true }));
   }
