@@ -23,8 +23,9 @@ from sklearn.datasets import load_digits
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from service import plan as plans, spec as specs
+from service import plan as plans, raw_spec
 from service.datasets import arrays
+from service.spec import JobSpec
 from workers import trainer
 from workers.spool import Writer
 from workers.training import keeper, loop
@@ -122,7 +123,7 @@ def _end(rank: int, told: Path, seconds: float) -> None:
     os._exit(0)
 
 
-def _asked(case: Case) -> tuple[specs.JobSpec, plans.Plan]:
+def _asked(case: Case) -> tuple[JobSpec, plans.Plan]:
     raw = {
         "task": "classification",
         "dataset": case.name,
@@ -131,7 +132,7 @@ def _asked(case: Case) -> tuple[specs.JobSpec, plans.Plan]:
         "validation": {"fraction": 0},
         "resources": {"processes": PROCESSES},
     }
-    spec = specs.parse(raw, lambda _: [])
+    spec = raw_spec.parse(raw, lambda _: [])
     return spec, plans.make(spec, len(case.x))
 
 

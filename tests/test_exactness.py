@@ -72,12 +72,10 @@ def test_every_number_of_the_plan_is_what_the_run_did(
         "epochs": epochs,
         "total_steps": len(steps),
         "total_samples": sum(step.samples for step in steps),
-        "processes": 1,
-        "samples_per_process": max(step.samples for step in steps),
-        "micro_batches_per_step": seen[full[0]],
-        "validations": sum(step.validation is not None for step in steps),
         "processes": training.crew.count,
         "samples_per_process": max(own),
+        "micro_batches_per_step": seen[full[0]],
+        "validations": sum(step.validation is not None for step in steps),
     }
     assert plan.warmup_steps == min(3, len(steps))
     assert sum(step.learning_rate < 0.001 for step in steps) == min(2, len(steps))
