@@ -196,6 +196,8 @@ def submit_all(
     Raises QueueFull, or NotFound for a project of others. Written table by table: one after the other, a thousand jobs
     would keep everybody else from writing for seconds.
     """
+    if not drafts:  # an insert of no rows would be one of defaults
+        return []
     _require_room(session, principal, limits, len(drafts))
     for project in dict.fromkeys(made.spec.project for made in drafts):
         projects.use(session, principal, project)

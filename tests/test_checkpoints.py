@@ -282,7 +282,10 @@ def test_a_trainer_killed_while_it_writes_goes_on_from_the_checkpoint_before(
     half.mkdir()
     (half / "state.pt").write_bytes(b"half of a")
     whole = folder(place, job_id) / f"a{attempt}-s{STEPS - 2}"  # renamed, but the queue never heard of it
-    shutil.copytree(next(folder(place, job_id).glob("a*-s*[0-9]")), whole)
+    # The newest one stays, whatever the worker still removes.
+    shutil.copytree(
+        max(folder(place, job_id).glob("a*-s*[0-9]"), key=lambda path: int(path.name.rpartition("s")[2])), whole
+    )
     trainer.kill()
     assert place.ended(job_id).status is JobStatus.SUCCEEDED
     assert not half.exists()
