@@ -21,6 +21,7 @@ from service.users import Principal
 
 MOST_AHEAD = 2000  # queued jobs that are played forward
 TELLING_SECONDS = 2.0
+SETTLED_SECONDS = 1.0  # of training, after which a running job tells its pace
 MOST_MEASURED = 200  # finished jobs that times are taken from
 
 Found = Row[*tuple[Any, ...]]
@@ -273,12 +274,14 @@ def shape(row: Found) -> str:
 def _speeds(session: Session) -> Speeds:
     """From the newest jobs that ended well, and those that run."""
     done = select(*COLUMNS).where(Job.status == JobStatus.SUCCEEDED).order_by(Job.seq.desc()).limit(MOST_MEASURED)
-    rows = [
-        row for row in (*session.execute(done).all(), *_running(session)) if row.step > 0 and row.active_seconds > 0
-    ]
+    rows = []
     kinds: dict[str, list[Found]] = defaultdict(list)
-    for row in rows:
-        kinds[shape(row)].append(row)
+    for row in (*session.execute(done).all(), *_running(session)):
+        # What has only begun tells how slow first steps are, and nothing more.
+        settled = row.finished_at or row.active_seconds >= SETTLED_SECONDS or shape(row) not in kinds
+        if row.step > 0 and row.active_seconds > 0 and settled:
+            rows.append(row)
+            kinds[shape(row)].append(row)
     samples = [row.active_seconds / (row.step * row.batch_size) for row in rows]
     around = [_wall(row) - row.active_seconds for row in rows if row.finished_at]
     return Speeds(

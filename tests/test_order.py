@@ -218,12 +218,14 @@ def test_a_job_that_is_over_waits_for_nothing(admin: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "epochs", "share"), [(40, 5, 0.6), pytest.param(40, 150, 0.9, marks=pytest.mark.chaos)]
+    ("count", "epochs", "share"), [(42, 5, 0.6), pytest.param(42, 150, 0.9, marks=pytest.mark.chaos)]
 )
 @pytest.mark.usefixtures("measured")
 def test_predicted_starts_come_true(admin: httpx.Client, count: int, epochs: int, share: float) -> None:
     """Of nine jobs of ten, by 20 % of the wait or 5 s; of fewer while other tests come and go beside it."""
     jobs = [submit(admin, digits(epochs=epochs * (1 + number % 3))) for number in range(count)]
+    for job in jobs[:2]:  # measured as the others will run: two side by side
+        finish(admin, job)
     now = time.time()
     asked = {job["id"]: admin.get(f"/v1/jobs/{job['id']}/explain").json() for job in jobs}
     waiting = {job_id: seconds(told["estimated_start_at"]) for job_id, told in asked.items() if told["position"]}
