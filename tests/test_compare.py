@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 
+from service.api import compared
 from service.compare import Comparison, Entry, compare, differing_parameters, mean_height, ranked, tail_mean
 from service.curves import Curve, Summary, direction
 from service.curves.axes import Axis
@@ -243,6 +244,16 @@ def test_a_group_of_runs_that_differ_in_more_than_chance_is_warned_of() -> None:
     mixed = Entry("c", "c", {**entries[0].parameters, "hyperparameters.batch_size": 8}, {"val_loss"})
     found = compare("val_loss", Axis.STEP, [*entries, mixed], group_by="learning_rate")
     assert "different_within_groups" in codes(found)
+
+
+def test_a_text_tells_first_how_the_best_compares_with_each_of_the_others_and_how_many_pairs_are_left_out() -> None:
+    entries = [seeded(rate, seed, [5.0, abs(rate - 4) + seed / 9]) for rate in range(1, 7) for seed in (0, 1)]
+    text = compared.text(compare("val_loss", Axis.STEP, entries, group_by="learning_rate"), 200)
+    told = [line for line in text.splitlines() if line.startswith("learning_rate=")]
+    assert len(told) == 12
+    assert all("learning_rate=4" in line for line in told[:5])
+    assert not any("learning_rate=4" in line for line in told[5:])
+    assert "… 3 further pairs" in text
 
 
 def test_grouping_by_what_no_run_has_or_by_half_a_name_is_refused() -> None:

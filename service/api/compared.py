@@ -65,6 +65,15 @@ def _groups_by_rank(found: Comparison) -> list[Ranked]:
     return sorted(found.groups, key=lambda each: (each.rank is None, each.rank))
 
 
+def _verdicts_by_rank(found: Comparison) -> list[Verdict]:
+    """The best beside each of the others first, since most ask about it."""
+    if found.grouped_by is None:
+        order = [run.run_id for run in _by_rank(found)]
+    else:
+        order = [each.group.key for each in _groups_by_rank(found)]
+    return sorted(found.verdicts, key=lambda verdict: sorted(map(order.index, (verdict.a, verdict.b))))
+
+
 def text(found: Comparison, width: int) -> str:
     headers, rows = table(found)
     if found.grouped_by is not None:
@@ -81,7 +90,9 @@ def text(found: Comparison, width: int) -> str:
             if run.x is not None and run.y is not None
         ]
     drawn = charts.line_chart(lines, width, x_label=found.x.value, y_label=found.metric)
-    notes = [_sentence(verdict, found) for verdict in found.verdicts[:MOST_SENTENCES]]
+    notes = [_sentence(verdict, found) for verdict in _verdicts_by_rank(found)[:MOST_SENTENCES]]
+    if (more := len(found.verdicts) - MOST_SENTENCES) > 0:
+        notes.append(f"… {more} further pairs: all of them with format=json")
     notes += [f"{note['code']}: {note['message']}" for note in found.warnings]
     parts = [charts.table(headers, rows, width), drawn]
     if notes:
