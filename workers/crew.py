@@ -19,6 +19,7 @@ from workers.trainer import GRACE_SECONDS, Order
 
 LEADER = 0
 FOLLOW_SECONDS = 5.0  # from the end of the leader to that of the others
+SETTLE_SECONDS = 1.0  # from one bad end to those that have the same cause
 
 
 def run(order: Order, lifeline: int, bell: int) -> int:
@@ -70,8 +71,10 @@ def _decided(order: Order, members: list[ForkProcess], lifeline: int) -> int:
     while True:
         running = [member.sentinel for member in members if member.exitcode is None]
         ready = wait([*running, *alive], None if deadline is None else max(0.0, deadline - monotonic()))
-        bad = [rank for rank, member in enumerate(members) if member.exitcode]
-        if bad:
+        if any(member.exitcode for member in members):
+            # One that was killed lets go of the others before it counts as ended, and these may end first.
+            _wait_for_all(members, SETTLE_SECONDS)
+            bad = [rank for rank, member in enumerate(members) if member.exitcode]
             return min(bad, key=lambda rank: _wrote_at(order, rank))
         if members[LEADER].exitcode == 0 or (deadline is not None and monotonic() >= deadline):
             return LEADER
@@ -88,10 +91,14 @@ def _wrote_at(order: Order, rank: int) -> int:
         return 0
 
 
-def _end(members: list[ForkProcess], seconds: float) -> None:
+def _wait_for_all(members: list[ForkProcess], seconds: float) -> None:
     deadline = monotonic() + seconds
     for member in members:
         member.join(max(0.0, deadline - monotonic()))
+
+
+def _end(members: list[ForkProcess], seconds: float) -> None:
+    _wait_for_all(members, seconds)
     for member in members:
         if member.exitcode is None:
             member.kill()
