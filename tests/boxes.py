@@ -13,6 +13,9 @@ import httpx
 
 Spec = dict[str, Any]
 
+# On the path of a worker, it makes trainers misbehave as the tags of their jobs say.
+FAULTY = Path(__file__).parent / "faulty"
+
 
 @contextmanager
 def worker(
@@ -35,6 +38,11 @@ def worker(
 def digits(**hyperparameters: Any) -> Spec:
     """A short classification job."""
     return {"task": "classification", "dataset": "digits", "hyperparameters": {"epochs": 2, **hyperparameters}}
+
+
+def dawdling(spec: Spec, fault: str = "dawdle") -> Spec:
+    """The same job, which is certainly not over before a test has done something to it."""
+    return spec | {"tags": {"fault": fault}}
 
 
 def submit(client: httpx.Client, spec: Spec, **headers: str) -> Spec:

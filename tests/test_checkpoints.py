@@ -17,7 +17,7 @@ import numpy as np
 import psutil
 import pytest
 import torch
-from boxes import digits, finish, submit as post, train, values
+from boxes import dawdling, digits, finish, submit as post, train, values
 from conftest import Box, Until
 from sklearn.datasets import load_digits
 from sqlalchemy import select
@@ -127,7 +127,7 @@ def kill(place: Place, job_id: str) -> int:
 
 def paused(place: Place, spec: Spec, after: int) -> str:
     """A job that was paused after so many steps at least."""
-    job_id = place.submit(spec)
+    job_id = place.submit(dawdling(spec))
     place.until(lambda: place.job(job_id).step >= after)
     with suppress(psutil.NoSuchProcess):  # it goes on when it is asked to stop: the job is not over before that
         place.trainer(job_id).suspend()
@@ -273,7 +273,7 @@ def grows(path: Path) -> bool:
 def test_a_trainer_killed_while_it_writes_goes_on_from_the_checkpoint_before(
     place: Place, twin: list[tuple[int, float | None]]
 ) -> None:
-    job_id = place.submit(moody())
+    job_id = place.submit(dawdling(moody()))
     place.until(lambda: place.job(job_id).checkpoint_step)
     trainer = place.trainer(job_id)
     trainer.suspend()
@@ -334,7 +334,7 @@ def test_a_checkpoint_that_was_harmed_is_found_out_and_the_one_before_is_used(
 def test_without_any_checkpoint_left_training_starts_from_the_first_step(
     place: Place, twin: list[tuple[int, float | None]]
 ) -> None:
-    job_id = place.submit(moody())
+    job_id = place.submit(dawdling(moody()))
     place.until(lambda: len(states(place, job_id)) >= 2)
     place.trainer(job_id).suspend()
     # The worker may be removing one that is no longer among the newest.
@@ -356,7 +356,7 @@ def is_wiped(path: Path) -> bool:
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_a_paused_job_goes_on_at_its_very_step(place: Place, optimizer: str) -> None:
-    spec = moody(3 * STEPS, every=None, optimizer=optimizer)
+    spec = moody(every=None, optimizer=optimizer)
     undisturbed, job_id = place.submit(spec), paused(place, spec, after=100)
     job = place.job(job_id)
     assert (job.status, job.reason_code, job.pause_requested_at) == (JobStatus.PAUSED, "paused", None)
@@ -371,8 +371,8 @@ def test_a_paused_job_goes_on_at_its_very_step(place: Place, optimizer: str) -> 
 
 
 def test_pausing_again_and_again_costs_no_attempt_and_no_step(place: Place) -> None:
-    spec = moody(3 * STEPS, every=None) | {"limits": {"max_attempts": 1}}  # it must not be over before the last pause
-    undisturbed, job_id = place.submit(spec), place.submit(spec)
+    spec = moody(every=None) | {"limits": {"max_attempts": 1}}
+    undisturbed, job_id = place.submit(spec), place.submit(dawdling(spec, "dawdle_each_time"))
     for after in (100, 300, 500):
         place.until(lambda after=after: place.job(job_id).step >= after)  # type: ignore[misc]
         act(place, job_id, control.pause)
@@ -398,7 +398,7 @@ def test_cancel_beats_pause(place: Place) -> None:
 def test_a_drained_job_goes_on_where_it_was(place: Place, twin: list[tuple[int, float | None]]) -> None:
     with place.slots_taken(2) as free:
         with place.worker() as other:
-            job_id = place.submit(moody(every=None))
+            job_id = place.submit(dawdling(moody(every=None)))
             place.until(lambda: place.job(job_id).step >= 100)
             other.terminate()
             assert other.wait(20) == 0
@@ -445,7 +445,7 @@ def test_a_short_job_leaves_its_last_state_and_the_best_of_all_its_validations(p
 
 
 def test_data_that_was_changed_between_two_attempts_is_refused(place: Place) -> None:
-    job_id = paused(place, moody(3 * STEPS), after=100)
+    job_id = paused(place, moody(), after=100)
     data = place.settings.datasets_path / place.job(job_id).dataset_id / "x.npy"
     before = data.read_bytes()
     flip(data)
@@ -466,7 +466,7 @@ def test_a_job_is_paused_looked_at_and_resumed_over_http(admin: httpx.Client, un
         found: Spec = admin.get(f"/v1/jobs/{job['id']}").json()
         return found
 
-    job = post(admin, digits(epochs=100))
+    job = post(admin, digits(epochs=400))
     until(lambda: (look()["progress"] or {"step": 0})["step"] > 20)
     asked = admin.post(f"/v1/jobs/{job['id']}/pause")
     assert asked.status_code == 202

@@ -14,7 +14,7 @@ import httpx
 import numpy as np
 import pytest
 import torch
-from boxes import finish, submit, train, values
+from boxes import FAULTY, dawdling, finish, submit, train, values
 from conftest import Until
 from sklearn import metrics
 from test_cli import serving
@@ -52,7 +52,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     points = [project["entry-points"]["trainbox.tasks"] for project in projects]
     install(folder / "site", points[0] | points[1])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", path_of(folder / "site", EXAMPLE, COUNTING))
+        patch.setenv("PYTHONPATH", path_of(folder / "site", EXAMPLE, COUNTING, FAULTY))
         with serving(folder / "home") as box:
             token = (box.home / "admin.token").read_text().strip()
             headers = {"Authorization": f"Bearer {token}"}
@@ -96,7 +96,7 @@ def test_a_training_of_it_that_was_interrupted_is_one_that_was_not_and_its_weigh
 ) -> None:
     undisturbed = train(client, long())
     assert undisturbed["status"] == "succeeded", undisturbed["error"]
-    job = submit(client, long())
+    job = submit(client, dawdling(long()))
     address = f"/v1/jobs/{job['id']}"
     until(lambda: (client.get(address).json()["progress"] or {"step": 0})["step"] > 0)
     assert client.post(f"{address}/pause").status_code == 202
@@ -171,7 +171,7 @@ def test_a_further_task_that_was_interrupted_is_one_that_was_not_and_is_compared
     spec = counting(hyperparameters={"max_steps": 3000})
     undisturbed = train(client, spec)
     assert undisturbed["status"] == "succeeded", undisturbed["error"]
-    job = submit(client, spec)
+    job = submit(client, dawdling(spec))
     address = f"/v1/jobs/{job['id']}"
     until(lambda: (client.get(address).json()["progress"] or {"step": 0})["step"] > 0)
     assert client.post(f"{address}/pause").status_code == 202

@@ -21,7 +21,6 @@ from service.states import EndReason, JobStatus
 from service.tables import Job
 from workers.processes import Busy, seize
 
-FAULTY = Path(__file__).parent / "faulty"
 STALL_SECONDS = 6
 LOG_MIB = 2
 SWEPT_SECONDS = 10
@@ -40,7 +39,6 @@ def place(tmp_path_factory: pytest.TempPathFactory, until: Until) -> Iterator[Pl
 @pytest.fixture(scope="module")
 def shared(place: Place) -> Iterator[Process]:
     settings = {
-        "PYTHONPATH": str(FAULTY),
         "TRAINBOX_SLOTS": "4",
         "TRAINBOX_STALL_SECONDS": str(STALL_SECONDS),
         "TRAINBOX_MAX_LOG_MIB": str(LOG_MIB),
@@ -216,7 +214,7 @@ def test_the_lock_of_a_job_is_taken_from_older_attempts_wherever_they_are_and_no
 
 @pytest.mark.chaos
 def test_what_a_dead_workers_trainer_left_keeps_no_other_from_its_job(place: Place, until: Until) -> None:
-    with place.slots_taken(4) as free, place.worker(PYTHONPATH=str(FAULTY)) as other:
+    with place.slots_taken(4) as free, place.worker() as other:
         job_id = place.submit(faulty("hear_no_sigterm", ENDLESS))
         trainer = place.trainer(job_id)
         family = [*descendants(other), *offspring(job_id)]

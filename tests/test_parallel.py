@@ -8,7 +8,7 @@ from typing import Any
 
 import psutil
 import pytest
-from boxes import digits
+from boxes import dawdling, digits
 from conftest import Box, Until
 from sqlalchemy import select
 from test_checkpoints import act, moody, paused, states, told
@@ -108,7 +108,7 @@ def test_what_several_processes_train_comes_out_the_same_bits_whoever_of_them_is
     place: Place, processes: int
 ) -> None:
     spec = moody(600) | {"resources": {"processes": processes}}
-    twin, job_id = place.submit(spec), place.submit(spec)
+    twin, job_id = place.submit(spec), place.submit(dawdling(spec, "dawdle_each_time"))
     assert place.ended(twin).status is JobStatus.SUCCEEDED
     for attempt, step in ((1, 60), (2, 160), (3, 260)):
         place.until(lambda step=step: place.job(job_id).step >= step)  # type: ignore[misc]
@@ -180,7 +180,7 @@ def test_a_process_that_stands_still_stalls_them_all(place: Place) -> None:
 def test_a_crew_does_not_outlive_its_worker(place: Place, number: signal.Signals) -> None:
     with place.slots_taken(3) as free:
         with place.worker() as other:
-            job_id = place.submit(moody(400, every=None) | TOGETHER)
+            job_id = place.submit(dawdling(moody(400, every=None) | TOGETHER))
             crew = members(place, job_id)
             other.send_signal(number)
             other.wait(20)

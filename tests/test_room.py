@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
-from boxes import finish, submit, worker
+from boxes import FAULTY, finish, submit, worker
 from conftest import PATIENCE_SECONDS, Serve, Until
 from test_slots import Machine
 from test_worker import ENDLESS, small
@@ -22,7 +22,6 @@ from service.settings import Settings
 from workers.devices import Use
 from workers.slots import Slots
 
-FAULTY = Path(__file__).parent / "faulty"
 MEMORY_MIB = 4000
 NOBODY = 65534
 # Also the superuser then has no power over the processes of others: capability 5 is CAP_KILL.

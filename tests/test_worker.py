@@ -15,7 +15,7 @@ import aftermath
 import numpy as np
 import psutil
 import pytest
-from boxes import worker
+from boxes import FAULTY, worker
 from conftest import Until
 from sqlalchemy import func, select
 
@@ -36,6 +36,7 @@ from workers.trainer import Order
 ADMIN = Principal("admin", Scope.ADMIN, "")
 STOP_SECONDS = 15
 OF_WORKERS = {
+    "PYTHONPATH": str(FAULTY),
     "TRAINBOX_SLOTS": "2",
     "TRAINBOX_LEASE_SECONDS": "1.2",
     "TRAINBOX_BACKOFF_SECONDS": "0",

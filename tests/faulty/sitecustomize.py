@@ -21,6 +21,16 @@ def sleep_in_a_step() -> None:
     _before_step(20, lambda: time.sleep(LONG))
 
 
+def dawdle() -> None:
+    """Takes its time in its first attempt once it has begun, so that whoever wants to meet it under way does."""
+    if _attempt() == 1:
+        _before_each_step(range(100, 3000), lambda: time.sleep(0.005))
+
+
+def dawdle_each_time() -> None:
+    _before_each_step(range(50, 1000), lambda: time.sleep(0.002))
+
+
 def sleep_before_the_first_step() -> None:
     time.sleep(LONG)
 
@@ -124,7 +134,7 @@ def read_nowhere() -> None:
 def write_its_first_checkpoint_for_ever() -> None:
     from workers import checkpoints
 
-    if os.path.basename(os.getcwd()) == "a1":
+    if _attempt() == 1:
         checkpoints._sync = lambda file: time.sleep(LONG)
 
 
@@ -174,15 +184,23 @@ FAULTS: dict[str, Callable[[], None]] = {
 }
 
 
+def _attempt() -> int:
+    return int(os.path.basename(os.getcwd()).removeprefix("a"))
+
+
 def _before_step(number: int, act: Callable[[], object]) -> None:
     """Lets training begin, and does this when the step should come."""
+    _before_each_step(range(number, number + 1), act)
+
+
+def _before_each_step(numbers: range, act: Callable[[], object]) -> None:
     from workers import trainer
 
     record = trainer.record
 
     def disturbed(steps: Iterable[Any]) -> Iterator[Any]:
         for step in steps:
-            if step.number == number:
+            if step.number in numbers:
                 act()
             yield step
 
