@@ -21,7 +21,7 @@ from boxes import dawdling, digits, finish, submit as post, train, values
 from conftest import Box, Until
 from sklearn.datasets import load_digits
 from sqlalchemy import select
-from test_worker import ENDLESS, Place, Process, small
+from test_worker import ENDLESS, LONG_LEASE, Place, Process, small
 
 from service import bell, checkpoints as kept, control, curves, home, plan as plans, raw_spec
 from service.api.checkpoints import CheckpointList
@@ -65,7 +65,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, until: Until) -> Iterator[Pl
 
 @pytest.fixture(scope="module")
 def shared(place: Place) -> Iterator[Process]:
-    with place.worker() as process:
+    with place.worker(**LONG_LEASE) as process:
         yield process
 
 

@@ -13,7 +13,7 @@ import aftermath
 import psutil
 import pytest
 from conftest import Until
-from test_worker import ENDLESS, Place, Process, descendants, is_alive, small
+from test_worker import ENDLESS, LONG_LEASE, Place, Process, descendants, is_alive, small
 
 from service import home, job_logs, runs
 from service.settings import Settings
@@ -44,7 +44,7 @@ def shared(place: Place) -> Iterator[Process]:
         "TRAINBOX_MAX_LOG_MIB": str(LOG_MIB),
         "TRAINBOX_STOP_SECONDS": "1",
     }
-    with place.worker(**settings) as process:
+    with place.worker(**settings | LONG_LEASE) as process:
         yield process
 
 

@@ -12,7 +12,7 @@ from boxes import dawdling, digits
 from conftest import Box, Until
 from sqlalchemy import select
 from test_checkpoints import act, moody, paused, states, told
-from test_worker import ADMIN, ENDLESS, Place, Process, gone, is_alive, small
+from test_worker import ADMIN, ENDLESS, LONG_LEASE, Place, Process, gone, is_alive, small
 
 from service import control, curves, home, plan as plans, queue, raw_spec
 from service.errors import InvalidInput
@@ -36,7 +36,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, until: Until) -> Iterator[Pl
 
 @pytest.fixture(scope="module")
 def shared(place: Place) -> Iterator[Process]:
-    with place.worker(TRAINBOX_SLOTS="3", TRAINBOX_STALL_SECONDS=str(STALL_SECONDS)) as process:
+    with place.worker(TRAINBOX_SLOTS="3", TRAINBOX_STALL_SECONDS=str(STALL_SECONDS), **LONG_LEASE) as process:
         yield process
 
 

@@ -38,12 +38,13 @@ STOP_SECONDS = 15
 OF_WORKERS = {
     "PYTHONPATH": str(FAULTY),
     "TRAINBOX_SLOTS": "2",
-    "TRAINBOX_LEASE_SECONDS": "1.2",
+    "TRAINBOX_LEASE_SECONDS": "3",
     "TRAINBOX_BACKOFF_SECONDS": "0",
     "TRAINBOX_STOP_SECONDS": str(STOP_SECONDS),
     "TRAINBOX_TOKEN": "tbx_a-secret-of-the-service",
     "ANOTHER_SECRET": "a-secret-of-the-service",
 }
+LONG_LEASE = {"TRAINBOX_LEASE_SECONDS": "10"}  # however busy the machine is, no worker is thought to hang
 SETS = {
     "digits": "classification",
     "breast_cancer": "classification",
