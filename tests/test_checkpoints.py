@@ -23,9 +23,8 @@ from sklearn.datasets import load_digits
 from sqlalchemy import select
 from test_worker import ENDLESS, LONG_LEASE, Place, Process, small
 
-from service import bell, checkpoints as kept, control, curves, home, plan as plans, raw_spec
+from service import bell, checkpoints as kept, control, curves, plan as plans, raw_spec
 from service.api.checkpoints import CheckpointList
-from service.settings import Settings
 from service.states import EndReason, JobStatus, Scope
 from service.tables import Checkpoint, Job, JobEvent
 from service.users import Principal
@@ -55,12 +54,8 @@ def moody(steps: int = STEPS, every: int | None = EVERY, keep: int = 2, **hyperp
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, until: Until) -> Iterator[Place]:
-    settings = Settings(home=tmp_path_factory.mktemp("kept") / "home")
-    home.prepare(settings)
-    made = Place(settings, until)
-    yield made
-    made.database.close()
-    aftermath.check_stopped(settings)
+    with Place.opened(tmp_path_factory.mktemp("kept"), until) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
+import shelves
 from boxes import digits, finish, submit, train, values
 from conftest import Box, MakeToken, Serve, Until
 
@@ -28,7 +29,7 @@ from service.order import Room
 from service.queue import QueueLimits
 from service.settings import Settings
 from service.states import Scope
-from service.tables import Dataset, JobEvent
+from service.tables import JobEvent
 from service.users import Principal
 
 ADMIN = Principal("admin", Scope.ADMIN, "")
@@ -134,25 +135,8 @@ class Hand:
 
 @pytest.fixture
 def hand(database: Database, settings: Settings) -> Hand:
-    facts: dict[str, Any] = {"name": "rows", "version": 1, "format": "npy", "task": "classification", "rows": 100}
-    classes = [{"value": 0}, {"value": 1}]
     with database.write() as session:
-        session.add(
-            Dataset(
-                id="rows-of-a-test",
-                **facts,
-                kind="table",
-                shape=[4],
-                columns=[],
-                target="class",
-                classes=classes,
-                sha256="",
-                bytes=0,
-                arrays_sha256="",
-                description="",
-                created_at=clock.now(),
-            )
-        )
+        session.add(shelves.bare())
         session.flush()
         made = queue.draft(session, ADMIN, {"task": "classification", "dataset": "rows"})
         return Hand(database, settings, queue.submit(session, ADMIN, made, QueueLimits(9, 9)))

@@ -15,8 +15,7 @@ import pytest
 from conftest import Until
 from test_worker import ENDLESS, LONG_LEASE, Place, Process, descendants, is_alive, small
 
-from service import home, job_logs, runs
-from service.settings import Settings
+from service import job_logs, runs
 from service.states import EndReason, JobStatus
 from service.tables import Job
 from workers.processes import Busy, seize
@@ -28,12 +27,8 @@ SWEPT_SECONDS = 10
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, until: Until) -> Iterator[Place]:
-    settings = Settings(home=tmp_path_factory.mktemp("faulty") / "home")
-    home.prepare(settings)
-    made = Place(settings, until)
-    yield made
-    made.database.close()
-    aftermath.check_stopped(settings)
+    with Place.opened(tmp_path_factory.mktemp("faulty"), until) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from typing import IO, Any
 import httpx
 import numpy as np
 import pytest
+import shelves
 from conftest import Until
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
@@ -24,7 +25,7 @@ from service.order import Room
 from service.queue import QueueLimits
 from service.settings import Settings
 from service.states import EndReason, JobStatus, Scope
-from service.tables import Attempt, Dataset, Job, JobEvent, Point, Run, WorkerRow
+from service.tables import Attempt, Job, JobEvent, Point, Run, WorkerRow
 from service.users import Principal
 from workers import recorder, spool
 from workers.recorder import Recording
@@ -47,27 +48,7 @@ def run_path(settings: Settings) -> Path:
 def dataset(database: Database) -> None:
     """A data set of 100 rows; no job here is trained, so it has no arrays."""
     with database.write() as session:
-        session.add(
-            Dataset(
-                id="rows-of-a-test",
-                name="rows",
-                version=1,
-                format="npy",
-                kind="table",
-                task="classification",
-                shape=[4],
-                rows=100,
-                columns=[],
-                target="class",
-                classes=[{"value": 0}, {"value": 1}],
-                sha256="",
-                bytes=0,
-                arrays_sha256="",
-                description="",
-                owner=None,
-                created_at=clock.now(),
-            )
-        )
+        session.add(shelves.bare())
 
 
 @pytest.fixture

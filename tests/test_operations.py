@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import shelves
 from boxes import digits, submit, worker
 from conftest import Serve, Until
 from prometheus_client.parser import text_string_to_metric_families
@@ -29,7 +30,7 @@ from service.jobs import attempt_folder
 from service.queue import QueueLimits
 from service.settings import Settings
 from service.states import JobStatus, Scope
-from service.tables import Attempt, Checkpoint, Dataset, Job, Series
+from service.tables import Attempt, Checkpoint, Job, Series
 from service.users import Principal
 
 ADMIN = Principal("admin", Scope.ADMIN, "")
@@ -44,27 +45,7 @@ NewJob = Callable[[], str]
 def rows(database: Database) -> None:
     """A data set without arrays: no job of it is trained."""
     with database.write() as session:
-        session.add(
-            Dataset(
-                id="rows-of-a-test",
-                name="rows",
-                version=1,
-                format="npy",
-                kind="table",
-                task="classification",
-                shape=[4],
-                rows=100,
-                columns=[],
-                target="class",
-                classes=[{"value": 0}, {"value": 1}],
-                sha256="",
-                bytes=0,
-                arrays_sha256="",
-                description="",
-                owner=None,
-                created_at=clock.now(),
-            )
-        )
+        session.add(shelves.bare())
 
 
 @pytest.fixture

@@ -14,9 +14,8 @@ from sqlalchemy import select
 from test_checkpoints import act, moody, paused, states, told
 from test_worker import ADMIN, ENDLESS, LONG_LEASE, Place, Process, gone, is_alive, small
 
-from service import control, curves, home, plan as plans, queue, raw_spec
+from service import control, curves, plan as plans, queue, raw_spec
 from service.errors import InvalidInput
-from service.settings import Settings
 from service.states import EndReason, JobStatus
 from service.tables import Job, Point, Series
 
@@ -27,11 +26,8 @@ STALL_SECONDS = 5
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, until: Until) -> Iterator[Place]:
-    settings = Settings(home=tmp_path_factory.mktemp("together") / "home")
-    home.prepare(settings)
-    made = Place(settings, until)
-    yield made
-    made.database.close()
+    with Place.opened(tmp_path_factory.mktemp("together"), until) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

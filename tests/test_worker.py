@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import aftermath
 import numpy as np
@@ -76,6 +76,17 @@ class Place:
     def __init__(self, settings: Settings, until: Until) -> None:
         self.settings, self.until = settings, until
         self.database = Database(settings.database_path)
+
+    @classmethod
+    @contextmanager
+    def opened(cls, folder: Path, until: Until) -> Iterator[Self]:
+        """In a home of its own, which must be in order when it is left."""
+        settings = Settings(home=folder / "home")
+        home.prepare(settings)
+        place = cls(settings, until)
+        yield place
+        place.database.close()
+        aftermath.check_stopped(settings)
 
     @contextmanager
     def worker(self, **more: str) -> Iterator[Process]:
@@ -200,12 +211,8 @@ def forkserver(process: Process) -> psutil.Process:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, until: Until) -> Iterator[Place]:
-    settings = Settings(home=tmp_path_factory.mktemp("place") / "home")
-    home.prepare(settings)
-    made = Place(settings, until)
-    yield made
-    made.database.close()
-    aftermath.check_stopped(settings)
+    with Place.opened(tmp_path_factory.mktemp("place"), until) as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
