@@ -1,30 +1,25 @@
 """Why a job waits, for how long, and what would let it start now."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import reduce
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from sqlalchemy import Row, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import clock, control, crew, forecast, usage
+from service import clock, control, crew, forecast, pace, usage
 from service.forecast import Running, Task
 from service.order import UNKNOWN_MEMORY, Room, Waiting
+from service.pace import Found
 from service.states import JobStatus
 from service.tables import Job, JobDependency, WorkerRow
 from service.users import Principal
 
 MOST_AHEAD = 2000  # queued jobs that are played forward
-TELLING_SECONDS = 2.0
-SETTLED_SECONDS = 1.0  # of training, after which a running job tells its pace
-MOST_MEASURED = 200  # finished jobs that times are taken from
-
-Found = Row[*tuple[Any, ...]]
 Words = dict[str, str]  # {code, message}
 
 
@@ -45,11 +40,13 @@ def view(
         return _no_longer(job)
     workers = crew.alive(session, run_path)
     totals = [_room(worker) for worker in workers]
-    running, queue, speeds = _running(session), _queue(session), _speeds(session)
+    running, queue = _running(session), _queue(session)
+    busy = min(sum(total.threads for total in totals), sum(row.threads for row in (*running, *queue)))
+    paces = pace.measure(session, running, busy)
     places = {worker.id: place for place, worker in enumerate(workers)}
-    held = [Running(_waiting(row), places[row.worker], speeds.left(row)) for row in running if row.worker in places]
+    held = [Running(_waiting(row), places[row.worker], paces.left(row)) for row in running if row.worker in places]
     needs = _needs(session)
-    tasks = [Task(_waiting(row), speeds.whole(row), _ready_in(row), needs[row.seq]) for row in queue]
+    tasks = [Task(_waiting(row), paces.whole(row), _ready_in(row), needs[row.seq]) for row in queue]
     starts = forecast.starts(totals, held, tasks, usage.recent(session), most_running)
     start = starts.get(job.seq)
     position = list(starts).index(job.seq) + 1 if start is not None else len(queue)
@@ -64,7 +61,7 @@ def view(
         "position": position,
         "blocked_by": blocked,
         "estimated_start_at": moment,
-        "basis": speeds.basis if moment else "nothing to go by: see blocked_by",
+        "basis": paces.basis if moment else "nothing to go by: see blocked_by",
         "would_start_now_if": [WISHES[cause["code"]] for cause in blocked if cause["code"] in WISHES],
     }
 
@@ -178,37 +175,13 @@ def _free(total: Room, held: Sequence[Running], place: int) -> Room:
     return reduce(Room.less, (each.job for each in held if each.worker == place), total)
 
 
-COLUMNS: tuple[Any, ...] = (
-    Job.seq,
-    Job.id,
-    Job.user,
-    Job.priority,
-    Job.threads,
-    Job.gpus,
-    Job.memory_mib,
-    Job.task,
-    Job.dataset_id,
-    Job.spec["model"].as_json().label("model"),
-    Job.plan["batch_size"].as_integer().label("batch_size"),
-    Job.plan["total_steps"].as_integer().label("total_steps"),
-    Job.step,
-    Job.active_seconds,
-    Job.worker,
-    Job.boot,
-    Job.not_before,
-    Job.reason_since,
-    Job.started_at,
-    Job.finished_at,
-)
-
-
 def _queue(session: Session) -> Sequence[Found]:
-    query = select(*COLUMNS).where(Job.status == JobStatus.QUEUED).order_by(Job.priority.desc(), Job.seq)
+    query = select(*pace.COLUMNS).where(Job.status == JobStatus.QUEUED).order_by(Job.priority.desc(), Job.seq)
     return session.execute(query.limit(MOST_AHEAD)).all()
 
 
 def _running(session: Session) -> Sequence[Found]:
-    return session.execute(select(*COLUMNS).where(Job.status == JobStatus.RUNNING)).all()
+    return session.execute(select(*pace.COLUMNS).where(Job.status == JobStatus.RUNNING)).all()
 
 
 def _needs(session: Session) -> dict[int, frozenset[int]]:
@@ -234,68 +207,3 @@ def _ready_in(row: Found) -> float:
     if row.boot != clock.boot_id():
         return 0.0
     return float(max(0, row.not_before - clock.boot_milliseconds())) / 1000
-
-
-@dataclass(frozen=True)
-class Speeds:
-    """What is known of how long jobs take: seconds of a step for each shape of job, and of a sample in any."""
-
-    of_step: Mapping[str, float]
-    of_sample: float | None
-    around: float  # seconds that a job holds its slots beside its steps
-
-    @property
-    def basis(self) -> str:
-        if not self.of_step:
-            return "no job has run yet, so running times are not known"
-        return f"step times of {_count(len(self.of_step), 'kind')} of job, measured on this box"
-
-    def whole(self, row: Found) -> float:
-        return self.around + self._steps(row, row.total_steps)
-
-    def left(self, row: Found) -> float:
-        """Of a running job: by its own speed, once that says more than what its first steps cost."""
-        remaining = row.total_steps - row.step
-        if row.active_seconds > TELLING_SECONDS or shape(row) not in self.of_step:
-            return float(remaining * row.active_seconds / row.step) if row.step else self.whole(row)
-        return self.around + self._steps(row, remaining)
-
-    def _steps(self, row: Found, steps: int) -> float:
-        if (seconds := self.of_step.get(shape(row))) is not None:
-            return steps * seconds
-        return float("inf") if self.of_sample is None else steps * row.batch_size * self.of_sample
-
-
-def shape(row: Found) -> str:
-    """Jobs of one shape take the same time for a step."""
-    return f"{row.task} {row.dataset_id} {row.model} {row.batch_size} {row.threads} {row.gpus}"
-
-
-def _speeds(session: Session) -> Speeds:
-    """From the newest jobs that ended well, and those that run."""
-    done = select(*COLUMNS).where(Job.status == JobStatus.SUCCEEDED).order_by(Job.seq.desc()).limit(MOST_MEASURED)
-    rows = []
-    kinds: dict[str, list[Found]] = defaultdict(list)
-    for row in (*session.execute(done).all(), *_running(session)):
-        # What has only begun tells how slow first steps are, and nothing more.
-        settled = row.finished_at or row.active_seconds >= SETTLED_SECONDS or shape(row) not in kinds
-        if row.step > 0 and row.active_seconds > 0 and settled:
-            rows.append(row)
-            kinds[shape(row)].append(row)
-    samples = [row.active_seconds / (row.step * row.batch_size) for row in rows]
-    around = [_wall(row) - row.active_seconds for row in rows if row.finished_at]
-    return Speeds(
-        {name: _seconds_a_step(each) for name, each in kinds.items()},
-        median(samples) if samples else None,
-        max(0.0, median(around)) if around else 0.0,
-    )
-
-
-def _seconds_a_step(rows: Sequence[Found]) -> float:
-    """Over all steps together: the first ones of a run are slow, and would make a short run's mean."""
-    return float(sum(row.active_seconds for row in rows) / sum(row.step for row in rows))
-
-
-def _wall(row: Found) -> float:
-    started, finished = datetime.fromisoformat(row.started_at), datetime.fromisoformat(row.finished_at)
-    return (finished - started).total_seconds()

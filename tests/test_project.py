@@ -29,7 +29,7 @@ LAYERS = (
     {"abilities", "diagnosis", "events", "queue", "runs", "sent", "statistics"},
     {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},
-    {"charts", "crew", "forecast", "gates"},
+    {"charts", "crew", "forecast", "gates", "pace"},
     {"box"},
     {"backup", "explain", "pictures"},
     {"studies"},
