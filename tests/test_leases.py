@@ -16,7 +16,7 @@ from conftest import Until
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service import checkpoints, clock, control, crew, curves, leases, locks, order, queue
+from service import checkpoints, clock, control, crew, curves, intake, leases, locks, order, queue
 from service.checkpoints import Kept, Made
 from service.database import Database
 from service.errors import IllegalMove, LeaseLost
@@ -79,7 +79,7 @@ def submit(database: Database, dataset: None) -> Submit:
 
 def submit_many(database: Database, count: int, **spec: Any) -> list[str]:
     with database.write() as session:
-        made = queue.draft(session, ADMIN, {"task": "classification", "dataset": "rows", **spec})
+        made = intake.draft(session, ADMIN, {"task": "classification", "dataset": "rows", **spec})
         return [queue.submit(session, ADMIN, made, QueueLimits(1000, 1000)) for _ in range(count)]
 
 

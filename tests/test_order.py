@@ -13,7 +13,7 @@ from boxes import digits, finish, submit, train
 from conftest import Box, Until
 from sqlalchemy import select, update
 
-from service import clock, datasets, forecast, leases, queue, usage, users
+from service import clock, datasets, forecast, intake, leases, queue, usage, users
 from service.database import Database
 from service.forecast import Running, Task
 from service.leases import Lease, Terms
@@ -79,7 +79,7 @@ def put(database: Database, settings: Settings) -> Put:
             if not users.is_user(session, user):
                 users.create(session, user)
             principal = Principal(user, Scope.SUBMIT, "none")
-            draft = queue.draft(session, principal, digits(**SHORT) | fields)
+            draft = intake.draft(session, principal, digits(**SHORT) | fields)
             job_id = queue.submit(session, principal, draft, QueueLimits(10_000, 10_000))
             return session.scalars(select(Job.seq).where(Job.id == job_id)).one()
 

@@ -26,6 +26,7 @@ LAYERS = (
     {"database", "locks", "spec"},
     {"idempotency", "plan", "raw_spec", "retention", "schema", "usage", "users"},
     {"advice", "curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
+    {"intake"},
     {"abilities", "diagnosis", "events", "queue", "runs", "sent", "statistics"},
     {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},

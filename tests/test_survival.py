@@ -341,7 +341,7 @@ def is_whole(path: Path) -> bool:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("rounds", [100])
+@pytest.mark.parametrize("rounds", [99])  # a job has a hundred attempts at most
 def test_a_job_whose_whole_service_is_killed_at_random_times_has_no_hole_and_no_double(
     make_service: Callable[..., Service], until: Until, rounds: int
 ) -> None:

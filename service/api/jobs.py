@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from service import bell, disk, errands, explain, job_logs, jobs, queue
+from service import bell, disk, errands, explain, intake, job_logs, jobs, queue
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
@@ -76,7 +76,7 @@ def submit_job(
     return Json(job, 200 if again else 201, {"Location": f"/v1/jobs/{job_id}"})
 
 
-def _probed(here: Place, draft: queue.Draft, data: dict[str, Any]) -> dict[str, Any]:
+def _probed(here: Place, draft: intake.Draft, data: dict[str, Any]) -> dict[str, Any]:
     """What a few steps cost. Raises InvalidInput for a job that asks for what this process does not hold."""
     if draft.spec.resources.gpus or draft.spec.resources.processes > 1:
         message = "GPUs and further processes are given to jobs alone: only those with one on the CPU are probed"
