@@ -1,25 +1,20 @@
 """Why a job waits, for how long, and what would let it start now."""
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import clock, control, crew, forecast, pace, usage
-from service.forecast import Running, Task
+from service import clock, control, crew, outlook
+from service.forecast import Running
 from service.order import UNKNOWN_MEMORY, Room, Waiting
-from service.pace import Found
 from service.states import JobStatus
-from service.tables import Job, JobDependency, WorkerRow
+from service.tables import Job, WorkerRow
 from service.users import Principal
 
-MOST_AHEAD = 2000  # queued jobs that are played forward
 Words = dict[str, str]  # {code, message}
 
 
@@ -38,30 +33,20 @@ def view(
     job = control.seen(session, principal, job_id)
     if job.status is not JobStatus.QUEUED:
         return _no_longer(job)
-    workers = crew.alive(session, run_path)
-    totals = [_room(worker) for worker in workers]
-    running, queue = _running(session), _queue(session)
-    busy = min(sum(total.threads for total in totals), sum(row.threads for row in (*running, *queue)))
-    paces = pace.measure(session, running, busy)
-    places = {worker.id: place for place, worker in enumerate(workers)}
-    held = [Running(_waiting(row), places[row.worker], paces.left(row)) for row in running if row.worker in places]
-    needs = _needs(session)
-    tasks = [Task(_waiting(row), paces.whole(row), _ready_in(row), needs[row.seq]) for row in queue]
-    starts = forecast.starts(totals, held, tasks, usage.recent(session), most_running)
-    start = starts.get(job.seq)
-    position = list(starts).index(job.seq) + 1 if start is not None else len(queue)
-    own = sum(row.user == job.user for row in running)
-    blocked = list(_causes(job, totals, held, needs[job.seq], position, own, most_running))
+    box = outlook.look(session, run_path, most_running)
+    moment = box.start(job.seq) if lack is None else None
+    position = list(box.starts).index(job.seq) + 1 if job.seq in box.starts else box.queued
+    own = sum(row.user == job.user for row in box.running)
+    blocked = list(_causes(job, box.totals, box.held, box.needs[job.seq], position, own, most_running))
     if any(cause["code"] in LACKS for cause in blocked):
-        blocked += [_cause(code, message) for worker in workers for code, message in _kept_back(worker, job)]
+        blocked += [_cause(code, message) for worker in box.workers for code, message in _kept_back(worker, job)]
     if lack is not None:
         blocked.insert(0, _cause("disk_full", lack))
-    moment = None if start is None or lack is not None else clock.rfc3339(datetime.now(UTC) + timedelta(seconds=start))
     return {
         "position": position,
         "blocked_by": blocked,
         "estimated_start_at": moment,
-        "basis": paces.basis if moment else "nothing to go by: see blocked_by",
+        "basis": box.paces.basis if moment else "nothing to go by: see blocked_by",
         "would_start_now_if": [WISHES[cause["code"]] for cause in blocked if cause["code"] in WISHES],
     }
 
@@ -73,7 +58,7 @@ def _no_longer(job: Job) -> dict[str, Any]:
     return {
         "position": None,
         "blocked_by": blocked,
-        "estimated_start_at": job.started_at,
+        "estimated_start_at": None if blocked else job.started_at,
         "basis": f"the job is {job.status.value}",
         "would_start_now_if": [WISHES["paused"]] if blocked else [],
     }
@@ -95,17 +80,6 @@ WISHES = {
 
 
 LACKS = ("no_slot", "no_memory")
-
-
-def _room(worker: WorkerRow) -> Room:
-    """What a worker can give out in all: without what is out of service, or used by others."""
-    lost = worker.out_of_service
-    memory = UNKNOWN_MEMORY if worker.memory_mib is None else worker.memory_mib
-    return Room(
-        worker.slots - sum(each["threads"] for each in lost),
-        sum(not each["foreign_processes"] and not each.get("out_of_service") for each in worker.devices),
-        memory_mib=memory - sum(each["memory_mib"] for each in lost),
-    )
 
 
 def _kept_back(worker: WorkerRow, job: Job) -> Iterable[tuple[str, str]]:
@@ -139,7 +113,7 @@ def _causes(
     if most_running is not None and own_running >= most_running:
         yield _cause("user_limit", f"{job.user} has {_count(own_running, 'running job')}, the most allowed at a time")
     free = [_free(total, held, place) for place, total in enumerate(totals)]
-    wanted = _waiting_of(job)
+    wanted = Waiting(job.seq, job.user, job.priority, job.threads, job.gpus, 0.0, job.memory_mib or 0)
     if totals and not any(room.hold(wanted) for room in free):
         yield from _lack(wanted, free)
     if position > 1:
@@ -173,37 +147,3 @@ def _slots(threads: int, gpus: float) -> str:
 
 def _free(total: Room, held: Sequence[Running], place: int) -> Room:
     return reduce(Room.less, (each.job for each in held if each.worker == place), total)
-
-
-def _queue(session: Session) -> Sequence[Found]:
-    query = select(*pace.COLUMNS).where(Job.status == JobStatus.QUEUED).order_by(Job.priority.desc(), Job.seq)
-    return session.execute(query.limit(MOST_AHEAD)).all()
-
-
-def _running(session: Session) -> Sequence[Found]:
-    return session.execute(select(*pace.COLUMNS).where(Job.status == JobStatus.RUNNING)).all()
-
-
-def _needs(session: Session) -> dict[int, frozenset[int]]:
-    """For each waiting job, the jobs that it depends on and that have not succeeded."""
-    found: dict[int, set[int]] = defaultdict(set)
-    needed = select(Job.seq).where(Job.status != JobStatus.SUCCEEDED).scalar_subquery()
-    rows = select(JobDependency.job, JobDependency.needs).where(JobDependency.needs.in_(needed))
-    for job, needs in session.execute(rows):
-        found[job].add(needs)
-    return defaultdict(frozenset, {job: frozenset(needs) for job, needs in found.items()})
-
-
-def _waiting(row: Found) -> Waiting:
-    waited = (datetime.now(UTC) - datetime.fromisoformat(row.reason_since)).total_seconds()
-    return Waiting(row.seq, row.user, row.priority, row.threads, row.gpus, waited, row.memory_mib or 0)
-
-
-def _waiting_of(job: Job) -> Waiting:
-    return Waiting(job.seq, job.user, job.priority, job.threads, job.gpus, 0.0, job.memory_mib or 0)
-
-
-def _ready_in(row: Found) -> float:
-    if row.boot != clock.boot_id():
-        return 0.0
-    return float(max(0, row.not_before - clock.boot_milliseconds())) / 1000

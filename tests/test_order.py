@@ -153,6 +153,15 @@ def test_a_forecast_knows_dependencies_and_waits() -> None:
     assert forecast.starts([TWO], [], tasks, {}, None) == {1: 0.0, 3: 2.0, 2: 5.0}
 
 
+def test_a_forecast_waits_for_running_jobs_and_for_ever_for_those_that_neither_run_nor_wait() -> None:
+    held = [Running(waiting(1), worker=0, seconds=7.0)]
+    tasks = [
+        Task(waiting(2), seconds=1.0, needs=frozenset({1})),
+        Task(waiting(3), seconds=1.0, needs=frozenset({99})),
+    ]
+    assert forecast.starts([TWO], held, tasks, {}, None) == {2: 7.0}
+
+
 def test_a_forecast_leaves_out_what_never_starts() -> None:
     tasks = [Task(waiting(1, threads=9), seconds=1.0), Task(waiting(2), seconds=float("inf"))]
     assert forecast.starts([TWO], [], tasks, {}, None) == {2: 0.0}
@@ -186,6 +195,34 @@ def test_a_waiting_job_is_told_every_cause_and_its_place(admin: httpx.Client, bl
     assert len(told["would_start_now_if"]) == 3
     for job in (first, second):
         admin.post(f"/v1/jobs/{job['id']}/cancel")
+
+
+@pytest.mark.usefixtures("measured")
+def test_a_dry_run_tells_when_the_job_would_start(admin: httpx.Client, blocker: dict[str, Any]) -> None:
+    waits = planned(admin, digits(**SHORT))
+    behind = planned(admin, digits(**SHORT) | {"depends_on": [blocker["id"]]})
+    for moment in (waits, behind):
+        assert seconds(moment) > time.time() + 10, "the running one has minutes to go"
+    admin.post(f"/v1/jobs/{blocker['id']}/cancel")
+    finish(admin, blocker)
+    assert abs(seconds(planned(admin, digits(**SHORT))) - time.time()) < 5
+
+
+def planned(client: httpx.Client, spec: dict[str, Any]) -> str:
+    """When a job with this spec would start."""
+    answer = client.post("/v1/jobs?dry_run=true", json=spec).raise_for_status()
+    return str(answer.json()["plan"]["estimated_start_at"])
+
+
+def test_nobody_foretells_when_a_paused_job_goes_on(admin: httpx.Client, blocker: dict[str, Any], until: Until) -> None:
+    job = f"/v1/jobs/{blocker['id']}"
+    behind = submit(admin, digits(**SHORT) | {"depends_on": [blocker["id"]]})
+    admin.post(f"{job}/pause").raise_for_status()
+    until(lambda: admin.get(job).json()["status"] == "paused")
+    for each in (blocker, behind):
+        told = admin.get(f"/v1/jobs/{each['id']}/explain").json()
+        assert told["blocked_by"]
+        assert told["estimated_start_at"] is None
 
 
 def test_a_job_that_is_over_waits_for_nothing(admin: httpx.Client) -> None:

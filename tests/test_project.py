@@ -31,7 +31,7 @@ LAYERS = (
     {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},
     {"charts", "crew", "forecast", "gates", "pace"},
-    {"box"},
+    {"box", "outlook"},
     {"backup", "explain", "pictures"},
     {"studies"},
 )

@@ -492,12 +492,15 @@ def test_a_worker_that_is_killed_while_it_recovers_fifty_jobs_ten_times_leaves_n
 ) -> None:
     """In short, by a process that does nothing but recover: see test_leases."""
     chance = random.Random(24)
-    service = make_service(TRAINBOX_SLOTS="50")
+    # Trainers that sleep: fifty at work would leave nothing of the machine for those who recover.
+    service = make_service(
+        TRAINBOX_SLOTS="50", TRAINBOX_STOP_SECONDS="1", PYTHONPATH=str(Path(__file__).parent / "faulty")
+    )
     service.start()
-    endless = spec("classification", "iris", 100_000_000, every_steps=1000)
+    asleep = spec("classification", "iris", 100_000_000) | {"tags": {"fault": "sleep_in_a_step"}}
     with service.client() as client:
         until(lambda: is_ready(client))
-        ids = [answered(lambda: client.post("/v1/jobs", json=endless)).json()["id"] for _ in range(50)]
+        ids = [answered(lambda: client.post("/v1/jobs", json=asleep)).json()["id"] for _ in range(50)]
 
         def all_run(attempt: int) -> bool:
             """All jobs, in this attempt or a later one."""
