@@ -494,7 +494,10 @@ def test_a_worker_that_is_killed_while_it_recovers_fifty_jobs_ten_times_leaves_n
     chance = random.Random(24)
     # Trainers that sleep: fifty at work would leave nothing of the machine for those who recover.
     service = make_service(
-        TRAINBOX_SLOTS="50", TRAINBOX_STOP_SECONDS="1", PYTHONPATH=str(Path(__file__).parent / "faulty")
+        TRAINBOX_SLOTS="50",
+        TRAINBOX_STOP_SECONDS="1",
+        TRAINBOX_BACKOFF_SECONDS="0",
+        PYTHONPATH=str(Path(__file__).parent / "faulty"),
     )
     service.start()
     asleep = spec("classification", "iris", 100_000_000) | {"tags": {"fault": "sleep_in_a_step"}}
@@ -510,11 +513,12 @@ def test_a_worker_that_is_killed_while_it_recovers_fifty_jobs_ten_times_leaves_n
         for number in range(1, 11):
             until(lambda number=number: all_run(number))  # type: ignore[misc]
             locks = {*service.settings.run_path.glob("worker-*.lock")}
-            lost = [each for part in ("worker", "forkserver", "trainer") for each in service.find(part)]
-            service.kill(lost)
+            until(lambda: service.find("worker"))
+            lost = [service.find(part) for part in ("worker", "forkserver", "trainer")]
+            service.kill([each for found in lost for each in found])
             # `serve` starts another, which recovers first, as soon as it has its lock.
             until(lambda locks=locks: {*service.settings.run_path.glob("worker-*.lock")} - locks)  # type: ignore[misc]
-            time.sleep(chance.uniform(0.0, 0.15))  # a moment of the dice's choice
+            time.sleep(chance.uniform(0.0, 0.3))  # a moment of the dice's choice
             service.kill(service.find("worker"))
         until(lambda: all_run(11))
         for job_id in ids:
