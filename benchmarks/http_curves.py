@@ -15,7 +15,7 @@ from sqlalchemy import select
 from benchmarks import stage
 from benchmarks.curves import seconds
 from benchmarks.stage import Service
-from service import curves, queue, users
+from service import curves, intake, queue, users
 from service.curves import Batch
 from service.database import Database
 from service.queue import QueueLimits
@@ -99,7 +99,7 @@ def fill(settings: Settings, counts: list[int]) -> list[str]:
     ids = []
     for count in counts:
         with database.write() as session:
-            draft = queue.draft(session, principal, SPEC)
+            draft = intake.draft(session, principal, SPEC)
             ids.append(queue.submit(session, principal, draft, QueueLimits(1000, 1000)))
             run = session.scalars(select(Run.seq).where(Run.id == ids[-1])).one()
             queue.move(session, run, JobStatus.CANCELLED, "cancelled", "a benchmark", cancel_requested_at="now")

@@ -16,11 +16,12 @@ from sqlalchemy import select, text
 from sqlalchemy.orm import Session
 
 from benchmarks import stage
-from service import curves, queue, users
+from service import curves, intake, queue, users
 from service.curves import Batch
 from service.curves.stored import COLUMNS as POINT_COLUMNS
 from service.database import Database
-from service.queue import Draft, QueueLimits
+from service.intake import Draft
+from service.queue import QueueLimits
 from service.settings import Settings
 from service.states import JobStatus, Scope
 from service.tables import Run
@@ -152,7 +153,7 @@ def fill(settings: Settings) -> list[str]:
 
 
 def _draft(session: Session, rate: float) -> Draft:
-    return queue.draft(session, PRINCIPAL, SPEC | {"hyperparameters": {"learning_rate": rate}})
+    return intake.draft(session, PRINCIPAL, SPEC | {"hyperparameters": {"learning_rate": rate}})
 
 
 def _run(session: Session, draft: Draft) -> tuple[str, int]:

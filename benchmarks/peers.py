@@ -22,7 +22,7 @@ from benchmarks import environments, mlflow_server, stage
 from benchmarks.http_curves import typical
 from benchmarks.planted import METRICS, Values, curve, kept
 from benchmarks.stage import Service
-from service import curves, leases, outside, queue, users
+from service import curves, intake, leases, outside, queue, users
 from service.curves import Batch
 from service.database import Database
 from service.leases import Terms
@@ -162,7 +162,7 @@ def trained(settings: Settings, database: Database, trainers: int) -> float:
 def claimed(settings: Settings, database: Database) -> Recording:
     """The reading end of a new job's first attempt."""
     with database.write() as session:
-        queue.submit(session, PRINCIPAL, queue.draft(session, PRINCIPAL, SPEC), QueueLimits(1000, 1000))
+        queue.submit(session, PRINCIPAL, intake.draft(session, PRINCIPAL, SPEC), QueueLimits(1000, 1000))
         claim = leases.claim(session, WORKER, ROOM, ROOM, TERMS)
         assert claim is not None
     folder = settings.home / claim.lease.job_id

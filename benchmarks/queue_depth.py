@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from operator import truediv
 
 from benchmarks import stage
-from service import leases, queue, users
+from service import intake, leases, queue, users
 from service.database import Database
 from service.leases import Terms
 from service.order import Room
@@ -87,7 +87,7 @@ def fill(database: Database, jobs: int) -> None:
         for number in range(OWNERS):
             if not users.is_user(session, f"user-{number}"):
                 users.create(session, f"user-{number}")
-        draft = queue.draft(session, Principal(users.FIRST_ADMIN, Scope.ADMIN, "benchmark"), SPEC)
+        draft = intake.draft(session, Principal(users.FIRST_ADMIN, Scope.ADMIN, "benchmark"), SPEC)
         for number in range(jobs):
             owner = Principal(f"user-{number % OWNERS}", Scope.SUBMIT, "benchmark")
             queue.submit(session, owner, draft, UNLIMITED)

@@ -9,7 +9,7 @@ import sys
 from sqlalchemy import update
 
 from benchmarks import load, stage
-from service import clock, queue, users
+from service import clock, intake, queue, users
 from service.database import Database
 from service.queue import QueueLimits
 from service.settings import Settings
@@ -58,7 +58,7 @@ def fill(settings: Settings) -> str:
     database = Database(settings.database_path)
     principal = Principal(users.FIRST_ADMIN, Scope.ADMIN, "benchmark")
     with database.write() as session:
-        draft = queue.draft(session, principal, {"task": "classification", "dataset": "digits"})
+        draft = intake.draft(session, principal, {"task": "classification", "dataset": "digits"})
         ids = [queue.submit(session, principal, draft, QueueLimits(1000, 1000)) for _ in range(JOBS)]
         over = {Job.status: JobStatus.SUCCEEDED, Job.attempt: 1, Job.active_seconds: 1.5}
         over |= {Job.step: draft.plan.total_steps, Job.finished_at: clock.now()}

@@ -201,6 +201,11 @@ def resumed(session: Session, seq: int, told: Mapping[str, Any]) -> None:
         tell(session, seq, INEXACT, message, step=step)
 
 
+def newest_attempt(session: Session, seq: int) -> int:
+    """The number of the attempt that left the checkpoint to go on from; 0 when there is none."""
+    return next((row.attempt for row in _rows(session, seq) if row.resumable), 0)
+
+
 def _point(session: Session, seq: int, step: int) -> None:
     session.execute(
         update(Job).where(Job.seq == seq).values(checkpoint_step=step).execution_options(synchronize_session=False)

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from service import clock, meaning, projects, queue, raw_spec, spec
+from service import clock, intake, meaning, projects, queue, raw_spec, spec
 from service.errors import FieldProblem, IllegalMove, InvalidInput, NotFound, NotNow, NotOwner
 from service.plan import Plan
 from service.queue import QueueLimits, move, tell
@@ -104,7 +104,7 @@ def retry(session: Session, principal: Principal, job_id: str, limits: QueueLimi
     job = seen(session, principal, job_id)
     if job.status not in (JobStatus.FAILED, JobStatus.CANCELLED):
         raise NotNow(job_id, job.status, "be retried", "when it failed or was cancelled")
-    draft = queue.draft(session, principal, _pinned(session, job))
+    draft = intake.draft(session, principal, _pinned(session, job))
     return queue.submit(session, principal, draft, limits, retry_of=job.id)
 
 
@@ -112,7 +112,7 @@ def retry(session: Session, principal: Principal, job_id: str, limits: QueueLimi
 class Clone:
     """A changed copy of a job, and what the changes mean."""
 
-    draft: queue.Draft
+    draft: intake.Draft
     changes: list[dict[str, Any]]
 
 
@@ -127,9 +127,9 @@ def clone(session: Session, principal: Principal, job_id: str, patch: Mapping[st
         for named, other in (("max_steps", "epochs"), ("epochs", "max_steps")):
             if given.get(named) is not None and given.get(other) is None:
                 length.pop(other, None)
-    draft = queue.draft(session, principal, merged)
+    draft = intake.draft(session, principal, merged)
     changes, advice = meaning.of(before, Plan.model_validate(job.plan), draft.spec, draft.plan)
-    told = queue.Draft(draft.spec, draft.plan, draft.warnings + advice, draft.dataset, draft.needs)
+    told = intake.Draft(draft.spec, draft.plan, draft.warnings + advice, draft.dataset, draft.needs)
     return Clone(told, changes)
 
 

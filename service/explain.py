@@ -1,30 +1,20 @@
 """Why a job waits, for how long, and what would let it start now."""
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import reduce
 from pathlib import Path
-from statistics import median
 from typing import Any
 
-from sqlalchemy import Row, select
 from sqlalchemy.orm import Session
 
-from service import clock, control, crew, forecast, usage
-from service.forecast import Running, Task
+from service import clock, control, crew, outlook
+from service.forecast import Running
 from service.order import UNKNOWN_MEMORY, Room, Waiting
 from service.states import JobStatus
-from service.tables import Job, JobDependency, WorkerRow
+from service.tables import Job, WorkerRow
 from service.users import Principal
 
-MOST_AHEAD = 2000  # queued jobs that are played forward
-TELLING_SECONDS = 2.0
-SETTLED_SECONDS = 1.0  # of training, after which a running job tells its pace
-MOST_MEASURED = 200  # finished jobs that times are taken from
-
-Found = Row[*tuple[Any, ...]]
 Words = dict[str, str]  # {code, message}
 
 
@@ -43,28 +33,20 @@ def view(
     job = control.seen(session, principal, job_id)
     if job.status is not JobStatus.QUEUED:
         return _no_longer(job)
-    workers = crew.alive(session, run_path)
-    totals = [_room(worker) for worker in workers]
-    running, queue, speeds = _running(session), _queue(session), _speeds(session)
-    places = {worker.id: place for place, worker in enumerate(workers)}
-    held = [Running(_waiting(row), places[row.worker], speeds.left(row)) for row in running if row.worker in places]
-    needs = _needs(session)
-    tasks = [Task(_waiting(row), speeds.whole(row), _ready_in(row), needs[row.seq]) for row in queue]
-    starts = forecast.starts(totals, held, tasks, usage.recent(session), most_running)
-    start = starts.get(job.seq)
-    position = list(starts).index(job.seq) + 1 if start is not None else len(queue)
-    own = sum(row.user == job.user for row in running)
-    blocked = list(_causes(job, totals, held, needs[job.seq], position, own, most_running))
+    box = outlook.look(session, run_path, most_running)
+    moment = box.start(job.seq) if lack is None else None
+    position = list(box.starts).index(job.seq) + 1 if job.seq in box.starts else box.queued
+    own = sum(row.user == job.user for row in box.running)
+    blocked = list(_causes(job, box.totals, box.held, box.needs[job.seq], position, own, most_running))
     if any(cause["code"] in LACKS for cause in blocked):
-        blocked += [_cause(code, message) for worker in workers for code, message in _kept_back(worker, job)]
+        blocked += [_cause(code, message) for worker in box.workers for code, message in _kept_back(worker, job)]
     if lack is not None:
         blocked.insert(0, _cause("disk_full", lack))
-    moment = None if start is None or lack is not None else clock.rfc3339(datetime.now(UTC) + timedelta(seconds=start))
     return {
         "position": position,
         "blocked_by": blocked,
         "estimated_start_at": moment,
-        "basis": speeds.basis if moment else "nothing to go by: see blocked_by",
+        "basis": box.paces.basis if moment else "nothing to go by: see blocked_by",
         "would_start_now_if": [WISHES[cause["code"]] for cause in blocked if cause["code"] in WISHES],
     }
 
@@ -76,7 +58,7 @@ def _no_longer(job: Job) -> dict[str, Any]:
     return {
         "position": None,
         "blocked_by": blocked,
-        "estimated_start_at": job.started_at,
+        "estimated_start_at": None if blocked else job.started_at,
         "basis": f"the job is {job.status.value}",
         "would_start_now_if": [WISHES["paused"]] if blocked else [],
     }
@@ -98,17 +80,6 @@ WISHES = {
 
 
 LACKS = ("no_slot", "no_memory")
-
-
-def _room(worker: WorkerRow) -> Room:
-    """What a worker can give out in all: without what is out of service, or used by others."""
-    lost = worker.out_of_service
-    memory = UNKNOWN_MEMORY if worker.memory_mib is None else worker.memory_mib
-    return Room(
-        worker.slots - sum(each["threads"] for each in lost),
-        sum(not each["foreign_processes"] and not each.get("out_of_service") for each in worker.devices),
-        memory_mib=memory - sum(each["memory_mib"] for each in lost),
-    )
 
 
 def _kept_back(worker: WorkerRow, job: Job) -> Iterable[tuple[str, str]]:
@@ -142,7 +113,7 @@ def _causes(
     if most_running is not None and own_running >= most_running:
         yield _cause("user_limit", f"{job.user} has {_count(own_running, 'running job')}, the most allowed at a time")
     free = [_free(total, held, place) for place, total in enumerate(totals)]
-    wanted = _waiting_of(job)
+    wanted = Waiting(job.seq, job.user, job.priority, job.threads, job.gpus, 0.0, job.memory_mib or 0)
     if totals and not any(room.hold(wanted) for room in free):
         yield from _lack(wanted, free)
     if position > 1:
@@ -176,126 +147,3 @@ def _slots(threads: int, gpus: float) -> str:
 
 def _free(total: Room, held: Sequence[Running], place: int) -> Room:
     return reduce(Room.less, (each.job for each in held if each.worker == place), total)
-
-
-COLUMNS: tuple[Any, ...] = (
-    Job.seq,
-    Job.id,
-    Job.user,
-    Job.priority,
-    Job.threads,
-    Job.gpus,
-    Job.memory_mib,
-    Job.task,
-    Job.dataset_id,
-    Job.spec["model"].as_json().label("model"),
-    Job.plan["batch_size"].as_integer().label("batch_size"),
-    Job.plan["total_steps"].as_integer().label("total_steps"),
-    Job.step,
-    Job.active_seconds,
-    Job.worker,
-    Job.boot,
-    Job.not_before,
-    Job.reason_since,
-    Job.started_at,
-    Job.finished_at,
-)
-
-
-def _queue(session: Session) -> Sequence[Found]:
-    query = select(*COLUMNS).where(Job.status == JobStatus.QUEUED).order_by(Job.priority.desc(), Job.seq)
-    return session.execute(query.limit(MOST_AHEAD)).all()
-
-
-def _running(session: Session) -> Sequence[Found]:
-    return session.execute(select(*COLUMNS).where(Job.status == JobStatus.RUNNING)).all()
-
-
-def _needs(session: Session) -> dict[int, frozenset[int]]:
-    """For each waiting job, the jobs that it depends on and that have not succeeded."""
-    found: dict[int, set[int]] = defaultdict(set)
-    needed = select(Job.seq).where(Job.status != JobStatus.SUCCEEDED).scalar_subquery()
-    rows = select(JobDependency.job, JobDependency.needs).where(JobDependency.needs.in_(needed))
-    for job, needs in session.execute(rows):
-        found[job].add(needs)
-    return defaultdict(frozenset, {job: frozenset(needs) for job, needs in found.items()})
-
-
-def _waiting(row: Found) -> Waiting:
-    waited = (datetime.now(UTC) - datetime.fromisoformat(row.reason_since)).total_seconds()
-    return Waiting(row.seq, row.user, row.priority, row.threads, row.gpus, waited, row.memory_mib or 0)
-
-
-def _waiting_of(job: Job) -> Waiting:
-    return Waiting(job.seq, job.user, job.priority, job.threads, job.gpus, 0.0, job.memory_mib or 0)
-
-
-def _ready_in(row: Found) -> float:
-    if row.boot != clock.boot_id():
-        return 0.0
-    return float(max(0, row.not_before - clock.boot_milliseconds())) / 1000
-
-
-@dataclass(frozen=True)
-class Speeds:
-    """What is known of how long jobs take: seconds of a step for each shape of job, and of a sample in any."""
-
-    of_step: Mapping[str, float]
-    of_sample: float | None
-    around: float  # seconds that a job holds its slots beside its steps
-
-    @property
-    def basis(self) -> str:
-        if not self.of_step:
-            return "no job has run yet, so running times are not known"
-        return f"step times of {_count(len(self.of_step), 'kind')} of job, measured on this box"
-
-    def whole(self, row: Found) -> float:
-        return self.around + self._steps(row, row.total_steps)
-
-    def left(self, row: Found) -> float:
-        """Of a running job: by its own speed, once that says more than what its first steps cost."""
-        remaining = row.total_steps - row.step
-        if row.active_seconds > TELLING_SECONDS or shape(row) not in self.of_step:
-            return float(remaining * row.active_seconds / row.step) if row.step else self.whole(row)
-        return self.around + self._steps(row, remaining)
-
-    def _steps(self, row: Found, steps: int) -> float:
-        if (seconds := self.of_step.get(shape(row))) is not None:
-            return steps * seconds
-        return float("inf") if self.of_sample is None else steps * row.batch_size * self.of_sample
-
-
-def shape(row: Found) -> str:
-    """Jobs of one shape take the same time for a step."""
-    return f"{row.task} {row.dataset_id} {row.model} {row.batch_size} {row.threads} {row.gpus}"
-
-
-def _speeds(session: Session) -> Speeds:
-    """From the newest jobs that ended well, and those that run."""
-    done = select(*COLUMNS).where(Job.status == JobStatus.SUCCEEDED).order_by(Job.seq.desc()).limit(MOST_MEASURED)
-    rows = []
-    kinds: dict[str, list[Found]] = defaultdict(list)
-    for row in (*session.execute(done).all(), *_running(session)):
-        # What has only begun tells how slow first steps are, and nothing more.
-        settled = row.finished_at or row.active_seconds >= SETTLED_SECONDS or shape(row) not in kinds
-        if row.step > 0 and row.active_seconds > 0 and settled:
-            rows.append(row)
-            kinds[shape(row)].append(row)
-    samples = [row.active_seconds / (row.step * row.batch_size) for row in rows]
-    around = [_wall(row) - row.active_seconds for row in rows if row.finished_at]
-    return Speeds(
-        {name: _seconds_a_step(each) for name, each in kinds.items()},
-        median(samples) if samples else None,
-        max(0.0, median(around)) if around else 0.0,
-    )
-
-
-def _seconds_a_step(rows: Sequence[Found]) -> float:
-    """Over all steps together: the first ones of a run are slow, and would make a short run's mean."""
-    return float(sum(row.active_seconds for row in rows) / sum(row.step for row in rows))
-
-
-def _wall(row: Found) -> float:
-    started, finished = datetime.fromisoformat(row.started_at), datetime.fromisoformat(row.finished_at)
-    return (finished - started).total_seconds()

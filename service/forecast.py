@@ -2,16 +2,22 @@
 
 import heapq
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 from service.order import Room, Waiting, choose
 from service.usage import weight
 
+LOOKED_AT = 64  # of each user's jobs, for one that may start
+
 
 @dataclass(frozen=True)
 class Task:
-    """A queued job. seconds: how long it will hold its slots. ready_in: seconds until it may start at all."""
+    """A queued job. seconds: how long it will hold its slots. ready_in: seconds until it may start at all.
+
+    needs: jobs that have to succeed first; one that neither runs nor waits here never will.
+    """
 
     job: Waiting
     seconds: float
@@ -62,17 +68,15 @@ def starts(
     waiting: dict[str, list[Task]] = defaultdict(list)
     for task in sorted(queue, key=lambda task: (-task.job.priority, task.job.seq)):
         waiting[task.job.user].append(task)
-    queued = {task.job.seq for task in queue}
+    due = sorted({task.ready_in for task in queue if task.ready_in > 0}, reverse=True)
     began: dict[int, float] = {}
     done: set[int] = set()
     now = 0.0
     while any(waiting.values()):
-        if not _start_one(stage, waiting, began, now, queued - done, most_running):
-            later = [task.ready_in for tasks in waiting.values() for task in tasks if task.ready_in > now]
-            ends = [stage.held[0][0]] if stage.held else []
-            if not later and not ends:
-                break
-            then = min([*later, *ends])
+        if not _start_one(stage, waiting, began, now, done, most_running):
+            while due and due[-1] <= now:
+                due.pop()
+            then = min([*due[-1:], *(end for end, *_ in stage.held[:1])], default=float("inf"))
             if then == float("inf"):
                 break
             for _, _, _, job in stage.held:
@@ -90,40 +94,45 @@ def _start_one(
     waiting: dict[str, list[Task]],
     began: dict[int, float],
     now: float,
-    unfinished: set[int],
+    done: set[int],
     most_running: int | None,
 ) -> bool:
     """Starts the job that is next, if there is one that fits; whether there was."""
     counts: dict[str, int] = defaultdict(int)
     for _, _, _, job in stage.held:
         counts[job.user] += 1
-    ready = {
-        user: [task for task in tasks[:64] if task.ready_in <= now and not task.needs & unfinished]
-        for user, tasks in waiting.items()
-        if most_running is None or counts[user] < most_running
-    }
+    allowed = [tasks for user, tasks in waiting.items() if most_running is None or counts[user] < most_running]
+
+    def first_of_each(fits: Callable[[Waiting], bool]) -> dict[int, Task]:
+        """The first task of each user that may start and fits, by its job's `seq`."""
+        firsts = (
+            next((task for task in islice(tasks, LOOKED_AT) if _is_ready(task, now, done) and fits(task.job)), None)
+            for tasks in allowed
+        )
+        return {task.job.seq: task for task in firsts if task is not None}
+
+    heads = first_of_each(lambda _: True)
     for worker, free in enumerate(stage.free):
-        chosen = _chosen(ready, stage.used, free, stage.totals[worker], now)
+        tasks = dict(heads)
+
+        def fitting(free: Room = free, tasks: dict[int, Task] = tasks) -> list[Waiting]:
+            found = first_of_each(free.hold)
+            tasks.update(found)
+            return [_aged(task, now) for task in found.values()]
+
+        aged = [_aged(task, now) for task in heads.values()]
+        chosen = choose(aged, fitting, stage.used, free, stage.totals[worker])
         if chosen is not None:
-            waiting[chosen.job.user].remove(chosen)
-            began[chosen.job.seq] = now
-            stage.take(chosen.job, worker, now + chosen.seconds)
+            task = tasks[chosen.seq]
+            waiting[chosen.user].remove(task)
+            began[chosen.seq] = now
+            stage.take(task.job, worker, now + task.seconds)
             return True
     return False
 
 
-def _chosen(
-    ready: Mapping[str, list[Task]], used: Mapping[str, float], free: Room, total: Room, now: float
-) -> Task | None:
-    tasks = {task.job.seq: task for each in ready.values() for task in each}
-    heads = [_aged(each[0], now) for each in ready.values() if each]
-
-    def fitting() -> list[Waiting]:
-        first = (next((task for task in each if free.hold(task.job)), None) for each in ready.values())
-        return [_aged(task, now) for task in first if task is not None]
-
-    found = choose(heads, fitting, used, free, total)
-    return tasks[found.seq] if found is not None else None
+def _is_ready(task: Task, now: float, done: set[int]) -> bool:
+    return task.ready_in <= now and task.needs <= done
 
 
 def _aged(task: Task, seconds: float) -> Waiting:

@@ -224,6 +224,8 @@ def lose(
 ) -> None:
     """The attempt ended through no fault of the job: it waits and starts again, while attempts remain.
 
+    The wait doubles with each attempt in a row that has left no checkpoint: a job that kills its workers is slowed
+    down, and not one that gets on between the losses.
     One that was asked to pause is paused, at its newest checkpoint, and the attempt does not count. One whose trainer
     stalled starts again once.
     """
@@ -239,7 +241,9 @@ def lose(
         facts = {"error_code": reason, "error_message": told, "signal": signal}
         _end(session, lease, JobStatus.FAILED, "failed", told, reason.value, **facts)
     else:
-        seconds = min(LONGEST_BACKOFF, terms.backoff * 2 ** (counted - 1)) * random.uniform(0.8, 1.2)  # noqa: S311
+        fruitless = min(counted, job.attempt - checkpoints.newest_attempt(session, lease.seq))
+        doubled = terms.backoff * 2 ** max(0, fruitless - 1)
+        seconds = min(LONGEST_BACKOFF, doubled) * random.uniform(0.8, 1.2)  # noqa: S311
         wait = {"not_before": clock.boot_milliseconds() + int(seconds * 1000), "boot": clock.boot_id()}
         again = f"{message}; attempt {job.attempt + 1} starts in about {seconds:.0f} s"
         _end(session, lease, JobStatus.QUEUED, reason.value, again, reason.value, **wait)

@@ -27,7 +27,9 @@ class Settings(BaseSettings):
     )
     lease_seconds: PositiveFloat = Field(default=30.0, description="how long a silent worker keeps its jobs")
     backoff_seconds: float = Field(
-        default=10.0, ge=0, description="wait before a lost job starts again; doubles each time, up to 5 minutes"
+        default=10.0,
+        ge=0,
+        description="wait before a lost job starts again; doubles while none leaves a checkpoint, up to 5 minutes",
     )
     stop_seconds: PositiveFloat = Field(default=30.0, description="how long a trainer may take to stop when asked")
     stall_seconds: PositiveFloat = Field(

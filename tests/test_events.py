@@ -17,7 +17,7 @@ import shelves
 from boxes import digits, finish, submit, train, values
 from conftest import Box, MakeToken, Serve, Until
 
-from service import clock, curves, jobs, leases, queue
+from service import clock, curves, intake, jobs, leases, queue
 from service.api import streams
 from service.api.events import EventList
 from service.api.limits import Limits
@@ -138,7 +138,7 @@ def hand(database: Database, settings: Settings) -> Hand:
     with database.write() as session:
         session.add(shelves.bare())
         session.flush()
-        made = queue.draft(session, ADMIN, {"task": "classification", "dataset": "rows"})
+        made = intake.draft(session, ADMIN, {"task": "classification", "dataset": "rows"})
         return Hand(database, settings, queue.submit(session, ADMIN, made, QueueLimits(9, 9)))
 
 

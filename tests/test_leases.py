@@ -17,7 +17,8 @@ from conftest import Until
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from service import checkpoints, clock, control, crew, curves, leases, locks, order, queue
+from service import checkpoints, clock, control, crew, curves, intake, leases, locks, order, queue
+from service.checkpoints import Kept, Made
 from service.database import Database
 from service.errors import IllegalMove, LeaseLost
 from service.leases import Claim, Lease, Terms
@@ -59,7 +60,7 @@ def submit(database: Database, dataset: None) -> Submit:
 
 def submit_many(database: Database, count: int, **spec: Any) -> list[str]:
     with database.write() as session:
-        made = queue.draft(session, ADMIN, {"task": "classification", "dataset": "rows", **spec})
+        made = intake.draft(session, ADMIN, {"task": "classification", "dataset": "rows", **spec})
         return [queue.submit(session, ADMIN, made, QueueLimits(1000, 1000)) for _ in range(count)]
 
 
@@ -522,6 +523,22 @@ def test_the_wait_doubles_with_each_loss_up_to_five_minutes(database: Database, 
         waits.append((job(database, job_id).not_before - clock.boot_milliseconds()) / 1000)
         make_due(database, job_id)
     for wait, expected in zip(waits, [10, 20, 40, 80, 160, 300, 300, 300], strict=True):
+        assert 0.8 * expected - 1 < wait <= 1.2 * expected
+
+
+def test_a_loss_after_a_checkpoint_is_waited_for_as_briefly_as_the_first(database: Database, submit: Submit) -> None:
+    job_id = submit(limits={"max_attempts": 12})
+    waits = []
+    for number in range(1, 8):
+        lease = claim(database, "worker-1").lease
+        if number in (3, 5):
+            with database.write() as session:
+                kept = Kept(lease.attempt, 10 * number, 1.0, "0" * 64)
+                checkpoints.point_to(session, lease.seq, Made(kept, 1.0, 100, "0" * 64, {}, is_best=False), keep=2)
+        lose(database, lease)
+        waits.append((job(database, job_id).not_before - clock.boot_milliseconds()) / 1000)
+        make_due(database, job_id)
+    for wait, expected in zip(waits, [10, 20, 10, 10, 10, 10, 20], strict=True):
         assert 0.8 * expected - 1 < wait <= 1.2 * expected
 
 

@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from sqlalchemy import func, select, update
 from sqlalchemy.exc import OperationalError
 
-from service import backup, clock, control, crew, curves, datasets, disk, home, leases, locks, queue, retention
+from service import backup, clock, control, crew, curves, datasets, disk, home, intake, leases, locks, queue, retention
 from service.api import housekeeping
 from service.database import MOST_LOG_BYTES, Database, sqlite_module
 from service.errors import AlreadyRunning, CopyFailed, SchemaMismatch
@@ -54,7 +54,7 @@ def new_job(database: Database, rows: None) -> NewJob:
 
     def make() -> str:
         with database.write() as session:
-            return queue.submit(session, ADMIN, queue.draft(session, ADMIN, ROWS), QueueLimits(1000, 1000))
+            return queue.submit(session, ADMIN, intake.draft(session, ADMIN, ROWS), QueueLimits(1000, 1000))
 
     return make
 

@@ -20,7 +20,7 @@ from boxes import digits, submit, train
 from conftest import Box
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, expect, sync_playwright
 
-from service import datasets, queue, users
+from service import datasets, intake, queue, users
 from service.api.server import Server
 from service.api.web import FILES, FOLDER
 from service.database import Database
@@ -388,7 +388,7 @@ def test_of_many_runs_only_those_in_sight_are_in_the_document(
     principal = Principal(users.FIRST_ADMIN, Scope.ADMIN, "a test")
     with database.write() as session:
         for number in range(450):
-            draft = queue.draft(
+            draft = intake.draft(
                 session,
                 principal,
                 {**digits(), "name": f"number {number}", "tags": NEEDLE if number % 100 == 0 else {}},

@@ -14,7 +14,7 @@ from sqlalchemy import select
 from test_checkpoints import act, moody, paused, states, told
 from test_worker import ADMIN, ENDLESS, LONG_LEASE, Place, Process, gone, is_alive, small
 
-from service import control, curves, plan as plans, queue, raw_spec
+from service import control, curves, intake, plan as plans, raw_spec
 from service.errors import InvalidInput
 from service.states import EndReason, JobStatus
 from service.tables import Job, Point, Series
@@ -230,7 +230,7 @@ def test_what_cannot_be_trained_together_is_refused(
     place: Place, changes: dict[str, Any], param: str, code: str
 ) -> None:
     with place.database.read() as session, pytest.raises(InvalidInput) as refused:
-        queue.draft(session, ADMIN, small(5) | changes)
+        intake.draft(session, ADMIN, small(5) | changes)
     assert (param, code) in [(problem.param, problem.code) for problem in refused.value.problems]
 
 

@@ -321,11 +321,11 @@ def points(session: Session, series: Series) -> tuple[list[int], list[float | No
     return steps, [point.value for point in found]
 
 
-def check_attempts(attempts: Sequence[Attempt]) -> None:
-    """One after the other, and only the last one succeeded."""
+def check_attempts(attempts: Sequence[Attempt], ended: str = "succeeded") -> None:
+    """One after the other, and only the last one ended of itself."""
     assert [attempt.number for attempt in attempts] == list(range(1, len(attempts) + 1))
     assert {attempt.ended for attempt in attempts[:-1]} <= {"worker_lost", "drained"}
-    assert attempts[-1].ended == "succeeded"
+    assert attempts[-1].ended == ended
     for before, after in itertools.pairwise(attempts):
         assert before.finished_at is not None
         assert before.finished_at <= after.started_at
@@ -341,32 +341,42 @@ def is_whole(path: Path) -> bool:
 
 @pytest.mark.chaos
 @pytest.mark.timeout(3600)
-@pytest.mark.parametrize("rounds", [100])
+@pytest.mark.parametrize("rounds", [99])  # a job has a hundred attempts at most
 def test_a_job_whose_whole_service_is_killed_at_random_times_has_no_hole_and_no_double(
     make_service: Callable[..., Service], until: Until, rounds: int
 ) -> None:
+    """In short, with one round: the first job of the test below."""
     chance = random.Random(19)
-    service = make_service(TRAINBOX_SLOTS="2")
-    wanted = spec("classification", "iris", 400 * rounds, every_steps=10, seed=3)
+    service = make_service()
+    endless = spec("classification", "iris", 100_000_000, every_steps=10, seed=3)
     service.start()
     with service.client() as client:
         until(lambda: is_ready(client))
-        jobs = [client.post("/v1/jobs", json=wanted).json()["id"] for _ in range(2)]
+        jobs = [client.post("/v1/jobs", json=endless).json()["id"] for _ in range(2)]
         for _ in range(rounds):
             until(lambda: service.find("trainer"))
             time.sleep(chance.uniform(0.0, 1.0))  # a moment of the dice's choice
             service.kill_everything(chance)
             service.start()
-        curves = [curve(client, job_id) for job_id in jobs]
-    assert curves[0] == curves[1], "hit at other steps, and yet the same"
+        until(lambda: is_ready(client))
+        for path in (f"/v1/jobs/{job_id}" for job_id in jobs):
+            until(lambda path=path: client.get(path).json()["progress"]["step"] > 10 * rounds)  # type: ignore[misc]
+            client.post(f"{path}/cancel").raise_for_status()
+            assert client.get(f"{path}?wait=30").json()["status"] == "cancelled"
     assert service.stop() == 0
     assert not service.left_over()
+    losses, hits = [], []
     with opened(service.settings) as database, database.read() as session:
         for job in session.scalars(select(Job)):
-            attempts = select(Attempt).where(Attempt.job == job.seq).order_by(Attempt.number)
-            check_attempts(session.scalars(attempts).all())
-            for series in all_series(session, job):
-                points(session, series)
+            attempts = session.scalars(select(Attempt).where(Attempt.job == job.seq).order_by(Attempt.number)).all()
+            check_attempts(attempts, "cancelled")
+            hits.append(len(attempts) - 1)
+            found = {series.name: points(session, series) for series in all_series(session, job)}
+            assert found["train_loss"][0] == list(range(1, job.step + 1))
+            losses.append(found["train_loss"][1])
+    assert sum(hits) >= rounds
+    both = min(map(len, losses))
+    assert losses[0][:both] == losses[1][:both], "hit at other steps, and yet the same"
 
 
 def test_after_everything_was_killed_the_queue_goes_on_where_it_was(
@@ -374,17 +384,19 @@ def test_after_everything_was_killed_the_queue_goes_on_where_it_was(
 ) -> None:
     service = make_service(TRAINBOX_SLOTS="1")
     service.start()
-    steps = (1500, 20, 20, 20)
+    specs = [spec("classification", "iris", 2000, every_steps=10), *(spec("classification", "iris", 20),) * 3]
     with service.client() as client:
         until(lambda: is_ready(client))
-        ids = [client.post("/v1/jobs", json=spec("classification", "iris", each)).json()["id"] for each in steps]
-        until(lambda: (client.get(f"/v1/jobs/{ids[0]}").json()["progress"] or {"step": 0})["step"] > 0)
+        ids = [client.post("/v1/jobs", json=each).json()["id"] for each in specs]
+        until(lambda: (client.get(f"/v1/jobs/{ids[0]}").json()["progress"] or {"step": 0})["step"] > 20)
         service.kill_everything(random.Random(9))
         service.start()
         for job_id in ids:
             curve(client, job_id)
         jobs = [client.get(f"/v1/jobs/{job_id}").json() for job_id in ids]
+        resumed = [each for each in client.get(f"/v1/jobs/{ids[0]}/events").json()["data"] if each["code"] == "resumed"]
     assert [job["attempt"] for job in jobs] == [2, 1, 1, 1]
+    assert [each["data"]["step"] % 10 for each in resumed] == [0], "it went on after a checkpoint"
     assert service.stop() == 0
     assert not service.left_over()
     database = Database(service.settings.database_path)
@@ -471,6 +483,55 @@ def test_of_two_services_started_at_once_on_one_home_one_names_the_other_and_goe
     assert stays.wait(30) == 0
     with opened(service.settings) as database:
         schema.require_current(database)
+
+
+@pytest.mark.chaos
+@pytest.mark.timeout(1200)
+def test_a_worker_that_is_killed_while_it_recovers_fifty_jobs_ten_times_leaves_nothing_amiss(
+    make_service: Callable[..., Service], until: Until
+) -> None:
+    """In short, by a process that does nothing but recover: see test_leases."""
+    chance = random.Random(24)
+    # Trainers that sleep: fifty at work would leave nothing of the machine for those who recover.
+    service = make_service(
+        TRAINBOX_SLOTS="50",
+        TRAINBOX_STOP_SECONDS="1",
+        TRAINBOX_BACKOFF_SECONDS="0",
+        PYTHONPATH=str(Path(__file__).parent / "faulty"),
+    )
+    service.start()
+    asleep = spec("classification", "iris", 100_000_000) | {"tags": {"fault": "sleep_in_a_step"}}
+    with service.client() as client:
+        until(lambda: is_ready(client))
+        ids = [answered(lambda: client.post("/v1/jobs", json=asleep)).json()["id"] for _ in range(50)]
+
+        def all_run(attempt: int) -> bool:
+            """All jobs, in this attempt or a later one."""
+            running = client.get("/v1/jobs?status=running&limit=200").json()["data"]
+            return len([job for job in running if job["attempt"] >= attempt]) == 50
+
+        for number in range(1, 11):
+            until(lambda number=number: all_run(number))  # type: ignore[misc]
+            locks = {*service.settings.run_path.glob("worker-*.lock")}
+            until(lambda: service.find("worker"))
+            lost = [service.find(part) for part in ("worker", "forkserver", "trainer")]
+            service.kill([each for found in lost for each in found])
+            # `serve` starts another, which recovers first, as soon as it has its lock.
+            until(lambda locks=locks: {*service.settings.run_path.glob("worker-*.lock")} - locks)  # type: ignore[misc]
+            time.sleep(chance.uniform(0.0, 0.3))  # a moment of the dice's choice
+            service.kill(service.find("worker"))
+        until(lambda: all_run(11))
+        for job_id in ids:
+            client.post(f"/v1/jobs/{job_id}/cancel").raise_for_status()
+        until(lambda: len(client.get("/v1/jobs?status=cancelled&limit=200").json()["data"]) == 50)
+    assert service.stop() == 0
+    assert not service.left_over()
+    aftermath.check_stopped(service.settings, ids, [service.log])
+    with opened(service.settings) as database, database.read() as session:
+        for job in session.scalars(select(Job)):
+            attempts = session.scalars(select(Attempt).where(Attempt.job == job.seq).order_by(Attempt.number)).all()
+            check_attempts(attempts, "cancelled")
+            assert len(attempts) > 10
 
 
 @pytest.mark.chaos

@@ -19,7 +19,7 @@ from boxes import FAULTY, worker
 from conftest import Until
 from sqlalchemy import func, select
 
-from service import bell, control, home, leases, queue
+from service import bell, control, home, intake, leases, queue
 from service.database import Database
 from service.leases import Lease
 from service.queue import QueueLimits
@@ -119,7 +119,7 @@ class Place:
 
     def submit(self, spec: Spec) -> str:
         with self.database.write() as session:
-            made = queue.draft(session, ADMIN, spec)
+            made = intake.draft(session, ADMIN, spec)
             job_id = queue.submit(session, ADMIN, made, QueueLimits(1000, 1000))
         bell.ring(self.settings.run_path)
         return job_id

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from service import bell, disk, errands, explain, job_logs, jobs, queue
+from service import bell, disk, errands, explain, intake, job_logs, jobs, outlook, queue
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
@@ -24,6 +24,7 @@ from service.errors import FieldProblem, InvalidInput
 from service.spec import JobSpec
 from service.states import TERMINAL, JobStatus
 from service.studies import references
+from service.users import Principal
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
@@ -58,12 +59,13 @@ def submit_job(
                 "classes": None if draft.dataset.classes is None else len(draft.dataset.classes),
                 "columns": draft.dataset.columns,
             }
+            plan = draft.plan.model_dump() | {"estimated_start_at": _start_of(here, session, principal, draft)}
         if not probe:
-            return Json(found | {"plan": draft.plan.model_dump()})
+            return Json(found | {"plan": plan})
         measured = _probed(here, draft, data)
         basis = f"a probe of {measured['steps']} steps"
         estimated = {"estimated_seconds": measured["estimated_seconds"], "estimate_basis": basis}
-        return Json(found | {"plan": draft.plan.model_dump() | estimated, "probe": measured})
+        return Json(found | {"plan": plan | estimated, "probe": measured})
     with here.database.write() as session:
         job_id, again = once.earlier(session), True
         if job_id is None:
@@ -76,7 +78,15 @@ def submit_job(
     return Json(job, 200 if again else 201, {"Location": f"/v1/jobs/{job_id}"})
 
 
-def _probed(here: Place, draft: queue.Draft, data: dict[str, Any]) -> dict[str, Any]:
+def _start_of(here: Place, session: Session, principal: Principal, draft: intake.Draft) -> str | None:
+    """When the job would start, if it were submitted now."""
+    settings = here.settings
+    if disk.lack(settings.home, settings.min_free_mib) is not None:
+        return None
+    return outlook.start_of(session, principal, draft, settings.run_path, settings.max_running_jobs_per_user)
+
+
+def _probed(here: Place, draft: intake.Draft, data: dict[str, Any]) -> dict[str, Any]:
     """What a few steps cost. Raises InvalidInput for a job that asks for what this process does not hold."""
     if draft.spec.resources.gpus or draft.spec.resources.processes > 1:
         message = "GPUs and further processes are given to jobs alone: only those with one on the CPU are probed"

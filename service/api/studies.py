@@ -20,8 +20,8 @@ from service.api.place import Here
 from service.api.strict_route import StrictBody, StrictRoute, described_body
 from service.api.views.studies import StudyDryRun, StudyList, StudyView
 from service.errors import FieldProblem, InvalidInput, NoReport
+from service.intake import Draft
 from service.pictures import ReportPicture
-from service.queue import Draft
 from service.states import TERMINAL, JobStatus, StudyKind
 from service.studies import advance, drafts, records, texts
 from service.studies.drafts import Checked

@@ -12,10 +12,11 @@ import structlog
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
-from service import clock, control, curves, queue
+from service import clock, control, curves, intake
 from service.database import Database
 from service.errors import InvalidInput, QueueFull
-from service.queue import Draft, QueueLimits
+from service.intake import Draft
+from service.queue import QueueLimits
 from service.states import JobStatus, Scope
 from service.studies import evidence, importances, points, records, reports, search
 from service.studies.evidence import Trial
@@ -141,7 +142,7 @@ def _drafts(
     told: list[Point] = []
     for point in new:
         try:
-            drafts.append(queue.draft(session, _principal(study), points.job_spec(asked, point, study.name)))
+            drafts.append(intake.draft(session, _principal(study), points.job_spec(asked, point, study.name)))
             told.append(point)
         except InvalidInput as error:
             why = "; ".join(f"{problem.param}: {problem.message}" for problem in error.problems)

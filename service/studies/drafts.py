@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from service import queue
+from service import intake
 from service.errors import FieldProblem, InvalidInput
-from service.queue import Draft
+from service.intake import Draft
 from service.studies import points, references, requests
 from service.studies.points import BATCH, RATE, Point
 from service.studies.requests import (
@@ -58,7 +58,7 @@ def check(session: Session, principal: Principal, raw: Mapping[str, Any], met: I
         spec, unresolved, notes = references.resolve(session, principal, given)
         found += _within("base", unresolved)
         try:
-            base = queue.draft(session, principal, spec)
+            base = intake.draft(session, principal, spec)
         except InvalidInput as error:
             found += _within("base", error.problems)
     if asked is None or base is None:
@@ -67,7 +67,7 @@ def check(session: Session, principal: Principal, raw: Mapping[str, Any], met: I
     asked = _completed(asked, base, spec)
 
     def draft(raw: Mapping[str, Any]) -> Draft:
-        return queue.draft(session, principal, raw)
+        return intake.draft(session, principal, raw)
 
     found += _metric(asked, base)
     found += _size(asked)

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 from service import clock, control, projects, queue
 from service.errors import IllegalMove, NotFound, NotOwner
 from service.ids import new_id
+from service.intake import Draft
 from service.projects import visible
-from service.queue import Draft, Place, QueueLimits
+from service.queue import Place, QueueLimits
 from service.states import TERMINAL, JobStatus, Scope, StudyKind
 from service.studies import evidence, reports, requests
 from service.studies.drafts import Checked

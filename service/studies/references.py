@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import queue
+from service import intake
 from service.errors import FieldProblem
 from service.ids import is_id
+from service.intake import Draft
 from service.projects import visible
-from service.queue import Draft
 from service.states import JobStatus, StudyKind
 from service.tables import Study
 from service.users import Principal
@@ -42,9 +42,9 @@ def resolve(session: Session, principal: Principal, raw: Mapping[str, Any]) -> R
 
 
 def draft(session: Session, principal: Principal, raw: Mapping[str, Any], met: Iterable[FieldProblem]) -> Draft:
-    """`queue.draft` of a spec that may name a study; a note among its warnings says which number that gave."""
+    """`intake.draft` of a spec that may name a study; a note among its warnings says which number that gave."""
     spec, problems, notes = resolve(session, principal, raw)
-    made = queue.draft(session, principal, spec, [*met, *problems])
+    made = intake.draft(session, principal, spec, [*met, *problems])
     made.warnings.extend(notes)
     return made
 
