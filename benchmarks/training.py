@@ -49,10 +49,6 @@ STEP_SECONDS, STEP_SHARE = 1e-6, 0.01
 CLEARLY = 1.5
 PAYING = 3  # rounds
 
-# What a step may pay for being recorded: seconds, the median, and the share of its time.
-STEP_SECONDS, STEP_SHARE = 1e-6, 0.01
-CLEARLY = 1.5
-
 
 def specified(case: Case) -> tuple[JobSpec, Plan]:
     chosen = {"max_steps": case.steps, "batch_size": case.batch, "optimizer": "adam"}
