@@ -143,7 +143,9 @@ def picture(found: Comparison, form: Format, target: float | None, log: bool | N
 
 def _extremes(run: Compared) -> tuple[Any, Any]:
     curve = run.curve
-    return (curve.min, curve.max) if curve is not None and curve.downsampled else (None, None)
+    if curve is None or not (curve.downsampled or run.smoothed):
+        return None, None
+    return curve.min, curve.max
 
 
 def _band(ranked: Ranked, found: Comparison) -> Line:
@@ -164,15 +166,16 @@ def _group_label(ranked: Ranked, found: Comparison) -> str:
 def _legend(found: Comparison) -> tuple[list[str], dict[str, str]]:
     """(names, labels): as few of the differing parameters as tell the runs apart, and what each run is called by them.
 
-    Runs that they do not tell apart are called by their ids too.
+    Runs that they do not tell apart are called by their names, and if those do not either, by parameters and ids.
     """
-    names: list[str] = []
-    labels: dict[str, str] = {}
-    for most in range(min(len(found.differing_parameters), MOST_TOLD) + 1):
-        names = found.differing_parameters[:most]
+    differing = found.differing_parameters
+    choices = [differing[:most] for most in range(1, min(len(differing), MOST_TOLD) + 1)]
+    for names in [*choices, []]:
         labels = {run.run_id: _told_by(run, names) for run in found.runs}
         if len(set(labels.values())) == len(labels):
             return names, labels
+    names = choices[-1] if choices else []
+    labels = {run.run_id: _told_by(run, names) for run in found.runs}
     called = Counter(labels.values())
     return names, {run: label if called[label] == 1 else f"{label} ({run})" for run, label in labels.items()}
 
