@@ -1,6 +1,7 @@
 """Runs of scripts: begun, filled exactly once whatever is sent again, ended, and seen like any other run."""
 
 import importlib.util
+import json
 import re
 import sqlite3
 import time
@@ -110,6 +111,15 @@ def test_values_that_are_not_finite_come_as_words_and_go_as_words(shared: httpx.
     assert curve(shared, run_id)["y"] == ["NaN", "Infinity", "-Infinity", -1e300]
     again = send(shared, run_id, point(0, "NaN"), point(1, "Infinity"))
     assert again.status_code == 200
+    odd = "=loss, of (it)"
+    send(shared, run_id, point(0, "NaN", odd), point(1, 0.1, odd))
+    path, both = f"/v1/runs/{run_id}/curves", {"metric": ["loss", odd], "points": "all"}
+    rows = shared.get(path, params={**both, "format": "csv"}).text.splitlines()
+    assert rows[1:3] == ["loss,0,0,NaN,NaN,NaN", "loss,1,1,Infinity,Infinity,Infinity"]
+    assert rows[-2:] == [f'"\'{odd}",0,0,NaN,NaN,NaN', f'"\'{odd}",1,1,0.1,0.1,0.1']
+    lines = shared.get(path, params={**both, "format": "ndjson"}).text.splitlines()
+    assert [json.loads(line)["y"] for line in lines] == ["NaN", "Infinity", "-Infinity", -1e300, "NaN", 0.1]
+    assert json.loads(lines[-1]) == {"metric": odd, "step": 1, "x": 1, "y": 0.1}
     assert shared.get(f"/v1/runs/{run_id}").json()["metrics"]["loss"]["count"] == 4
 
 
