@@ -170,17 +170,22 @@ def _follow(begun: "Beginning") -> Outcome:
 def record(steps: "Iterator[Step]", tape: "Tape", keeper: "Keeper", stop: threading.Event) -> "Step | None":
     """Takes steps until there are no more or `stop` is set, and writes down all that were taken, whatever happens.
 
-    The state is kept when the keeper wants it. Returns the last step, whose state is still to be kept.
+    The state is kept when the keeper wants it, which is asked after the steps that it may be wanted for and at each
+    flush. Returns the last step, whose state is still to be kept.
     """
     from workers.training.tape import NonFinite
 
-    step = None
+    step, every = None, keeper.every
     if stop.is_set():
         return step
     try:
         try:
             for step in steps:
-                tape.add(step)
+                tape.waiting.append(step)
+                # Nothing more for most steps, and hardly a call: what a step has driven out of the processor's caches
+                # is fetched anew, and each function that is entered takes longer than all that it does.
+                if step.validation is None and step.ended < tape.due and step.number % every and not stop.is_set():
+                    continue
                 keeper.look(step)
                 if stop.is_set():
                     break
