@@ -257,6 +257,7 @@ def test_runs_are_called_by_what_differs_and_by_their_names_where_that_is_the_sa
     )]  # fmt: skip
     assert "* learning_rate=0.1   o learning_rate=0.01" in legends[0]
     assert "* run first   o run second" in legends[1]
+    assert "2 more seeds of each would show what is chance" in legends[0].replace("\n  ", " ")
 
 
 def test_a_group_of_runs_that_differ_in_more_than_chance_is_warned_of() -> None:

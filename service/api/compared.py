@@ -107,7 +107,9 @@ def _sentence(verdict: Verdict, found: Comparison) -> str:
     told = {"better": "is better than", "worse": "is worse than", "cannot_tell": "cannot be told from"}[verdict.verdict]
     basis = f"by {verdict.basis}" if verdict.basis == "seeds" else "by how the two curves end, one seed each"
     more = verdict.more_seeds_needed
-    needed = "" if more is None else f"; {more} more seed{'' if more == 1 else 's'} of each would tell"
+    seeds = f"{more} more seed{'' if more == 1 else 's'} of each would"
+    # Of a single run the spread is not known, so neither is how many would settle it.
+    needed = "" if more is None else f"; {seeds} {'tell' if verdict.basis == 'seeds' else 'show what is chance'}"
     first, second = (_told(each, found) for each in (verdict.a, verdict.b))
     return f"{first} {told} {second} ({basis}{interval}{needed})"
 
