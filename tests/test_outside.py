@@ -86,6 +86,14 @@ def test_a_script_begins_fills_and_ends_a_run_that_looks_like_any_other(shared: 
     assert shared.get(f"/v1/runs/{run_id}/diagnosis").json()["verdict"] == "too_short_to_tell"
 
 
+def test_of_more_runs_than_can_be_compared_the_newest_are_and_it_is_said(shared: httpx.Client) -> None:
+    ids = [begin(shared, tags={"set": "many"}) for _ in range(51)]
+    found = shared.get("/v1/compare?tag.set=many&metric=loss").json()
+    assert [run["run_id"] for run in found["runs"]] == ids[:0:-1]
+    assert "only_the_newest" in [each["code"] for each in found["warnings"]]
+    assert "more than 50 runs match" in shared.get("/v1/compare?tag.set=many&metric=loss&format=text").text
+
+
 def test_points_that_are_sent_again_change_nothing(shared: httpx.Client) -> None:
     run_id = begin(shared)
     points = [point(step, step / 7) for step in range(1, 51)]
