@@ -30,7 +30,7 @@ MOST_NAMES = 24
 LONGEST_NAME = 44
 DECADES = 1.5  # positive values that span more are drawn on a logarithmic scale
 LARGEST, SMALLEST = 1e100, 1e-100  # beyond these the arithmetic of axes overflows
-LARGE_X = 10_000
+MANY, MOST_MANY = 10_000, 1e12  # between these, numbers at an axis are in thousands, millions and so on
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 STYLE: Any = {
@@ -64,7 +64,7 @@ def draw(wanted: Picture) -> bytes:
         bottom.set_xlabel(wanted.x_label)
         if all(line.x.dtype.kind == "i" for panel in wanted.panels for line in panel.lines):
             bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if bottom.get_xlim()[1] >= LARGE_X:
+        if bottom.get_xlim()[1] >= MANY:
             bottom.xaxis.set_major_formatter(EngFormatter(sep=""))
         _uncover(figure, [legend for legend in legends if legend is not None])
         stored = io.BytesIO()
@@ -119,6 +119,8 @@ def _set_limits(axes: Axes, values: Floats, beside: Floats, *, logarithmic: bool
         return
     margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
     axes.set_ylim(low - margin, high + margin)
+    if MANY <= high < MOST_MANY:
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _logarithmic(axes: Axes, values: Floats) -> None:
