@@ -603,9 +603,9 @@ from workers import trainer
 assert "torch" not in sys.modules
 trainer.GRACE_SECONDS = 0.1
 lifeline, held = os.pipe()
-stop, over = threading.Event(), threading.Event()
+stop, over = trainer.Stop(), threading.Event()
 threading.Thread(target=trainer._hold, args=(lifeline, stop, over), daemon=True).start()
-assert not stop.wait(0.2)
+assert not over.wait(0.2) and not stop.asked
 os.close(held)
 while True:
     time.sleep(10)
