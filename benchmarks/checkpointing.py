@@ -87,7 +87,7 @@ def beside(directory: Path, bell: int) -> Paid:
     keeper = Keeper(tape, Source(str(directory), "", 10, "cpu", directory / "beside", []), attempt=1, step=0, due=0.0)
     began = perf_counter()
     for step in loop.train(training):
-        tape.add(step)
+        tape.waiting.append(step)
         if step.number % EVERY == 0:
             tape.flush()
             due = perf_counter()

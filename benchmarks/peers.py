@@ -1,8 +1,8 @@
 """Recording, reading and comparing curves, against the trackers that a team would set up instead.
 
 Each tracker is installed into an environment of its own below `build/peers`, at the first run. Run with `python -m
-benchmarks.peers`; ends with 1 when a goal is clearly missed. The goals are about MLflow's tracking server; how Trackio,
-TensorBoard and Aim do is told beside them.
+benchmarks.peers`, or with the names of some; ends with 1 when a goal is clearly missed. The goals are about MLflow's
+tracking server; how Trackio, TensorBoard and Aim do is told beside them.
 """
 
 import json
@@ -69,16 +69,19 @@ class Seen:
 
 
 def main() -> int:
-    interpreters = {name: environments.installed(name, version) for name, version in VERSIONS.items()}
+    wanted = sys.argv[1:] or list(VERSIONS)
+    if unknown := set(wanted) - set(VERSIONS):
+        sys.exit(f"not among {', '.join(VERSIONS)}: {', '.join(sorted(unknown))}")
+    interpreters = {name: environments.installed(name, VERSIONS[name]) for name in wanted}
     mine = service()
     print(f"trainbox     {mine.one_trainer:11,.0f} points/s from a trainer, {mine.eight_trainers:,.0f} from {TRAINERS}")
     print(f"             {mine.one_client:11,.0f} points/s from a client, {mine.eight_clients:,.0f} from {TRAINERS}")
     print(f"             {1000 * mine.reading:11.2f} ms for {LONG:,} points, {mine.kept} of 20 spikes kept; ", end="")
     print(f"{1000 * mine.empty:.2f} ms for nothing")
     print(f"             {1000 * mine.comparing:11.2f} ms for {COMPARED} of {SHORT:,}")
-    missed = against_mlflow(interpreters["mlflow"], mine)
+    missed = "mlflow" in interpreters and against_mlflow(interpreters["mlflow"], mine)
     for name in LIBRARIES:
-        if (interpreter := interpreters[name]) is not None:
+        if (interpreter := interpreters.get(name)) is not None:
             tell(name, library(name, interpreter), mine)
     return int(missed)
 

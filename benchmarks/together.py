@@ -9,7 +9,6 @@ import os
 import statistics
 import sys
 import tempfile
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -110,7 +109,7 @@ def recorded(rank: int, case: Case, folder: Path, told: Path) -> None:
     tape = Tape(training, writer, bell)
     keeps = Keeper(tape, source, attempt=1, step=0, due=perf_counter() + keeper.EVERY_SECONDS)
     began = perf_counter()
-    trainer.record(loop.train(training), tape, keeps, threading.Event())
+    trainer.record(loop.train(training), tape, keeps, trainer.Stop())
     seconds = perf_counter() - began
     assert tape.steps == case.steps
     training.crew.dismiss()

@@ -70,11 +70,16 @@ def _siblings(session: Session, principal: Principal, subject: Subject) -> list[
     alike = [each for each in found if each.seq != subject.seq and _apart(each.parameters) == wanted]
     summaries = curves.find(session, [each.seq for each in alike], TRAINING_LOSSES[:1])
     return [
-        Sibling(each.id, float(each.parameters[RATE]), lowest)
+        Sibling(each.id, float(each.parameters[RATE]), summary.min, _learned(summary))
         for each in alike
         for summary in summaries.get(each.seq, {}).values()
-        if (lowest := summary.min) is not None and not summary.non_finite
+        if summary.min is not None
     ]
+
+
+def _learned(summary: Summary) -> bool:
+    first, last = summary.first, summary.last
+    return not summary.non_finite and first is not None and last is not None and last < first
 
 
 def _apart(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import advice, datasets, estimate, plan, projects, raw_spec, spec, tasks
+from service import advice, datasets, estimate, plan, precision, projects, raw_spec, spec, tasks
 from service.errors import FieldProblem, InvalidInput, NotFound
 from service.ids import is_id
 from service.plan import Plan
@@ -64,6 +64,7 @@ def _misfits(session: Session, principal: Principal, raw: Mapping[str, Any]) -> 
             if isinstance(wanted.get(name), int | float) and wanted[name] > most:
                 message = f"no worker of this box has more than {most} to give"
                 yield FieldProblem(f"resources.{name}", "never_available", message)
+    yield from precision.misfits(session, raw)
     needed = raw.get("depends_on")
     if isinstance(needed, list):
         yield from _dependency_misfits(session, principal, needed)

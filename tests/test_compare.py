@@ -235,8 +235,29 @@ def test_curves_logged_at_other_steps_are_averaged_where_all_of_them_are() -> No
     assert curve.x.tolist() == [2, 3]
     assert curve.band.mean.tolist() == [3.5, 2]
     apart = Entry("b", "b", second.parameters, second.metrics, second.summary, second.curve, np.array([8.0, 9.0]))
-    [ranked] = compare("val_loss", Axis.EPOCH, [first, apart], group_by="learning_rate").groups
-    assert ranked.group.curve is None
+    found = compare("val_loss", Axis.EPOCH, [first, apart], group_by="learning_rate")
+    assert found.groups[0].group.curve is None
+    assert "no_common_x" in codes(found)
+
+
+def test_curves_too_short_for_an_interval_still_tell_how_far_apart_they_ended() -> None:
+    runs = [seeded(0.1, 0, [4.0, 3.0]), seeded(0.01, 0, [4.0, 2.5]), seeded(0.01, 1, [4.0, 1.5])]
+    [pair, *_] = compare("val_loss", Axis.STEP, runs).verdicts
+    assert (pair.difference, pair.interval, pair.verdict, pair.more_seeds_needed) == (0.5, None, "cannot_tell", 2)
+    [groups] = compare("val_loss", Axis.STEP, runs, group_by="learning_rate").verdicts
+    assert (groups.a, groups.b, groups.difference, groups.interval) == (0.01, 0.1, -1.0, None)
+    [empty] = compare("val_loss", Axis.STEP, [runs[0], seeded(1.0, 0, [np.nan])]).verdicts
+    assert (empty.difference, empty.verdict) == (None, "cannot_tell")
+
+
+def test_runs_are_called_by_what_differs_and_by_their_names_where_that_is_the_same() -> None:
+    legends = [compared.text(compare("val_loss", Axis.STEP, runs), 100) for runs in (
+        [seeded(0.1, 0, [2.0, 1.0]), seeded(0.01, 0, [2.0, 1.5])],
+        [entry_of(name, [2.0, 1.0], parameters={"hyperparameters.seed": 0}) for name in ("first", "second")],
+    )]  # fmt: skip
+    assert "* learning_rate=0.1   o learning_rate=0.01" in legends[0]
+    assert "* run first   o run second" in legends[1]
+    assert "2 more seeds of each would show what is chance" in legends[0].replace("\n  ", " ")
 
 
 def test_a_group_of_runs_that_differ_in_more_than_chance_is_warned_of() -> None:

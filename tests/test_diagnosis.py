@@ -127,6 +127,21 @@ def test_a_sibling_that_learned_far_more_says_which_way_the_rate_is_wrong() -> N
     assert smaller.findings[0].suggestion == "try hyperparameters.learning_rate 0.002"
 
 
+def test_no_rate_is_suggested_that_a_sibling_did_not_train_with() -> None:
+    facts: dict[str, Any] = {"parameters": {"hyperparameters.learning_rate": 10.0}}
+    climbing = signal(np.linspace(2.3, 4.0, 100))
+    alone = diagnose(Case(climbing, siblings=[Sibling("a-sibling", 1.0, 2.2, learned=False)], **facts))
+    assert alone.findings[0].suggestion == "try hyperparameters.learning_rate 0.1"
+    between = [Sibling("a-sibling", 0.01, 0.4), Sibling("another", 1.0, 2.2, learned=False)]
+    told = diagnose(Case(climbing, siblings=between, **facts))
+    assert told.findings[0].suggestion == "try hyperparameters.learning_rate 0.01"
+    slow: dict[str, Any] = {"parameters": {"hyperparameters.learning_rate": 0.001}}
+    flat = signal(np.linspace(2.3, 2.29, 100))
+    near = diagnose(Case(flat, siblings=[Sibling("a-sibling", 0.004, 2.2, learned=False)], **slow))
+    assert near.verdict is Code.LEARNING_RATE_TOO_LOW
+    assert near.findings[0].suggestion == "try hyperparameters.learning_rate 0.002"
+
+
 numbers = st.floats(width=64) | st.sampled_from([0.0, 1.0, -1.0, 5e-324, 1.7e308, float("nan"), float("inf")])
 
 

@@ -1,6 +1,7 @@
 """Runs of scripts: begun, filled exactly once whatever is sent again, ended, and seen like any other run."""
 
 import importlib.util
+import json
 import re
 import sqlite3
 import time
@@ -85,6 +86,14 @@ def test_a_script_begins_fills_and_ends_a_run_that_looks_like_any_other(shared: 
     assert shared.get(f"/v1/runs/{run_id}/diagnosis").json()["verdict"] == "too_short_to_tell"
 
 
+def test_of_more_runs_than_can_be_compared_the_newest_are_and_it_is_said(shared: httpx.Client) -> None:
+    ids = [begin(shared, tags={"set": "many"}) for _ in range(51)]
+    found = shared.get("/v1/compare?tag.set=many&metric=loss").json()
+    assert [run["run_id"] for run in found["runs"]] == ids[:0:-1]
+    assert "only_the_newest" in [each["code"] for each in found["warnings"]]
+    assert "more than 50 runs match" in shared.get("/v1/compare?tag.set=many&metric=loss&format=text").text
+
+
 def test_points_that_are_sent_again_change_nothing(shared: httpx.Client) -> None:
     run_id = begin(shared)
     points = [point(step, step / 7) for step in range(1, 51)]
@@ -110,6 +119,15 @@ def test_values_that_are_not_finite_come_as_words_and_go_as_words(shared: httpx.
     assert curve(shared, run_id)["y"] == ["NaN", "Infinity", "-Infinity", -1e300]
     again = send(shared, run_id, point(0, "NaN"), point(1, "Infinity"))
     assert again.status_code == 200
+    odd = "=loss, of (it)"
+    send(shared, run_id, point(0, "NaN", odd), point(1, 0.1, odd))
+    path, both = f"/v1/runs/{run_id}/curves", {"metric": ["loss", odd], "points": "all"}
+    rows = shared.get(path, params={**both, "format": "csv"}).text.splitlines()
+    assert rows[1:3] == ["loss,0,0,NaN,NaN,NaN", "loss,1,1,Infinity,Infinity,Infinity"]
+    assert rows[-2:] == [f'"\'{odd}",0,0,NaN,NaN,NaN', f'"\'{odd}",1,1,0.1,0.1,0.1']
+    lines = shared.get(path, params={**both, "format": "ndjson"}).text.splitlines()
+    assert [json.loads(line)["y"] for line in lines] == ["NaN", "Infinity", "-Infinity", -1e300, "NaN", 0.1]
+    assert json.loads(lines[-1]) == {"metric": odd, "step": 1, "x": 1, "y": 0.1}
     assert shared.get(f"/v1/runs/{run_id}").json()["metrics"]["loss"]["count"] == 4
 
 

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import time
 from typing import Any
 from xml.etree import ElementTree
@@ -232,6 +233,19 @@ def test_many_curves_have_a_legend_beside_them(studio: Studio) -> None:
     words = {text.text for text in ElementTree.fromstring(studio.make(picture(*lines, form="svg"))).iter()}
     assert "run 0" in words
     assert "and 26 more" in words
+
+
+def test_a_legend_hides_no_line(studio: Studio) -> None:
+    rising, up_and_down = line([0.0, 1.0]), line([0.0, 1.0] * 450)
+
+    def right_end(curve: Line) -> float:
+        """How far to the right the axes go."""
+        drawn = ElementTree.fromstring(studio.make(picture(line([0.5]), curve, form="svg")))
+        patch = drawn.find(f".//{SVG}g[@id='patch_2']/{SVG}path")
+        assert patch is not None
+        return max(float(number) for number in re.findall(r"[\d.]+", patch.get("d", ""))[::2])
+
+    assert right_end(up_and_down) < right_end(rising) - 50
 
 
 def test_an_axis_of_many_decades_names_its_powers_of_ten(studio: Studio) -> None:

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 LAYERS = (
     {"bell", "clock", "extensions", "ids", "job_logs", "logs", "settings", "states"},
     {"errors", "tables"},
-    {"disk", "errands", "field_problems", "inspection", "tasks"},
+    {"disk", "errands", "field_problems", "inspection", "precision", "tasks"},
     {"database", "locks", "spec"},
     {"idempotency", "plan", "raw_spec", "retention", "schema", "usage", "users"},
     {"advice", "curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},

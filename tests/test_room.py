@@ -124,6 +124,30 @@ def test_who_waits_for_a_gpu_is_told_which_programs_and_which_ended_jobs_hold_it
     os.close(lock)
 
 
+@pytest.mark.parametrize(
+    ("capability", "gpus", "refused"),
+    [((7, 5), 1, True), ((7, 5), 0, False), ((8, 0), 2, False), (None, 1, False)],
+)
+def test_bfloat16_is_refused_at_once_where_no_gpu_of_the_box_computes_in_it(
+    serve: Serve, settings: Settings, capability: tuple[int, int] | None, gpus: int, refused: bool
+) -> None:
+    slots = Slots(4, Machine(capability=capability).devices())
+    database = Database(settings.database_path)
+    with database.write() as session:
+        devices = [each.view() for each in slots.accelerators]
+        crew.register(session, "a-worker", os.getpid(), 4, devices, Terms(600.0, 0.0))
+    database.close()
+    headers = {"Authorization": f"Bearer {settings.token_path.read_text().strip()}"}
+    with httpx.Client(base_url=serve().url, headers=headers) as client:
+        for precision in ("bfloat16", "float16"):
+            spec = small(5, resources={"gpus": gpus}, hyperparameters={"max_steps": 5, "precision": precision})
+            answer = client.post("/v1/jobs", json=spec)
+            told = [(error["param"], error["code"]) for error in answer.json().get("errors", [])]
+            never = [("hyperparameters.precision", "never_available")]
+            assert told == (never if refused and precision == "bfloat16" else [])
+            assert answer.status_code == (422 if told else 201)
+
+
 def strangers() -> list[psutil.Process]:
     """Processes that have become nobody's."""
     found = psutil.process_iter(["uids", "status"])

@@ -16,11 +16,12 @@ class Machine:
     """A machine with GPUs, and whatever processes a test puts on them."""
 
     count: int = 2
+    capability: tuple[int, int] | None = (8, 0)
     running: dict[int, list[Use]] = field(default_factory=dict)
     unnamed: dict[int, int] = field(default_factory=dict)  # memory that no process is listed with
 
     def devices(self) -> list[Device]:
-        return [Device(index, "GPU", 16 * GIB) for index in range(self.count)]
+        return [Device(index, "GPU", 16 * GIB, self.capability) for index in range(self.count)]
 
     def uses(self, device: Device) -> list[Use]:
         return self.running.get(device.index, [])

@@ -128,6 +128,30 @@ def test_each_epoch_goes_through_every_sample_once_in_an_order_of_its_own() -> N
     assert data.order(8, 1, 100).tolist() != second.tolist()
 
 
+@pytest.mark.parametrize(("columns", "size"), [(4, 16), (3, 7), (70000, 8)])  # the last ones are fetched one by one
+def test_the_batches_of_an_epoch_are_the_same_ones_wherever_it_is_entered(columns: int, size: int) -> None:
+    samples = data.Samples(torch.randn(60, columns), torch.arange(60))
+    order = data.order(seed=3, epoch=2, samples=60)
+    whole = list(data.batches(samples, order, size, 0))
+    assert [targets.tolist() for _, targets in whole] == [rows.tolist() for rows in torch.split(order, size)]
+    for first in range(len(whole)):
+        entered = data.batches(samples, order, size, first)
+        for (inputs, targets), (expected, labels) in zip(entered, whole[first:], strict=True):
+            assert torch.equal(inputs, expected)
+            assert torch.equal(targets, labels)
+            assert inputs.data_ptr() % data.ALIGNED_BYTES == 0
+
+
+def test_a_model_that_writes_into_its_inputs_writes_into_no_other_batch_and_not_into_the_data() -> None:
+    samples = data.Samples(torch.ones(64, 4), torch.arange(64))
+    weight = torch.full((1,), 3.0, requires_grad=True)
+    for inputs, _ in data.batches(samples, torch.arange(64), 16, 0):
+        weight.grad = None
+        inputs.mul_(weight).sum().backward()  # type: ignore[no-untyped-call]
+        assert weight.grad == 16 * 4
+    assert bool((samples.inputs == 1).all())
+
+
 def test_without_shuffling_every_epoch_keeps_the_order_of_the_rows(library: Path) -> None:
     training = prepared(library / "digits", hyperparameters={"shuffle": False})
     assert loop.epoch_order(training, 0).tolist() == loop.epoch_order(training, 5).tolist() == list(range(1437))
@@ -603,9 +627,9 @@ from workers import trainer
 assert "torch" not in sys.modules
 trainer.GRACE_SECONDS = 0.1
 lifeline, held = os.pipe()
-stop, over = threading.Event(), threading.Event()
+stop, over = trainer.Stop(), threading.Event()
 threading.Thread(target=trainer._hold, args=(lifeline, stop, over), daemon=True).start()
-assert not stop.wait(0.2)
+assert not over.wait(0.2) and not stop.asked
 os.close(held)
 while True:
     time.sleep(10)

@@ -6,11 +6,15 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True)
 class Device:
-    """An accelerator that can be given to jobs."""
+    """An accelerator that can be given to jobs.
+
+    capability: NVIDIA's number for what it can compute, as (major, minor); None when the driver does not say.
+    """
 
     index: int
     name: str
     memory_bytes: int
+    capability: tuple[int, int] | None = None
 
     @property
     def address(self) -> str:
@@ -79,4 +83,8 @@ class Driver:
     def _device(self, driver: Any, index: int) -> Device:
         handle = driver.nvmlDeviceGetHandleByIndex(index)
         memory = driver.nvmlDeviceGetMemoryInfo(handle).total
-        return Device(index, str(driver.nvmlDeviceGetName(handle)), int(memory))
+        try:
+            major, minor = driver.nvmlDeviceGetCudaComputeCapability(handle)
+        except driver.NVMLError:
+            return Device(index, str(driver.nvmlDeviceGetName(handle)), int(memory))
+        return Device(index, str(driver.nvmlDeviceGetName(handle)), int(memory), (int(major), int(minor)))

@@ -87,6 +87,7 @@ class Accelerator:
             "index": self.device.index,
             "name": self.device.name,
             "memory_bytes": self.device.memory_bytes,
+            "compute_capability": self.device.capability,
             "free": round(self.free, 6),
             "jobs": sorted(self.shares),
             "foreign_processes": [{"pid": use.pid, "memory_bytes": use.memory_bytes} for use in self.foreign],

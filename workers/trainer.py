@@ -69,6 +69,16 @@ class Order:
         return cls(**fields)
 
 
+@dataclass(slots=True)
+class Stop:
+    """Asks a training to end with its step. A slot and no `threading.Event`, since it is looked at after each step."""
+
+    asked: bool = False
+
+    def set(self) -> None:
+        self.asked = True
+
+
 def run(order: Order, lifeline: int, bell: int) -> int:
     """Trains as ordered in this process, which ends afterwards, and leaves the outcome. Returns the exit code.
 
@@ -76,7 +86,7 @@ def run(order: Order, lifeline: int, bell: int) -> int:
     bell: the writing end of a pipe on which the worker hears that there are new points.
     SIGTERM stops the training at the end of its step.
     """
-    stop, over = threading.Event(), threading.Event()
+    stop, over = Stop(), threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
     threading.Thread(target=_hold, args=(lifeline, stop, over), daemon=True).start()
@@ -99,7 +109,7 @@ def run(order: Order, lifeline: int, bell: int) -> int:
     return 1 if outcome.status is Status.FAILED else 0
 
 
-def attempt(order: Order, stop: threading.Event, bell: int) -> Outcome:
+def attempt(order: Order, stop: Stop, bell: int) -> Outcome:
     """Trains until the last step, `stop` or an error, from the newest checkpoint that can be used.
 
     All points of its steps are in the spool afterwards, and a checkpoint of the last one is on the disk.
@@ -167,22 +177,27 @@ def _follow(begun: "Beginning") -> Outcome:
     return Outcome(Status.SUCCEEDED, f"followed to step {number}", number)
 
 
-def record(steps: "Iterator[Step]", tape: "Tape", keeper: "Keeper", stop: threading.Event) -> "Step | None":
-    """Takes steps until there are no more or `stop` is set, and writes down all that were taken, whatever happens.
+def record(steps: "Iterator[Step]", tape: "Tape", keeper: "Keeper", stop: Stop) -> "Step | None":
+    """Takes steps until there are no more or it is to stop, and writes down all that were taken, whatever happens.
 
-    The state is kept when the keeper wants it. Returns the last step, whose state is still to be kept.
+    The state is kept when the keeper wants it, which is asked after the steps that it may be wanted for and at each
+    flush. Returns the last step, whose state is still to be kept.
     """
     from workers.training.tape import NonFinite
 
-    step = None
-    if stop.is_set():
+    step, every = None, keeper.every
+    if stop.asked:
         return step
     try:
         try:
             for step in steps:
-                tape.add(step)
+                tape.waiting.append(step)
+                # Nothing more for most steps, and no call: what a step has driven out of the processor's caches
+                # is fetched anew, and each function that is entered takes longer than all that it does.
+                if step.validation is None and step.ended < tape.due and step.number % every and not stop.asked:
+                    continue
                 keeper.look(step)
-                if stop.is_set():
+                if stop.asked:
                     break
                 wanted = keeper.wants(step)
                 if wanted or step.ended >= tape.due:
@@ -198,7 +213,7 @@ def record(steps: "Iterator[Step]", tape: "Tape", keeper: "Keeper", stop: thread
     return step
 
 
-def _hold(lifeline: int, stop: threading.Event, over: threading.Event) -> None:
+def _hold(lifeline: int, stop: Stop, over: threading.Event) -> None:
     """Waits for the worker's death, then stops the training, or the process if the training does not stop."""
     while os.read(lifeline, 1):
         pass

@@ -56,16 +56,17 @@ PROBLEM = {
     },
 }
 
+# A request is held against one after the other: what is asked for most stands first.
 ROUTERS = (
     jobs.router,
+    runs.router,
+    compare.router,
     control.router,
     checkpoints.router,
     predictions.router,
     events.router,
-    runs.router,
     diagnosis.router,
     outside.router,
-    compare.router,
     studies.router,
     datasets.router,
     box.router,

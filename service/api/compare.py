@@ -1,5 +1,6 @@
 """The route that sets runs side by side."""
 
+from dataclasses import replace
 from typing import Annotated, Any
 
 import numpy as np
@@ -28,6 +29,10 @@ from service.users import Principal
 router = APIRouter(prefix="/v1", tags=["runs"], route_class=StrictRoute)
 
 MOST_RUNS = 50
+LEFT_OUT = {
+    "code": "only_the_newest",
+    "message": f"more than {MOST_RUNS} runs match the filters: these are the newest",
+}
 
 
 @router.get("/compare", responses={200: {"model": ComparisonView}, 304: {"description": "the client has it"}})
@@ -57,9 +62,10 @@ def compare_runs(
     seed alone become one curve with a band, and `verdicts` say which differences are more than chance.
     """
     with here.database.read() as session:
-        subjects = _subjects(session, principal, run_ids, filtered)
+        chosen = _subjects(session, principal, run_ids, filtered)
+        subjects = chosen[:MOST_RUNS]
         recorded = curves.find(session, [subject.seq for subject in subjects])
-        tag = _tag(delivery, subjects, recorded)
+        tag = _tag(delivery, chosen, recorded)
         if (unchanged := delivery.unchanged(tag)) is not None:
             return unchanged
         entries = _entries(session, subjects, recorded, metric, x, points)
@@ -67,6 +73,8 @@ def compare_runs(
         found = compare.compare(
             metric, x, entries, target=target, smoothing=smooth, group_by=group_by, points=points
         )  # fmt: skip
+    if len(chosen) > MOST_RUNS:
+        found = replace(found, warnings=[LEFT_OUT, *found.warnings])
     if form in formats.TABULAR:
         return delivery.send(_tabular(found, form, width), tag)
     drawn = compared.columns_of(found) if form is Format.PARQUET else compared.picture(found, form, target, log)
@@ -74,8 +82,9 @@ def compare_runs(
 
 
 def _subjects(session: Session, principal: Principal, run_ids: str | None, filtered: Filter) -> list[Subject]:
+    """The runs to be compared, and one more where more than can be compared match the filters."""
     if run_ids is None:
-        return runs.newest_subjects(session, principal, filtered, MOST_RUNS)
+        return runs.newest_subjects(session, principal, filtered, MOST_RUNS + 1)
     ids = list(dict.fromkeys(part.strip() for part in run_ids.split(",") if part.strip()))
     if filtered != Filter():
         raise InvalidInput([FieldProblem("runs", "exclusive", "name runs or give filters, not both")])

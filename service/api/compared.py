@@ -107,7 +107,9 @@ def _sentence(verdict: Verdict, found: Comparison) -> str:
     told = {"better": "is better than", "worse": "is worse than", "cannot_tell": "cannot be told from"}[verdict.verdict]
     basis = f"by {verdict.basis}" if verdict.basis == "seeds" else "by how the two curves end, one seed each"
     more = verdict.more_seeds_needed
-    needed = "" if more is None else f"; {more} more seed{'' if more == 1 else 's'} of each would tell"
+    seeds = f"{more} more seed{'' if more == 1 else 's'} of each would"
+    # Of a single run the spread is not known, so neither is how many would settle it.
+    needed = "" if more is None else f"; {seeds} {'tell' if verdict.basis == 'seeds' else 'show what is chance'}"
     first, second = (_told(each, found) for each in (verdict.a, verdict.b))
     return f"{first} {told} {second} ({basis}{interval}{needed})"
 
@@ -143,7 +145,9 @@ def picture(found: Comparison, form: Format, target: float | None, log: bool | N
 
 def _extremes(run: Compared) -> tuple[Any, Any]:
     curve = run.curve
-    return (curve.min, curve.max) if curve is not None and curve.downsampled else (None, None)
+    if curve is None or not (curve.downsampled or run.smoothed):
+        return None, None
+    return curve.min, curve.max
 
 
 def _band(ranked: Ranked, found: Comparison) -> Line:
@@ -164,15 +168,16 @@ def _group_label(ranked: Ranked, found: Comparison) -> str:
 def _legend(found: Comparison) -> tuple[list[str], dict[str, str]]:
     """(names, labels): as few of the differing parameters as tell the runs apart, and what each run is called by them.
 
-    Runs that they do not tell apart are called by their ids too.
+    Runs that they do not tell apart are called by their names, and if those do not either, by parameters and ids.
     """
-    names: list[str] = []
-    labels: dict[str, str] = {}
-    for most in range(min(len(found.differing_parameters), MOST_TOLD) + 1):
-        names = found.differing_parameters[:most]
+    differing = found.differing_parameters
+    choices = [differing[:most] for most in range(1, min(len(differing), MOST_TOLD) + 1)]
+    for names in [*choices, []]:
         labels = {run.run_id: _told_by(run, names) for run in found.runs}
         if len(set(labels.values())) == len(labels):
             return names, labels
+    names = choices[-1] if choices else []
+    labels = {run.run_id: _told_by(run, names) for run in found.runs}
     called = Counter(labels.values())
     return names, {run: label if called[label] == 1 else f"{label} ({run})" for run, label in labels.items()}
 

@@ -36,6 +36,10 @@ class Compared:
     summary: Outcome | None
     rank: int | None
 
+    @property
+    def smoothed(self) -> bool:
+        return self.curve is not None and self.y is not self.curve.value
+
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
@@ -102,7 +106,7 @@ def compare(
     order = ranked([each.summary.best for each in found], better)
     numbered = [Ranked(each, rank) for each, rank in zip(found, order, strict=True)]
     judged = verdicts.of_groups(found, by_run, better)
-    warnings += _mixtures(name, found)
+    warnings += [*_mixtures(name, found), *_apart(name, axis, found)]
     return Comparison(metric, better, axis, differing, runs, name, numbered, judged, warnings)
 
 
@@ -182,6 +186,16 @@ def _mixtures(name: str, found: Sequence[Group]) -> Iterator[Note]:
     if within:
         names = ", ".join(sorted(within))
         yield _note("different_within_groups", f"runs with the same {name} also differ in {names}")
+
+
+def _apart(name: str, axis: Axis, found: Sequence[Group]) -> Iterator[Note]:
+    """Groups that cannot be shown as one curve: their runs' curves have no stretch in common."""
+    keys = [str(each.key) for each in found if each.curve is None and each.summary.best is not None]
+    if keys:
+        advice = "; x=epoch or x=samples may" if axis is Axis.STEP else ""
+        yield _note(
+            "no_common_x", f"with {name} {' and '.join(keys)} the runs share no stretch of x to average{advice}"
+        )
 
 
 def _unequal_lengths(axis: Axis, entries: Sequence[Entry]) -> Iterator[Note]:

@@ -30,10 +30,10 @@ UNKNOWN_SPREAD = 2  # further seeds that give a spread at all
 class Verdict:
     """What is known of `a` beside `b`: keys of groups, or ids of runs.
 
-    difference: a minus b, of the mean best values over seeds, or of the ends of the two curves. interval: of the
-    difference; None where there is too little to make one. basis: `seeds`, or `tail` for one run each, which says how
-    these two runs ended and nothing about other seeds. more_seeds_needed: of each, for a difference of the size that
-    was seen; None when it is settled, or would take more than a thousand.
+    difference: a minus b, of the mean best values over seeds, or of the ends of the two curves; None where one of them
+    has no finite value. interval: of the difference; None where there is too little to make one. basis: `seeds`, or
+    `tail` for one run each, which says how these two runs ended and nothing about other seeds. more_seeds_needed: of
+    each, for a difference of the size that was seen; None when it is settled, or would take more than a thousand.
     """
 
     a: Any
@@ -47,17 +47,21 @@ class Verdict:
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One of two that are compared: its name, the best values of its runs, and the end of its curve if it has one."""
+    """One of two that are compared: its name, the best values of its runs, and how its curve ends.
+
+    tail: of the curve of its one run, None where that is too short for an error. end: the mean of the last tenth.
+    """
 
     name: Any
     bests: Floats
     tail: Mean | None
+    end: float | None = None
 
 
 def of_runs(entries: Sequence[Entry], outcomes: Sequence[Outcome | None], better: Direction) -> list[Verdict]:
     """Each run beside each later one, where both have the metric."""
     sides = [
-        Side(entry.run_id, bests([told]), tail(entry))
+        Side(entry.run_id, bests([told]), tail(entry), told.tail_mean)
         for entry, told in zip(entries, outcomes, strict=True)
         if told is not None
     ]
@@ -71,7 +75,8 @@ def of_groups(groups: Sequence[Group], outcomes: dict[str, Outcome | None], bett
         told = [known for each in group.entries if (known := outcomes[each.run_id]) is not None]
         if told:
             alone = next(each for each in group.entries if outcomes[each.run_id] is not None)
-            sides.append(Side(group.key, bests(told), tail(alone) if len(told) == 1 else None))
+            tail_of_one = tail(alone) if len(told) == 1 else None
+            sides.append(Side(group.key, bests(told), tail_of_one, group.summary.tail_mean))
     return _pairs(sides, better)
 
 
@@ -92,7 +97,8 @@ def judge(first: Side, second: Side, better: Direction) -> Verdict:
         needed = _more_seeds(first.bests, second.bests, apart) if verdict == "cannot_tell" else None
         return Verdict(first.name, second.name, apart, (low, high), verdict, "seeds", needed)
     if first.tail is None or second.tail is None:
-        return Verdict(first.name, second.name, None, None, "cannot_tell", "tail", UNKNOWN_SPREAD)
+        ends = None if first.end is None or second.end is None else first.end - second.end
+        return Verdict(first.name, second.name, ends, None, "cannot_tell", "tail", UNKNOWN_SPREAD)
     apart, low, high = statistics.difference(first.tail, second.tail, CONFIDENCE)
     verdict = _word(low, high, better)
     needed = UNKNOWN_SPREAD if verdict == "cannot_tell" else None

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 from sqlalchemy.orm import Session
 
-from service.curves import non_finite, rollups, stored
+from service.curves import rollups, stored
 from service.curves.buckets import Curve, Survey, bucketed
-from service.curves.non_finite import Looked
-from service.curves.rollups import FANOUT
+from service.curves.rollups import FANOUT, Records
 from service.curves.spans import Span, cover, within_steps
 from service.curves.stored import NO_POINTS, Points
 from service.curves.summaries import Summary
@@ -51,12 +50,10 @@ def read_all(session: Session, summaries: Sequence[Summary], points: int = 1000)
         records[summary.series] if level else cover(session, summary.series, summary.count, (0, summary.count), 0)
         for summary, level in zip(long, levels, strict=True)
     ]
-    looked = [Looked(*each) for each in zip((summary.series for summary in long), levels, held, strict=True)]
-    shown = non_finite.shown(session, looked, points // 2)
-    surveys = [
-        Survey(summary.series, each.records, summary.count - 1, odd)
-        for summary, each, odd in zip(long, looked, shown, strict=True)
-    ]
+    shown = _not_finite(
+        session, [(each.series, its, [(0, each.count)]) for each, its in zip(long, held, strict=True)], points
+    )
+    surveys = [Survey(each.series, its, each.count - 1, odd) for each, its, odd in zip(long, held, shown, strict=True)]
     curves = iter(bucketed(session, surveys, points) if surveys else ())
     return [
         next(curves)
@@ -70,8 +67,29 @@ def _survey(session: Session, summary: Summary, points: int, spans: list[Span]) 
     count = sum(stop - start for start, stop in spans)
     level, series = _level(summary, count, points), summary.series
     records = rollups.join([cover(session, series, summary.count, span, level) for span in spans])
-    [shown] = non_finite.shown(session, [Looked(series, level, records)], points // 2)
+    [shown] = _not_finite(session, [(series, records, spans)], points)
     return Survey(series, records, spans[-1][1] - 1, shown)
+
+
+def _not_finite(
+    session: Session, surveyed: Sequence[tuple[int, Records, list[Span]]], points: int
+) -> list[Points | None]:
+    """All points of each that are NaN or infinite; None where they are more than half of `points`.
+
+    surveyed: of each curve its series, and the records that stand for these spans of it.
+    """
+    counts = [int(rollups.non_finite(records).sum()) for _, records, _ in surveyed]
+    few = [
+        (series, *span)
+        for (series, _, spans), count in zip(surveyed, counts, strict=True)
+        if 0 < count <= points // 2
+        for span in spans
+    ]
+    belong, found = stored.not_finite(session, few)
+    return [
+        found.where(belong == series) if count <= points // 2 else None
+        for (series, _, _), count in zip(surveyed, counts, strict=True)
+    ]
 
 
 def _level(summary: Summary, count: int, points: int) -> int:

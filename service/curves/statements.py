@@ -56,9 +56,9 @@ def marks(values: Sequence[Any]) -> str:
     return ", ".join("?" * len(values))
 
 
-def pairs(values: Sequence[Any]) -> str:
-    """Placeholders for pairs of values in the VALUES that an IN compares pairs with."""
-    return ", ".join(["(?, ?)"] * len(values))
+def tuples(width: int, values: Sequence[Any]) -> str:
+    """Placeholders for the rows of a VALUES, so many values in each."""
+    return ", ".join([f"({', '.join('?' * width)})"] * len(values))
 
 
 def parts(values: Sequence[Any]) -> Iterator[Sequence[Any]]:

@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from service.curves import rollups
 from service.curves.rollups import Floats, Integers, Record, Records
-from service.curves.statements import marks, pairs, parts, rows, write
+from service.curves.statements import marks, parts, rows, tuples, write
+from service.tables.curves import NOT_FINITE
 
 TICKS = 10_000  # a second
 COLUMNS = "position, lead, value, ticks"  # of `as_columns`
-NOT_FINITE = " AND (value IS NULL OR abs(value) > 1.7976931348623157e308)"
 STORE_BLOCK = (
     "INSERT INTO rollups (series, level, block, data) VALUES (?, ?, ?, ?) "
     "ON CONFLICT (series, level, block) DO UPDATE SET data = excluded.data"
@@ -81,42 +81,66 @@ def _ticks(times: Floats) -> Integers:
 
 
 def points(session: Session, series: int, start: int, stop: int) -> Points:
-    """From position `start` to before `stop`."""
-    return Points.of_rows(
-        rows(
-            session,
-            "SELECT position, step, value, time FROM points WHERE series = ? AND position >= ? AND position < ? "
-            "ORDER BY position",
-            (series, start, stop),
-        )
+    """From position `start` to before `stop`, or to the last one there is."""
+    # As they are stored: SQLite would take a third longer to compute steps and times row by row.
+    found = rows(
+        session,
+        "SELECT lead, value, ticks FROM points WHERE series = ? AND position >= ? AND position < ? ORDER BY position",
+        (series, start, stop),
+    )
+    leads, values, ticks = zip(*found, strict=True) if found else ((), (), ())
+    positions = np.arange(start, start + len(found))
+    return Points(
+        positions,
+        positions + np.array(leads, np.int64),
+        np.array(values, np.float64),  # None becomes NaN
+        np.array(ticks, np.int64) / TICKS,
     )
 
 
-def points_at(session: Session, series: int, positions: Sequence[int], condition: str = "") -> Points:
-    """The points at these rising positions that there are. condition: what SQL also asks of them."""
+def points_at(session: Session, series: int, positions: Sequence[int]) -> Points:
+    """The points at these rising positions that there are."""
     found: list[Any] = []
     for some in parts(positions):
         statement = (
             "SELECT position, step, value, time FROM points "  # noqa: S608
-            f"WHERE series = ? AND position IN ({marks(some)}){condition} ORDER BY position"
+            f"WHERE series = ? AND position IN ({marks(some)}) ORDER BY position"
         )
         found += rows(session, statement, (series, *some))
     return Points.of_rows(found)
 
 
-def points_of(session: Session, wanted: Sequence[tuple[int, int]], condition: str = "") -> tuple[list[int], Points]:
-    """The points at these places, each a series and a position: the series, and the points, in order of both.
-
-    condition: what SQL also asks of them.
-    """
+def points_of(session: Session, wanted: Sequence[tuple[int, int]]) -> tuple[Integers, Points]:
+    """The points at these places, each a series and a position: the series, and the points, in order of both."""
     found: list[Any] = []
     for some in parts(wanted):
         statement = (
             "SELECT series, position, step, value, time FROM points "  # noqa: S608
-            f"WHERE (series, position) IN (VALUES {pairs(some)}){condition} ORDER BY series, position"
+            f"WHERE (series, position) IN (VALUES {tuples(2, some)}) ORDER BY series, position"
         )
         found += rows(session, statement, [value for place in some for value in place])
-    return [row[0] for row in found], Points.of_rows([row[1:] for row in found])
+    return _with_series(found)
+
+
+def not_finite(session: Session, wanted: Sequence[tuple[int, int, int]]) -> tuple[Integers, Points]:
+    """Of these stretches, each a series and positions from the first to before the last, the points that are NaN or
+    infinite, which have an index of their own: the series, and the points, in order of both within each stretch.
+    """
+    found: list[Any] = []
+    for some in parts(wanted):
+        # Unless the index is named, SQLite takes it for no better than the key, and walks through the whole stretch.
+        statement = (
+            "SELECT series, position, step, value, time "  # noqa: S608
+            f"FROM (VALUES {tuples(3, some)}) CROSS JOIN points INDEXED BY ix_points_not_finite "
+            f"WHERE series = column1 AND position >= column2 AND position < column3 AND ({NOT_FINITE}) "
+            "ORDER BY series, position"
+        )
+        found += rows(session, statement, [value for stretch in some for value in stretch])
+    return _with_series(found)
+
+
+def _with_series(found: Sequence[Any]) -> tuple[Integers, Points]:
+    return np.array([row[0] for row in found], np.int64), Points.of_rows([row[1:] for row in found])
 
 
 def records(session: Session, series: int, level: int, start: int, stop: int) -> Records:
@@ -136,37 +160,12 @@ def whole_levels(session: Session, wanted: Sequence[tuple[int, int]]) -> dict[in
     """All rollups of one level of each of several series, given as (series, level): {series: records}."""
     blocks: list[tuple[int, int, bytes]] = []
     for some in parts(wanted):
-        statement = f"SELECT series, block, data FROM rollups WHERE (series, level) IN (VALUES {pairs(some)})"  # noqa: S608
+        statement = f"SELECT series, block, data FROM rollups WHERE (series, level) IN (VALUES {tuples(2, some)})"  # noqa: S608
         blocks += rows(session, statement, [value for place in some for value in place])
     held: dict[int, list[bytes]] = {series: [] for series, _ in wanted}
     for series, _, data in sorted(blocks):  # here, as SQLite would copy the blocks once more to sort them
         held[series].append(data)
     return {series: rollups.unpacked(level, held[series]) for series, level in wanted}
-
-
-def records_at(
-    session: Session, level: int, series: Integers, curve: Integers, indexes: Integers
-) -> tuple[Records, Integers]:
-    """The rollups of a level at these places, and the curve that each belongs to.
-
-    series: of each curve, shape (m,). curve, indexes: shape (n,) each, rising: numbers of curves, and of records.
-    """
-    blocks = set(zip(curve.tolist(), (indexes // rollups.block(level)).tolist(), strict=True))
-    places = {(int(series[its]), block): its for its, block in sorted(blocks)}
-    held: list[tuple[int, bytes]] = []
-    for some in parts(list(places)):
-        statement = (
-            "SELECT series, block, data FROM rollups "  # noqa: S608
-            f"WHERE (series, level, block) IN (VALUES {', '.join(['(?, ?, ?)'] * len(some))})"
-        )
-        found = rows(session, statement, [value for its, block in some for value in (its, level, block)])
-        held += [(places[its, block], data) for its, block, data in found]
-    read = [rollups.unpacked(level, [data]) for _, data in held]
-    records = rollups.join(read)
-    belong = np.repeat(np.array([its for its, _ in held], np.int64), [len(each) for each in read])
-    places_read = rollups.key(belong, records["position"] // rollups.size(level))
-    wanted = np.isin(places_read, rollups.key(curve, indexes))
-    return records[wanted], belong[wanted]
 
 
 def tails(session: Session, ends: Sequence[tuple[int, int]]) -> dict[int, dict[int, Records]]:
@@ -179,8 +178,10 @@ def tails(session: Session, ends: Sequence[tuple[int, int]]) -> dict[int, dict[i
     ]
     found: dict[int, dict[int, Records]] = {series: {} for series, _ in ends}
     for some in parts(wanted):
-        places = ", ".join(["(?, ?, ?)"] * len(some))
-        statement = f"SELECT series, level, data FROM rollups WHERE (series, level, block) IN (VALUES {places})"  # noqa: S608
+        statement = (
+            "SELECT series, level, data FROM rollups "  # noqa: S608
+            f"WHERE (series, level, block) IN (VALUES {tuples(3, some)})"
+        )
         for series, level, data in rows(session, statement, [value for place in some for value in place]):
             found[series][level] = rollups.unpacked(level, [data])
     return found

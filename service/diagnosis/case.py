@@ -18,11 +18,15 @@ GOODFELLOW = "Goodfellow, Bengio, Courville 2016, Deep learning, section 5.2"
 
 @dataclass(frozen=True)
 class Sibling:
-    """A run that differs in the learning rate alone, and the lowest training loss that it came to."""
+    """A run that differs in the learning rate alone, and the lowest training loss that it came to.
+
+    learned: whether it ended below its start, and with every loss finite.
+    """
 
     run_id: str
     learning_rate: float
     lowest: float
+    learned: bool = True
 
 
 @dataclass(frozen=True, eq=False)

@@ -100,7 +100,7 @@ def _better_sibling(case: Case, train: Signal, *, larger: bool) -> Sibling | Non
     if rate is None:
         return None
     fall = train.start - train.lowest[0]
-    others = [each for each in case.siblings if (each.learning_rate > rate if larger else each.learning_rate < rate)]
+    others = _learned(case, above=rate) if larger else _learned(case, below=rate)
     best = min(others, key=lambda each: each.lowest, default=None)
     if best is None or fall > BETWEEN * (train.start - best.lowest):
         return None
@@ -120,18 +120,31 @@ def slower(case: Case, factor: float) -> str:
     if rate is None:
         return f"a learning rate {factor:g} times smaller"
     best = _best_rate(case, below=rate)
-    return f"try hyperparameters.learning_rate {best if best is not None else rung(rate / factor):g}"
+    failed = [each.learning_rate for each in case.siblings if not each.learned]
+    smallest = min([rate, *(each for each in failed if best is None and each > 0)])
+    return f"try hyperparameters.learning_rate {best if best is not None else rung(smallest / factor):g}"
 
 
 def faster(case: Case, factor: float) -> str:
     rate = case.learning_rate
     if rate is None:
         return f"a learning rate {factor:g} times larger"
-    best = _best_rate(case, above=rate)
-    return f"try hyperparameters.learning_rate {best if best is not None else rung(rate * factor):g}"
+    wanted = _best_rate(case, above=rate) or rung(rate * factor)
+    edge = min(
+        (each.learning_rate for each in case.siblings if not each.learned and each.learning_rate > rate),
+        default=math.inf,
+    )
+    if wanted >= edge:  # halfway to where it is known not to train
+        wanted = float(f"{math.sqrt(rate * edge):.2g}")
+    return f"try hyperparameters.learning_rate {wanted:g}"
 
 
 def _best_rate(case: Case, *, below: float = math.inf, above: float = 0.0) -> float | None:
     """The rate of the best sibling in a range."""
-    within = [each for each in case.siblings if above < each.learning_rate < below]
+    within = _learned(case, below=below, above=above)
     return min(within, key=lambda each: each.lowest).learning_rate if within else None
+
+
+def _learned(case: Case, *, below: float = math.inf, above: float = 0.0) -> list[Sibling]:
+    """The siblings with a rate in a range that learned something."""
+    return [each for each in case.siblings if each.learned and above < each.learning_rate < below]

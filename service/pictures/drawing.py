@@ -2,13 +2,16 @@
 
 import io
 import math
+from collections.abc import Sequence
 from itertools import cycle
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter, LogLocator, MaxNLocator, NullFormatter
 
@@ -21,12 +24,13 @@ STROKES = ("-", (0, (5, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
 WIDTH, PANEL_HEIGHT, DPI = 8.0, 4.0, 150
 LOWER_PANEL = 2.6
 FEW = 6  # lines whose surroundings are shown; those of more cover each other
+BESIDE = 0.5  # of what the lines span: the room above and below them for what surrounds them
 INSIDE = 6  # names that have room within the axes
 MOST_NAMES = 24
 LONGEST_NAME = 44
 DECADES = 1.5  # positive values that span more are drawn on a logarithmic scale
 LARGEST, SMALLEST = 1e100, 1e-100  # beyond these the arithmetic of axes overflows
-LARGE_X = 10_000
+MANY, MOST_MANY = 10_000, 1e12  # between these, numbers at an axis are in thousands, millions and so on
 SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 STYLE: Any = {
@@ -54,22 +58,23 @@ def draw(wanted: Picture) -> bytes:
         heights = [PANEL_HEIGHT] + [LOWER_PANEL] * (len(wanted.panels) - 1)
         figure = Figure(figsize=(WIDTH, sum(heights) + 0.7), layout="constrained")
         grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
-        for axes, panel in zip(grid[:, 0], wanted.panels, strict=True):
-            _panel(axes, panel)
+        legends = [_panel(axes, panel) for axes, panel in zip(grid[:, 0], wanted.panels, strict=True)]
         grid[0, 0].set_title(_fitted(wanted.title, 80))
         bottom = grid[-1, 0]
         bottom.set_xlabel(wanted.x_label)
         if all(line.x.dtype.kind == "i" for panel in wanted.panels for line in panel.lines):
             bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if bottom.get_xlim()[1] >= LARGE_X:
+        if bottom.get_xlim()[1] >= MANY:
             bottom.xaxis.set_major_formatter(EngFormatter(sep=""))
+        _uncover(figure, [legend for legend in legends if legend is not None])
         stored = io.BytesIO()
         made = {"Software": None} if wanted.form == "png" else {"Date": None, "Title": wanted.title}
         figure.savefig(stored, format=wanted.form, dpi=DPI, metadata=made)
         return stored.getvalue()
 
 
-def _panel(axes: Axes, panel: Panel) -> None:
+def _panel(axes: Axes, panel: Panel) -> Legend | None:
+    """Draws the panel. Its legend, if that stands within the axes."""
     drawn = [line for line in panel.lines if np.isfinite(line.y).any()]
     values = np.concatenate([np.empty(0), *(_kept(line.y) for line in drawn)])
     logarithmic = _is_wide(values) if panel.log is None else panel.log and bool((values > 0).any())
@@ -87,20 +92,41 @@ def _panel(axes: Axes, panel: Panel) -> None:
     if panel.target is not None and math.isfinite(panel.target) and abs(panel.target) < LARGEST:
         handles.append(axes.axhline(panel.target, color="#777777", linewidth=1, linestyle=(0, (2, 2))))
         names.append(f"target {panel.target:g}")
-    # The lines have the room; what surrounds them may be cut where a single value lies far outside.
-    if len(values) and not logarithmic:
-        low, high = float(values.min()), float(values.max())
-        margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
-        axes.set_ylim(low - margin, high + margin)
+    if len(values):
+        _set_limits(axes, values, _surroundings(panel.lines), logarithmic=logarithmic)
     axes.margins(x=0.01)
-    _legend(axes, handles, names)
+    return _legend(axes, handles, names)
+
+
+def _surroundings(lines: Sequence[Line]) -> Floats:
+    """The ends of what is drawn around the lines."""
+    if len(lines) > FEW:
+        return np.empty(0)
+    shown = [(_kept(line.low), _kept(line.high)) for line in lines if line.low is not None and line.high is not None]
+    return np.array([end for low, high in shown if len(low) and len(high) for end in (low.min(), high.max())])
+
+
+def _set_limits(axes: Axes, values: Floats, beside: Floats, *, logarithmic: bool) -> None:
+    """The lines have the room; what surrounds them may be cut where a single value lies far outside."""
+    if logarithmic:
+        values, beside = (np.log10(np.maximum(each[each > 0], SMALLEST)) for each in (values, beside))
+    low, high = float(values.min()), float(values.max())
+    if len(beside):
+        room = BESIDE * (high - low) or math.inf
+        low, high = min(low, max(float(beside.min()), low - room)), max(high, min(float(beside.max()), high + room))
+    if logarithmic:
+        axes.set_ylim(10**low / 1.15, 10**high * 1.15)
+        return
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    axes.set_ylim(low - margin, high + margin)
+    if MANY <= high < MOST_MANY:
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _logarithmic(axes: Axes, values: Floats) -> None:
     axes.set_yscale("log")
     positive = values[values > 0]
     low, high = max(float(positive.min()), SMALLEST), max(float(positive.max()), SMALLEST)
-    axes.set_ylim(low / 1.15, high * 1.15)
     if math.log10(high / low) < 3:  # powers of ten alone would leave an axis with two numbers
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
@@ -143,18 +169,34 @@ def _name(line: Line) -> str:
     return f" {name}" if name.startswith("_") else name  # matplotlib hides names that begin so
 
 
-def _legend(axes: Axes, handles: list[Line2D], names: list[str]) -> None:
+def _legend(axes: Axes, handles: list[Line2D], names: list[str]) -> Legend | None:
     if not handles or names == [axes.get_ylabel()]:
-        return
+        return None
+    if len(names) <= INSIDE:
+        return axes.legend(handles, names, loc="best", framealpha=0.85, edgecolor="none", fontsize=9, handlelength=2.2)
     if len(names) > MOST_NAMES:
         left_out = len(names) - MOST_NAMES
         handles = [*handles[:MOST_NAMES], Line2D([], [], linestyle="")]
         names = [*names[:MOST_NAMES], f"and {left_out} more"]
-    facts = {"fontsize": 9 if len(names) <= INSIDE else 7.5, "frameon": len(names) <= INSIDE, "handlelength": 2.2}
-    if len(names) <= INSIDE:
-        axes.legend(handles, names, loc="best", framealpha=0.85, edgecolor="none", **facts)
-    else:
-        axes.legend(handles, names, loc="upper left", bbox_to_anchor=(1.01, 1.0), borderaxespad=0, **facts)
+    _legend_beside(axes, handles, names)
+    return None
+
+
+def _legend_beside(axes: Axes, handles: Sequence[Artist], names: Sequence[str]) -> None:
+    place: dict[str, Any] = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "borderaxespad": 0}
+    axes.legend(handles, names, **place, fontsize=7.5, frameon=False, handlelength=2.2)
+
+
+def _uncover(figure: Figure, legends: Sequence[Legend]) -> None:
+    """Moves legends out of the axes where they would hide a part of a line."""
+    if legends:
+        figure.draw_without_rendering()  # only now it is known where everything is
+    for legend in legends:
+        place = legend.get_window_extent()
+        paths = (line.get_transform().transform_path(line.get_path()) for line in legend.axes.get_lines())
+        if any(path.intersects_bbox(place, filled=False) for path in paths):
+            names = [text.get_text() for text in legend.get_texts()]
+            _legend_beside(legend.axes, [handle for handle in legend.legend_handles if handle is not None], names)
 
 
 def _kept(values: Floats) -> Floats:

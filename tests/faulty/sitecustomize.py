@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -212,7 +211,7 @@ def _install() -> None:
 
     attempt = trainer.attempt
 
-    def misbehave(order: Any, stop: threading.Event, bell: int) -> Any:
+    def misbehave(order: Any, stop: Any, bell: int) -> Any:
         if (name := order.spec["tags"].get("fault")) is not None:
             FAULTS[name]()
         return attempt(order, stop, bell)

@@ -1,6 +1,7 @@
 """The samples of a data set, split, standardised and put in order. Everything here follows from the seed."""
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ Columns = list[dict[str, Any]] | None
 HERE = Path(".")  # of a trainer: the folder of its attempt
 
 AT_ONCE = 4096  # images whose statistics are taken together
+AHEAD_BYTES = 1 << 20  # of batches, fetched at once
+ALIGNED_BYTES = 64  # where PyTorch lets memory of the processor begin
 
 # What chance is used for: the same seed gives each of them a stream of its own.
 SPLIT, ORDER, APART = 0, 1, 2
@@ -209,6 +212,25 @@ def standardise(train: NDArray[np.float32], validation: NDArray[np.float32]) -> 
 def order(seed: int, epoch: int, samples: int) -> Tensor:
     """The order in which an epoch, counted from 0, goes through the training samples: shape (samples,), int64."""
     return torch.from_numpy(_chance(seed, ORDER, epoch).permutation(samples))
+
+
+def batches(samples: Samples, order: Tensor, size: int, first: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The inputs and targets of an epoch, batch by batch, from the batch `first` on, counted from 0.
+
+    Small batches are fetched many at a time, which are then the same ones wherever the epoch is entered. A batch begins
+    where memory of its own would, or the bits of a product may hang on its place.
+    """
+    sizes = [size * each[:1].nbytes for each in (samples.inputs, samples.targets)]
+    ahead = max(1, AHEAD_BYTES // sum(sizes)) if all(each % ALIGNED_BYTES == 0 for each in sizes) else 1
+    for start in range(first - first % ahead, -(-len(order) // size), ahead):
+        rows = order[start * size : (start + ahead) * size]
+        fetched = [torch.split(each.index_select(0, rows), size) for each in (samples.inputs, samples.targets)]
+        # As `data` each stands for itself: a model that writes into one leaves no trace in the graph of the next.
+        coming = [(inputs.data, targets.data) for inputs, targets in zip(*fetched, strict=True)]
+        coming = coming[max(0, first - start) :][::-1]
+        del fetched
+        while coming:  # a large batch is gone before the next is fetched
+            yield coming.pop()
 
 
 def apart(seed: int, rank: int, step: int) -> int:

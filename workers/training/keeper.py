@@ -158,6 +158,7 @@ class Keeper:
         self._scribe = Scribe(self.tape, self.source.folder, self.attempt)
         training = self.tape.training
         self._every, self._last = training.spec.checkpoints.every_steps, training.plan.total_steps
+        self.every = self._every or self._last  # only after a multiple of so many steps its number makes one wanted
 
     def look(self, step: Step) -> None:
         """Takes the weights aside when no validation before was better; they are written with the next state."""

@@ -204,13 +204,18 @@ def train(training: Training, first_step: int = 1) -> Iterator[Step]:
         epoch, position = divmod(number - 1, plan.steps_per_epoch)
         if position == 0 or number == first_step:
             order = epoch_order(training, epoch)
-        batch = order[position * plan.batch_size : (position + 1) * plan.batch_size]
+            coming = data.batches(training.train, order, plan.batch_size, position)
         learning_rate = schedules.learning_rate(number, plan.total_steps, chosen)
         for group in optimizer.param_groups:
             group["lr"] = learning_rate
 
-        optimizer.zero_grad(set_to_none=True)
-        loss = backward(training, batch)
+        for parameter in parameters:  # what `zero_grad` does, without its profiling: 4 % of a small step
+            parameter.grad = None
+        if training.plain:
+            samples, loss = _backward(training, *next(coming))
+        else:
+            batch = order[position * plan.batch_size : (position + 1) * plan.batch_size]
+            samples, loss = len(batch), backward(training, batch)
         if scaled:
             scaler.unscale_(optimizer)
         grad_norm = None
@@ -231,7 +236,16 @@ def train(training: Training, first_step: int = 1) -> Iterator[Step]:
             validation = validate(training)
             if patience is not None:
                 patience.look(number, validation)
-        yield Step(number, len(batch), loss, learning_rate, grad_norm, ended - began, ended, validation)
+        yield Step(number, samples, loss, learning_rate, grad_norm, ended - began, ended, validation)
+
+
+def _backward(training: Training, inputs: Tensor, targets: Tensor) -> tuple[int, Tensor]:
+    """How many samples, and their loss. It comes to what `backward` does for a plain training, which costs a small step
+    a twentieth of its time.
+    """
+    loss = training.task.loss(training.model(inputs), targets)
+    loss.backward()  # type: ignore[no-untyped-call]
+    return len(inputs), loss.detach()
 
 
 def backward(training: Training, batch: Tensor) -> Tensor:
@@ -241,10 +255,6 @@ def backward(training: Training, batch: Tensor) -> Tensor:
     scaled, as the scaler expects it.
     """
     task, model, scaler, samples, crew = training.task, training.model, training.scaler, training.train, training.crew
-    if training.plain:  # what follows comes to the same, and costs a small step a twentieth of its time
-        loss = task.loss(model(samples.inputs.index_select(0, batch)), samples.targets.index_select(0, batch))
-        loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
     share, outputs = crew.share(batch), crew.outputs(model)
     # Whoever has no sample of a tiny batch takes part in the exchange with one that counts nothing.
     rows = share if len(share) else batch[:1]

@@ -35,6 +35,7 @@ class Tape:
     writer: of a spool with the series of the training. bell: a pipe to write to when there is something to read.
     steps: the last one that is written, or that came before. active_seconds: of training, up to its end.
     due: when to flush, on the clock `perf_counter`. norm: the last gradient norm that was written, and its step.
+    waiting: the steps that are to be written.
     """
 
     training: Training
@@ -44,22 +45,19 @@ class Tape:
     active_seconds: float = 0.0
     due: float = 0.0
     norm: tuple[int, float] | None = None
-    _pending: list[Step] = field(default_factory=list)
+    waiting: list[Step] = field(default_factory=list)
     _began: float | None = None
     _doubts: int = 0
 
     def __post_init__(self) -> None:
         self._meter = Meter(self.training.device, self.training.crew.others)
 
-    def add(self, step: Step) -> None:
-        self._pending.append(step)
-
     def flush(self) -> Step | None:
         """Writes all that waits and rings the bell. Returns the last step with a validation in what was written.
 
         Raises NonFinite when a loss is and the job does not go on then: nothing after it is written. Raises OSError.
         """
-        steps, self._pending = self._pending, []
+        steps, self.waiting = self.waiting, []
         if not steps:
             return None
         losses, norms = _fetched(steps)

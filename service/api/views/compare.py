@@ -71,7 +71,7 @@ class VerdictView(View):
 
     a: Any
     b: Any
-    difference: Number
+    difference: Number | None
     interval: tuple[Number, Number] | None
     verdict: str
     basis: str

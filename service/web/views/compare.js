@@ -224,5 +224,5 @@ export function verdict({ a, b, difference, interval, verdict, basis, more_seeds
   const words = { better: "is better than", worse: "is worse than", cannot_tell: "cannot be told from" };
   const range = interval?.every((each) => each !== null) ? `, between ${number(interval[0])} and ${number(interval[1])}` : "";
   return [h("b", {}, named(a)), ` ${words[verdict] ?? verdict} `, h("b", {}, named(b)),
-    difference === null || difference === undefined ? "" : `: ${metric} differs by ${number(difference)}${range}`, h("span", { class: "muted" }, ` (by ${basis}${more ? `; ${grouped(more)} more seeds would tell` : ""})`)];
+    difference === null || difference === undefined ? "" : `: ${metric} differs by ${number(difference)}${range}`, h("span", { class: "muted" }, ` (by ${basis}${more ? `; ${grouped(more)} more seeds would ${basis === "seeds" ? "tell" : "show what is chance"}` : ""})`)];
 }
