@@ -21,9 +21,10 @@ from service.spec import JobSpec
 from workers import checkpoints
 from workers.checkpoints import STATE, Digesting
 from workers.spool import Writer
-from workers.training import loop, state, weights
+from workers.training import loop, preparation, state, weights
 from workers.training.keeper import Keeper, Source
-from workers.training.loop import Step, Training
+from workers.training.loop import Step
+from workers.training.preparation import Training
 from workers.training.tape import Tape
 
 EVERY, STEPS, ROUNDS = 100, 400, 5
@@ -49,7 +50,7 @@ def prepared(directory: Path) -> Training:
         "checkpoints": {"every_steps": EVERY},
     }
     spec: JobSpec = raw_spec.parse(raw, lambda _: [])
-    return loop.prepare(spec, plans.make(spec, 1797), directory, classes=10)
+    return preparation.prepare(spec, plans.make(spec, 1797), directory, classes=10)
 
 
 def in_the_loop(directory: Path) -> Paid:

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from sklearn import datasets
 
 from service import plan as plans, raw_spec
-from workers.training import loop
+from workers.training import loop, preparation
 
 FILE = Path(__file__).with_name("labelled.npz")
 KEPT = ("train_loss", "val_loss", "val_accuracy", "val_r2")
@@ -143,7 +143,7 @@ def train(family: Family, rate: float) -> Example:
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder) / "x.npy", data.data.astype(np.float32))
         np.save(Path(folder) / "y.npy", data.target.astype(np.float32 if regression else np.int64))
-        training = loop.prepare(spec, plan, folder, None if regression else int(data.target.max()) + 1)
+        training = preparation.prepare(spec, plan, folder, None if regression else int(data.target.max()) + 1)
         losses = []
         for step in loop.train(training):
             losses.append(step.loss)

@@ -18,7 +18,7 @@ from service import plan as plans, raw_spec
 from service.studies import lr_range, points
 from service.studies.lr_range import Finding
 from service.studies.requests import RateRange
-from workers.training import loop
+from workers.training import loop, preparation
 from workers.training.loop import Step
 
 GOAL = 0.01
@@ -45,7 +45,7 @@ def train(folder: Path, model: str, optimizer: str, rate: float, seed: int, **le
     chosen = {"learning_rate": rate, "seed": seed, **OPTIMIZERS[optimizer], **length}
     raw = {"task": "classification", "dataset": "digits", "model": MODELS[model], "hyperparameters": chosen}
     spec = raw_spec.parse(raw | {"validation": {"every_steps": length.get("max_steps")}}, lambda _: [])
-    return list(loop.train(loop.prepare(spec, plans.make(spec, 1797), folder, classes=10)))
+    return list(loop.train(preparation.prepare(spec, plans.make(spec, 1797), folder, classes=10)))
 
 
 def find(folder: Path, model: str, optimizer: str, rates: Sequence[float], steps: int = STEPS) -> Finding:

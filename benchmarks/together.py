@@ -27,7 +27,7 @@ from service.datasets import arrays
 from service.spec import JobSpec
 from workers import trainer
 from workers.spool import Writer
-from workers.training import keeper, loop
+from workers.training import keeper, loop, preparation
 from workers.training.keeper import Keeper, Source
 from workers.training.tape import Tape
 
@@ -135,8 +135,8 @@ def _asked(case: Case) -> tuple[JobSpec, plans.Plan]:
     return spec, plans.make(spec, len(case.x))
 
 
-def _prepared(case: Case, folder: Path) -> loop.Training:
-    return loop.prepare(*_asked(case), folder, CLASSES)
+def _prepared(case: Case, folder: Path) -> preparation.Training:
+    return preparation.prepare(*_asked(case), folder, CLASSES)
 
 
 def seconds(way: Callable[..., None], case: Case) -> float:

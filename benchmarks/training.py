@@ -33,7 +33,7 @@ from workers import trainer
 from workers.outcomes import Status
 from workers.spool import Writer
 from workers.trainer import Order
-from workers.training import loop, models
+from workers.training import loop, models, preparation
 from workers.training.keeper import EVERY_SECONDS, Keeper, Source
 from workers.training.loop import Step
 from workers.training.tape import Tape
@@ -58,7 +58,7 @@ def specified(case: Case) -> tuple[JobSpec, Plan]:
 
 
 def laid_out(spec: JobSpec, plan: Plan, data: Path) -> Samples:
-    training = loop.prepare(spec, plan, data, classes=10)
+    training = preparation.prepare(spec, plan, data, classes=10)
     splits = []
     for split in (training.train, training.validation):
         x, y = split.inputs, split.targets.long()
@@ -144,10 +144,10 @@ def cheap(case: Case, data: Path, folder: Path, bell: int) -> bool:
     medians, shares, floors = [], [], []
     for number in range(PAYING):
         paid: list[float] = []
-        for _ in watched(loop.train(loop.prepare(spec, plan, data, classes=10)), paid):
+        for _ in watched(loop.train(preparation.prepare(spec, plan, data, classes=10)), paid):
             pass
         floors.append(statistics.median(paid))
-        training = loop.prepare(spec, plan, data, classes=10)
+        training = preparation.prepare(spec, plan, data, classes=10)
         paid = []
         with closing(Writer(folder / f"spool-{number}", training.series)) as writer:
             tape = Tape(training, writer, bell)

@@ -15,8 +15,8 @@ from service.plan import Plan
 from service.settings import Settings
 from service.spec import JobSpec
 from service.tables import Dataset
-from workers.training import loop
-from workers.training.loop import Training
+from workers.training import preparation
+from workers.training.preparation import Training
 
 ROWS = 150
 TEXT = b"She sells sea shells by the sea shore; the shells she sells are sea shells, I am sure. " * 40
@@ -41,7 +41,7 @@ class Shelf:
 
     def prepared(self, micro_batches: int | None = None, **changes: Any) -> Training:
         spec = self.spec(**changes)
-        return loop.prepare(spec, self.plan(spec), self.folder, self.classes, micro_batches=micro_batches)
+        return preparation.prepare(spec, self.plan(spec), self.folder, self.classes, micro_batches=micro_batches)
 
 
 def stored(folder: Path, **arrays: Any) -> Path:

@@ -29,8 +29,9 @@ from service.states import EndReason, JobStatus, Scope
 from service.tables import Checkpoint, Job, JobEvent
 from service.users import Principal
 from workers import checkpoints
-from workers.training import data, loop, state, weights
-from workers.training.loop import Step, Training
+from workers.training import data, loop, preparation, state, weights
+from workers.training.loop import Step
+from workers.training.preparation import Training
 
 ADMIN = Principal("admin", Scope.ADMIN, "")
 STEPS = 1000
@@ -151,8 +152,8 @@ def test_a_restored_training_gives_the_losses_of_an_undisturbed_one(tmp_path: Pa
     spec = raw_spec.parse(moody(60, optimizer=optimizer, max_grad_norm=1.0, warmup_steps=5), lambda _: [])
     plan = plans.make(spec, 200)
 
-    undisturbed = steps_of(loop.prepare(spec, plan, tmp_path, 3), 1, 60)
-    training = loop.prepare(spec, plan, tmp_path, 3)
+    undisturbed = steps_of(preparation.prepare(spec, plan, tmp_path, 3), 1, 60)
+    training = preparation.prepare(spec, plan, tmp_path, 3)
     before = steps_of(training, 1, 23)  # in the middle of an epoch
     taken = state.capture(training, 23, "sha")
     tensors, told = weights.copied(training), weights.described(training, 23)
@@ -163,7 +164,7 @@ def test_a_restored_training_gives_the_losses_of_an_undisturbed_one(tmp_path: Pa
     checkpoints.write(tmp_path / "kept", 1, 23, FACTS, dumps)
     noise = random.random(), np.random.random(), torch.rand(1).item()
 
-    again = loop.prepare(spec, plan, tmp_path, 3)
+    again = preparation.prepare(spec, plan, tmp_path, 3)
     found = checkpoints.read(tmp_path / "kept", 1, 23)
     path = checkpoints.verified(tmp_path / "kept", found.kept)
     assert state.restore(again, state.load(path), "sha") == []
@@ -176,7 +177,7 @@ def test_surroundings_that_differ_are_named(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", np.eye(20, dtype=np.float32))
     np.save(tmp_path / "y.npy", np.arange(20) % 2)
     spec = raw_spec.parse(moody(5), lambda _: [])
-    training = loop.prepare(spec, plans.make(spec, 20), tmp_path, 2)
+    training = preparation.prepare(spec, plans.make(spec, 20), tmp_path, 2)
     taken = state.capture(training, 1, "sha") | {"model": training.model.state_dict()}
     held_back = training.preprocessing["split"]["sha256"]
     taken["surroundings"] |= {"torch": "1.0", "threads": "7", "processes": "2", "split": "abc"}

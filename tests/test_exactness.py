@@ -19,7 +19,7 @@ from service.spec import EarlyStopping
 from workers import checkpoints
 from workers.checkpoints import STATE, Dump
 from workers.training import loop, state, weights
-from workers.training.loop import Training
+from workers.training.preparation import Training
 from workers.training.stopping import Patience, improves
 
 # Thirty combinations of samples, batch size, epochs, drop_last and accumulation.

@@ -13,7 +13,7 @@ from sklearn.preprocessing import OneHotEncoder
 
 from service import plan as plans
 from service.spec import JobSpec, filled
-from workers.training import data, loop, preprocessing, room
+from workers.training import data, loop, preparation, preprocessing, room
 from workers.training.preprocessing import MissingValues, Preprocessing
 
 Table = NDArray[np.float32]
@@ -124,7 +124,7 @@ def test_a_table_larger_than_the_memory_is_trained_from_the_disk(
     monkeypatch.chdir(scratch)
 
     def losses() -> list[float]:
-        training = loop.prepare(spec, plan, tmp_path, 2, columns=columns)
+        training = preparation.prepare(spec, plan, tmp_path, 2, columns=columns)
         assert training.train.inputs.shape == (160, 6)
         assert isinstance(Preprocessing.from_json(training.preprocessing), Preprocessing)
         return [step.loss.item() for step in loop.train(training)]

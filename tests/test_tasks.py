@@ -16,8 +16,9 @@ from torchmetrics.functional.text import perplexity
 
 from service import abilities, advice, plan as plans, raw_spec, spec as specs, tasks as declared
 from service.errors import InvalidInput
-from workers.training import data, determinism, loop, models, tasks
-from workers.training.loop import Step, Training
+from workers.training import data, determinism, loop, models, preparation, tasks
+from workers.training.loop import Step
+from workers.training.preparation import Training
 
 GPT = {"type": "gpt", "layers": 1, "heads": 2, "width": 16, "context": 8}
 CNN = {"type": "cnn", "width": 4}
@@ -90,7 +91,7 @@ def test_a_text_or_table_of_another_size_than_planned_is_refused(tmp_path: Path)
     for shelf, size in ((text, text.rows + 8), (table, table.rows - 1)):
         spec = shelf.spec(**({"model": GPT} if shelf is text else {}))
         with pytest.raises(data.InputChanged, match="the plan was made for"):
-            loop.prepare(spec, plans.make(spec, size), shelf.folder, shelf.classes)
+            preparation.prepare(spec, plans.make(spec, size), shelf.folder, shelf.classes)
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])

@@ -28,7 +28,7 @@ from service.spec import JobSpec
 from service.states import EndReason
 from workers import outcomes, spool
 from workers.trainer import Order
-from workers.training import data, loop
+from workers.training import data, loop, preparation
 from workers.training.loop import Step
 
 CLASSES = {"digits": 10, "breast_cancer": 2}
@@ -60,9 +60,9 @@ def spec_of(dataset: str, **changes: Any) -> JobSpec:
     return raw_spec.parse(raw, lambda _: [])
 
 
-def prepared(directory: Path, **changes: Any) -> loop.Training:
+def prepared(directory: Path, **changes: Any) -> preparation.Training:
     spec = spec_of(directory.name, **changes)
-    return loop.prepare(spec, plans.make(spec, rows_of(directory)), directory, CLASSES.get(directory.name))
+    return preparation.prepare(spec, plans.make(spec, rows_of(directory)), directory, CLASSES.get(directory.name))
 
 
 def trained(directory: Path, **changes: Any) -> list[Step]:
@@ -208,7 +208,7 @@ def test_a_constant_column_becomes_zeros() -> None:
 def test_a_data_set_of_another_size_than_planned_is_refused(library: Path) -> None:
     spec = spec_of("digits")
     with pytest.raises(data.InputChanged, match="has 1797 rows and the plan was made for 1796"):
-        loop.prepare(spec, plans.make(spec, 1796), library / "digits", 10)
+        preparation.prepare(spec, plans.make(spec, 1796), library / "digits", 10)
 
 
 # The same spec, the same curve

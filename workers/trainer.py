@@ -115,7 +115,7 @@ def attempt(order: Order, stop: Stop, bell: int) -> Outcome:
     All points of its steps are in the spool afterwards, and a checkpoint of the last one is on the disk.
     """
     # Whoever only writes orders, as the worker does, must not pay for torch: two seconds and 217 MiB.
-    from workers.training import determinism, keeper, loop
+    from workers.training import determinism, keeper, loop, preparation
     from workers.training.tape import Tape
 
     tape = None
@@ -138,7 +138,7 @@ def attempt(order: Order, stop: Stop, bell: int) -> Outcome:
         begun = keeper.begin(spec, plan, source)
         if order.rank:
             return _follow(begun)
-        for sentence in loop.summary(begun.training):
+        for sentence in preparation.summary(begun.training):
             _say(sentence)
         with closing(Writer(order.spool_path, begun.training.series)) as writer:
             tape = Tape(begun.training, writer, bell, begun.step, begun.active_seconds)

@@ -7,7 +7,7 @@ import torch
 
 from service import plan as plans
 from service.spec import JobSpec, filled
-from workers.training import data, keeper, loop, tape
+from workers.training import data, keeper, loop, preparation, tape
 
 __all__ = ["data", "keeper", "loop", "tape", "warm"]
 
@@ -24,7 +24,7 @@ def warm() -> None:
     rows, classes = np.zeros((5, 1), np.float32), np.zeros(5, np.int64)
     data.split(classes, 1, seed=0)
     data.standardise(rows, rows)
-    training = loop.assemble(
+    training = preparation.assemble(
         spec, plans.make(spec, 5), data.Rows(rows, classes, rows, classes, {"kind": "table"}), 2, "cpu"
     )
     loop.epoch_order(training, epoch=0)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from workers.training.loop import Training
+from workers.training.preparation import Training
 
 SAYS_SO = re.compile(r"determinis", re.IGNORECASE)
 LENGTH = 300

@@ -15,9 +15,10 @@ from service.datasets import arrays
 from service.plan import Plan
 from service.spec import JobSpec
 from workers import checkpoints
-from workers.training import loop, parallel, state, weights
+from workers.training import parallel, preparation, state, weights
 from workers.training.data import HERE, Columns, InputChanged, apart
-from workers.training.loop import Step, Training
+from workers.training.loop import Step
+from workers.training.preparation import Training
 from workers.training.scribe import Draft, Scribe
 from workers.training.stopping import improves
 from workers.training.tape import Tape
@@ -30,7 +31,7 @@ MOST_SHARE = 0.02  # of the time of such a job, however long one takes to write
 class Source:
     """What an attempt begins from. data_sha256: of the data set that the job was submitted for.
 
-    folder: of the job's checkpoints. kept: those to go on from, newest first. micro_batches: see `loop.prepare`.
+    folder: of the job's checkpoints. kept: those to go on from, newest first. micro_batches: see `preparation.prepare`.
     rank: of this process among those that train together; meeting: a file that only they know.
     """
 
@@ -47,7 +48,7 @@ class Source:
     meeting: Path = HERE / "meeting"
 
     def prepare(self, spec: JobSpec, plan: Plan) -> Training:
-        return loop.prepare(
+        return preparation.prepare(
             spec,
             plan,
             self.data_path,

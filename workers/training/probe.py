@@ -7,7 +7,7 @@ from time import perf_counter
 
 from service.plan import Plan
 from service.spec import JobSpec
-from workers.training import loop
+from workers.training import loop, preparation
 from workers.training.data import Columns
 
 MOST_STEPS, MOST_SECONDS = 20, 5.0
@@ -29,8 +29,8 @@ class Measured:
 
 
 def measure(spec: JobSpec, plan: Plan, data_path: str, classes: int | None, columns: Columns) -> Measured:
-    """Trains on the CPU for a moment; see `loop.prepare`. Raises what that and the training do."""
-    training = loop.prepare(spec, plan, data_path, classes, columns=columns)
+    """Trains on the CPU for a moment; see `preparation.prepare`. Raises what that and the training do."""
+    training = preparation.prepare(spec, plan, data_path, classes, columns=columns)
     began, seconds = perf_counter(), []
     for step in loop.train(training):
         seconds.append(step.seconds)

@@ -11,7 +11,7 @@ from service.checkpoints import WEIGHTS
 from workers.checkpoints import STATE, Digesting
 from workers.training import chance, data, weights
 from workers.training.data import InputChanged
-from workers.training.loop import Training
+from workers.training.preparation import Training
 
 State = dict[str, Any]
 

@@ -10,8 +10,9 @@ import torch
 from numpy.typing import NDArray
 
 from workers.spool import RECORD, Records, Writer
-from workers.training.loop import Step, Training
+from workers.training.loop import Step
 from workers.training.machine import Meter
+from workers.training.preparation import Training
 
 FLUSH_SECONDS = 0.1
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from service.spec import JobSpec
 from workers.checkpoints import Digesting
 from workers.training import models
-from workers.training.loop import Training
+from workers.training.preparation import Training
 
 Tensors = dict[str, Tensor]
 OURS = "trainbox"
