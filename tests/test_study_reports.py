@@ -191,7 +191,7 @@ def test_asha_ends_hopeless_trials_early(admin: httpx.Client) -> None:
 def test_asha_takes_half_the_steps_of_the_full_search_and_finds_what_is_as_good(admin: httpx.Client) -> None:
     """The example of docs/choosing.md. The short form, with losses that are made up, is in test_study_analysis."""
     space = {RATE: {"low": 1e-5, "high": 1.0, "log": True}, BATCH: {"choices": [32, 64, 128]}}
-    base = digits(epochs=80) | {"model": {"type": "mlp", "hidden_sizes": [128, 64]}}
+    base = digits(epochs=400) | {"model": {"type": "mlp", "hidden_sizes": [128, 64]}}
     asked = search(base=base, space=space, trials=24, sampler="random")
     full, halved = (
         until_over(admin, begin(admin, asked | {"pruner": pruner}))["report"] for pruner in ("none", "asha")
