@@ -69,15 +69,17 @@ def _decided(order: Order, members: list[ForkProcess], lifeline: int) -> int:
     alive: list[int] = [lifeline]
     deadline = None
     while True:
-        running = [member.sentinel for member in members if member.exitcode is None]
-        ready = wait([*running, *alive], None if deadline is None else max(0.0, deadline - monotonic()))
-        if any(member.exitcode for member in members):
+        # Taken once: one that ended between two looks would be neither waited for nor seen to have ended.
+        codes = [member.exitcode for member in members]
+        if any(codes):
             # One that was killed lets go of the others before it counts as ended, and these may end first.
             _wait_for_all(members, SETTLE_SECONDS)
             bad = [rank for rank, member in enumerate(members) if member.exitcode]
             return min(bad, key=lambda rank: _wrote_at(order, rank))
-        if members[LEADER].exitcode == 0 or (deadline is not None and monotonic() >= deadline):
+        if codes[LEADER] == 0 or (deadline is not None and monotonic() >= deadline):
             return LEADER
+        running = [member.sentinel for member, code in zip(members, codes, strict=True) if code is None]
+        ready = wait([*running, *alive], None if deadline is None else max(0.0, deadline - monotonic()))
         if lifeline in ready:
             # They see it too, and stop between two steps; one that does not is not waited for any longer than alone.
             alive, deadline = [], monotonic() + GRACE_SECONDS + 1
