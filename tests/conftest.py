@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from boxes import worker
+from boxes import FAULTY, worker
 from fastapi import APIRouter
 
 from service import home, projects, schema, users
@@ -197,7 +197,8 @@ def box(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Box]:
     settings = Settings(home=tmp_path_factory.mktemp("box") / "home", port=0, slots=2)
     token = home.prepare(settings)
     assert token is not None
-    with _serving(settings, (), None) as server, worker(settings.home), _client(server, token) as admin:
+    beside = worker(settings.home, PYTHONPATH=str(FAULTY))
+    with _serving(settings, (), None) as server, beside, _client(server, token) as admin:
         _until(lambda: admin.get("/readyz").status_code == 200)
         yield Box(server, settings, admin)
 

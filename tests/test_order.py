@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from boxes import digits, finish, submit, train
+from boxes import dawdling, digits, finish, submit, train
 from conftest import Box, Until
 from sqlalchemy import select, update
 
@@ -231,33 +231,43 @@ def test_a_job_that_is_over_waits_for_nothing(admin: httpx.Client) -> None:
     assert (told["position"], told["blocked_by"], told["basis"]) == (None, [], "the job is succeeded")
 
 
-@pytest.mark.parametrize(
-    ("epochs", "after_seconds", "off", "share"),
-    # The machine is busy with other tests, which come and go.
-    [(5, 0.5, (2.0, 0.6), 0.6), pytest.param(100, 3.0, (5.0, 0.2), 0.9, marks=pytest.mark.chaos)],
-)
 @pytest.mark.usefixtures("measured")
-def test_predicted_starts_come_true(
-    admin: httpx.Client, until: Until, epochs: int, after_seconds: float, off: tuple[float, float], share: float
-) -> None:
-    """Asked when the first of forty jobs have run for a moment: all that is known from before is one that ran alone.
+def test_predicted_starts_come_true(admin: httpx.Client, until: Until) -> None:
+    """Of trainers that mostly sleep, whose pace other work on the machine hardly changes."""
+    specs = [dawdling(digits(max_steps=60 * (1 + number % 3), epochs=None), "keep_pace") for number in range(24)]
+    right = come_true(admin, until, specs, after_seconds=1.2, off=(2.0, 0.3))
+    assert sum(right) >= 0.8 * len(right), f"{sum(right)} of {len(right)}"
 
-    off: seconds, or parts of the wait, that a prediction may be wrong by.
+
+@pytest.mark.chaos
+@pytest.mark.usefixtures("measured")
+def test_nine_of_ten_predicted_starts_come_true_on_a_machine_in_quiet(admin: httpx.Client, until: Until) -> None:
+    specs = [digits(epochs=100 * (1 + number % 3)) for number in range(40)]
+    right = come_true(admin, until, specs, after_seconds=3.0, off=(5.0, 0.2))
+    assert sum(right) >= 0.9 * len(right), f"{sum(right)} of {len(right)}"
+
+
+def come_true(
+    client: httpx.Client, until: Until, specs: list[dict[str, Any]], after_seconds: float, off: tuple[float, float]
+) -> list[bool]:
+    """Of each job that waited when the first ones had run for a moment, whether it started when it was foretold.
+
+    All that is known from before is one job that ran alone. off: seconds, or parts of the wait, that a prediction may
+    be wrong by.
     """
-    jobs = [submit(admin, digits(epochs=epochs * (1 + number % 3))) for number in range(40)]
-    until(lambda: admin.get(f"/v1/jobs/{jobs[1]['id']}").json()["started_at"])
-    second = seconds(admin.get(f"/v1/jobs/{jobs[1]['id']}").json()["started_at"])
+    jobs = [submit(client, spec) for spec in specs]
+    until(lambda: client.get(f"/v1/jobs/{jobs[1]['id']}").json()["started_at"])
+    second = seconds(client.get(f"/v1/jobs/{jobs[1]['id']}").json()["started_at"])
     until(lambda: time.time() > second + after_seconds)
     asked_at = time.time()
-    asked = {job["id"]: admin.get(f"/v1/jobs/{job['id']}/explain").json() for job in jobs}
+    asked = {job["id"]: client.get(f"/v1/jobs/{job['id']}/explain").json() for job in jobs}
     waiting = {job_id: seconds(told["estimated_start_at"]) for job_id, told in asked.items() if told["position"]}
-    started = {job["id"]: seconds(finish(admin, job)["started_at"]) for job in jobs}
-    assert len(waiting) > 20
-    right = [
+    started = {job["id"]: seconds(finish(client, job)["started_at"]) for job in jobs}
+    assert len(waiting) > len(jobs) / 2
+    return [
         abs(started[job_id] - predicted) <= max(off[0], off[1] * (started[job_id] - asked_at))
         for job_id, predicted in waiting.items()
     ]
-    assert sum(right) >= share * len(right), f"{sum(right)} of {len(right)}"
 
 
 def test_a_user_with_few_jobs_is_not_kept_waiting_by_one_with_many(box: Box, until: Until) -> None:

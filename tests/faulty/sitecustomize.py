@@ -30,6 +30,11 @@ def dawdle_each_time() -> None:
     _before_each_step(range(50, 1000), lambda: time.sleep(0.002))
 
 
+def keep_pace() -> None:
+    """Sleeps through most of each step, so that steps take as long beside others as alone."""
+    _before_each_step(range(1, 3000), lambda: time.sleep(0.01))
+
+
 def sleep_before_the_first_step() -> None:
     time.sleep(LONG)
 
