@@ -462,7 +462,7 @@ def test_a_job_is_paused_looked_at_and_resumed_over_http(admin: httpx.Client, un
         found: Spec = admin.get(f"/v1/jobs/{job['id']}").json()
         return found
 
-    job = post(admin, digits(epochs=400))
+    job = post(admin, dawdling(digits(epochs=100)))
     until(lambda: (look()["progress"] or {"step": 0})["step"] > 20)
     asked = admin.post(f"/v1/jobs/{job['id']}/pause")
     assert asked.status_code == 202

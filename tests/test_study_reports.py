@@ -8,7 +8,7 @@ import httpx
 import numpy as np
 import psutil
 import pytest
-from boxes import Spec, digits
+from boxes import Spec, digits, submit
 from conftest import Box, Until
 from questions import BATCH, OVER, RATE, begin, end, grid, look, rates, search, sizes
 from shelves import Shelf, put, stored
@@ -33,10 +33,12 @@ from service.tables import Job, Run
     ids=lambda asked: str(asked["kind"]),
 )
 def test_a_study_that_goes_on_tells_what_it_knows_so_far(admin: httpx.Client, until: Until, asked: Spec) -> None:
+    before = submit(admin, digits(epochs=100_000) | {"resources": {"threads": 2}})  # so that none begins meanwhile
     begun = begin(admin, asked)
     until(lambda: len(look(admin, begun).json()["jobs"]) == 4)
     held = look(admin, begun).json()["jobs"][3]["id"]
     assert admin.post(f"/v1/jobs/{held}/pause").status_code == 202
+    admin.post(f"/v1/jobs/{before['id']}/cancel")
     until(lambda: look(admin, begun).json()["progress"]["succeeded"] == 3)
     report = look(admin, begun).json()["report"]
     assert report["partial"] == {"jobs_over": 3, "total_jobs": 4}
