@@ -1,7 +1,7 @@
 """What people do to a job that exists: cancel, pause, resume, retry, clone, relabel, delete."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from service import clock, intake, meaning, projects, queue, raw_spec, spec
 from service.errors import FieldProblem, IllegalMove, InvalidInput, NotFound, NotNow, NotOwner
 from service.plan import Plan
 from service.queue import QueueLimits, move, tell
-from service.spec import Part
+from service.spec import JobSpec, Part
 from service.states import TERMINAL, JobStatus, Scope
 from service.tables import Dataset, Job, Run
 from service.users import Principal
@@ -116,10 +116,14 @@ class Clone:
     changes: list[dict[str, Any]]
 
 
-def clone(session: Session, principal: Principal, job_id: str, patch: Mapping[str, Any]) -> Clone:
-    """What a job becomes under a JSON merge patch (RFC 7396) on its spec. Raises NotFound or InvalidInput."""
+def clone(
+    session: Session, principal: Principal, job_id: str, patch: Mapping[str, Any], met: Iterable[FieldProblem] = ()
+) -> Clone:
+    """What a job becomes under a JSON merge patch (RFC 7396) on its spec. Raises NotFound or InvalidInput.
+
+    met: problems that the caller met while decoding the patch.
+    """
     job = seen(session, principal, job_id)
-    before = raw_spec.parse(job.spec, lambda _: ())
     merged = merge(_pinned(session, job), patch)
     # A run is as long as its epochs or its steps say: naming one of them takes the place of the other.
     length, given = merged.get("hyperparameters"), patch.get("hyperparameters")
@@ -127,10 +131,28 @@ def clone(session: Session, principal: Principal, job_id: str, patch: Mapping[st
         for named, other in (("max_steps", "epochs"), ("epochs", "max_steps")):
             if given.get(named) is not None and given.get(other) is None:
                 length.pop(other, None)
-    draft = intake.draft(session, principal, merged)
-    changes, advice = meaning.of(before, Plan.model_validate(job.plan), draft.spec, draft.plan)
+    # Another kind of model has other fields.
+    model, given = merged.get("model"), patch.get("model")
+    if (
+        isinstance(model, dict)
+        and isinstance(given, dict)
+        and given.get("type", job.spec["model"]["type"]) != job.spec["model"]["type"]
+    ):
+        merged["model"] = merge({}, given)
+    draft = intake.draft(session, principal, merged, met)
+    changes, advice = meaning.of(_stored(job), Plan.model_validate(job.plan), draft.spec, draft.plan)
     told = intake.Draft(draft.spec, draft.plan, draft.warnings + advice, draft.dataset, draft.needs)
     return Clone(told, changes)
+
+
+def changes(session: Session, principal: Principal, job_id: str, copy_id: str) -> list[dict[str, Any]]:
+    """What a copy that was made before has otherwise than the job. Raises NotFound."""
+    job, copy = (seen(session, principal, each) for each in (job_id, copy_id))
+    return meaning.of(_stored(job), Plan.model_validate(job.plan), _stored(copy), Plan.model_validate(copy.plan))[0]
+
+
+def _stored(job: Job) -> JobSpec:
+    return raw_spec.parse(job.spec, lambda _: ())
 
 
 def merge(target: Any, patch: Any) -> Any:
@@ -164,6 +186,9 @@ def relabel(session: Session, principal: Principal, job_id: str, wanted: Relabel
     """Changes what is given; a tag of null is removed. Raises NotFound, NotOwner, NotNow or InvalidInput."""
     job = owned(session, principal, job_id)
     run = session.get_one(Run, job.seq)
+    if nulls := sorted(name for name in wanted.model_fields_set if getattr(wanted, name) is None):
+        message = "it cannot be removed; what is left out of the request stays as it is"
+        raise InvalidInput([FieldProblem(name, "null", message) for name in nulls])
     if wanted.priority is not None and wanted.priority != job.priority:
         if job.status not in (JobStatus.QUEUED, JobStatus.PAUSED):
             raise NotNow(job_id, job.status, "be given another priority", "while it waits")

@@ -35,8 +35,9 @@ class InvalidInput(ServiceError):
 class NotFound(ServiceError):
     """It does not exist, or not for this user: the two look the same."""
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(f"no such {kind}")
+    def __init__(self, kind: str, instead: str = "") -> None:
+        """instead: what there is, where whoever asks may see it."""
+        super().__init__(f"no such {kind}{instead and f': {instead}'}")
         self.kind = kind
 
 
@@ -50,16 +51,16 @@ class RunOver(ServiceError):
     """A run that takes no more points: a script has ended it, or a job's trainer alone writes to it."""
 
     def __init__(self, run_id: str, status: JobStatus | None) -> None:
-        why = "belongs to a job, whose trainer alone writes to it" if status is None else f"is {status.value}"
-        super().__init__(f"run {run_id} {why}")
+        of_job = "belongs to a job: its trainer alone writes to it, and it is deleted with the job"
+        super().__init__(f"run {run_id} {of_job if status is None else f'is {status.value}'}")
         self.run_id, self.status = run_id, status
 
 
 class NotNow(ServiceError):
     """The job's status forbids what is asked. act: as in `be deleted`; condition: as in `when it is over`."""
 
-    def __init__(self, job_id: str, status: JobStatus, act: str, condition: str) -> None:
-        super().__init__(f"job {job_id} is {status.value}: it can {act} only {condition}")
+    def __init__(self, job_id: str, status: JobStatus, act: str, condition: str, kind: str = "job") -> None:
+        super().__init__(f"{kind} {job_id} is {status.value}: it can {act} only {condition}")
         self.job_id, self.status = job_id, status
 
 

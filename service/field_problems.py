@@ -6,6 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from service import patterns
 from service.errors import FieldProblem
 
 
@@ -38,6 +39,8 @@ def _message(error: Any) -> str:
         return f"Input should be one of {error['ctx']['expected_tags']}"
     if error["type"] == "union_tag_not_found":
         return "Field required"
+    if error["type"] == "string_pattern_mismatch" and (words := patterns.WORDS.get(error["ctx"]["pattern"])):
+        return words
     return str(error["msg"]).removeprefix("Value error, ")
 
 

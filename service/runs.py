@@ -226,6 +226,7 @@ class Subject:
     status: JobStatus
     parameters: dict[str, Any]
     counting: Counting
+    of_job: bool
 
 
 # Built once: putting a statement together takes longer than this one runs.
@@ -247,12 +248,13 @@ NAMED_VISIBLE: Query = NAMED.where(visible_to(bindparam("viewer")))
 
 
 def subjects(session: Session, principal: Principal, run_ids: Sequence[str]) -> list[Subject]:
-    """The runs in the order asked for. Raises NotFound if one does not exist for the principal."""
+    """The runs in the order asked for. Raises NotFound if one does not exist for the principal; of several, which."""
     query = NAMED if principal.scope is Scope.ADMIN else NAMED_VISIBLE
     rows = session.connection().execute(query, {"ids": list(run_ids), "viewer": principal.user}).all()
     found = {row.id: _subject(row) for row in rows}
-    if len(found) < len(set(run_ids)):
-        raise NotFound("run")
+    for place, run_id in enumerate(run_ids, start=1):
+        if run_id not in found:
+            raise NotFound("run", f"number {place} of those named" if len(run_ids) > 1 else "")
     return [found[run_id] for run_id in run_ids]
 
 
@@ -263,7 +265,9 @@ def newest_subjects(session: Session, principal: Principal, wanted: Filter, limi
 
 
 def _subject(row: Found) -> Subject:
-    return Subject(row.seq, row.id, row.name, row.project, row.status, row.parameters, _counting(row))
+    return Subject(
+        row.seq, row.id, row.name, row.project, row.status, row.parameters, _counting(row), row.plan is not None
+    )
 
 
 def _counting(row: Found) -> Counting:

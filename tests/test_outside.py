@@ -268,6 +268,16 @@ def test_a_run_that_is_over_takes_no_more(shared: httpx.Client) -> None:
     assert shared.get(f"/v1/runs/{run_id}").json()["status"] == "failed"
 
 
+def test_a_scripts_run_is_deleted_when_it_is_over(shared: httpx.Client) -> None:
+    run_id = begin(shared)
+    send(shared, run_id, point(1, 1.0))
+    refusal = shared.delete(f"/v1/runs/{run_id}")
+    assert (refusal.status_code, refusal.json()["code"]) == (409, "not_now")
+    shared.post(f"/v1/runs/{run_id}/finish", json={"status": "cancelled"})
+    assert shared.delete(f"/v1/runs/{run_id}").status_code == 204
+    assert shared.get(f"/v1/runs/{run_id}").status_code == shared.delete(f"/v1/runs/{run_id}").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -314,6 +324,7 @@ def test_only_its_owner_writes_to_a_run_and_a_private_one_does_not_exist(box: Bo
         assert send(bob, run_id, point(1, 1.0)).status_code == 403
         assert bob.post(f"/v1/runs/{run_id}/finish", json={"status": "failed"}).status_code == 403
         assert send(eve, run_id, point(1, 1.0)).status_code == 403
+        assert bob.delete(f"/v1/runs/{run_id}").status_code == eve.delete(f"/v1/runs/{run_id}").status_code == 403
         assert ada.put("/v1/projects/adas", json={"visibility": "private"}).status_code in (200, 201)
         hidden = begin(ada, project="adas")
         unknown = send(bob, "00000000-0000000", point(1, 1.0))

@@ -220,10 +220,11 @@ def test_a_spec_may_name_the_study_that_found_its_learning_rate(admin: httpx.Cli
     assert job["warnings"][-1]["code"] == "learning_rate_from_study"
     assert tested["id"] in job["warnings"][-1]["message"]
     assert admin.post("/v1/jobs", params={"dry_run": True}, json=spec).status_code == 200
-    clone = admin.post(
-        f"/v1/jobs/{job['id']}/clone", json={"hyperparameters": {"learning_rate": {"from_study": tested["id"]}}}
-    )
-    assert clone.json()["spec"]["hyperparameters"]["learning_rate"] == tested["report"]["suggested"]
+    for query in ("", "?dry_run=true"):
+        patch = {"hyperparameters": {"learning_rate": {"from_study": tested["id"]}}}
+        clone = admin.post(f"/v1/jobs/{job['id']}/clone{query}", json=patch).json()
+        assert clone["spec"]["hyperparameters"]["learning_rate"] == tested["report"]["suggested"]
+        assert clone["warnings"][-1]["code"] == "learning_rate_from_study"
     within = begin(admin, grid(base=spec, grid={BATCH: [64]}))
     assert within["spec"]["base"]["hyperparameters"]["learning_rate"] == tested["report"]["suggested"]
     end(admin, within)

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -554,6 +555,24 @@ def test_a_table_with_categories_and_empty_cells_is_learned(box: Box) -> None:
         assert values(ada, job, "val_accuracy")["y"][-1] > 0.88
         run = ada.get(f"/v1/runs/{job['id']}").json()
         assert run["parameters"]["data.missing"] == "mean"
+        told_about(ada, job)
+
+
+def told_about(ada: httpx.Client, job: dict[str, Any]) -> None:
+    """The model is asked in the words of the file: dates, empty cells, columns by name."""
+    asked = {"city": "Rome", "age": 30, "noise": 0.5, "joined": "2024-03-02"}
+    days = (date(2024, 3, 2) - date(1970, 1, 1)).days
+    inputs = [asked, asked | {"joined": "2024-03-02T00:00:00+00:00"}, asked | {"joined": days}, ["Rome", 30, 0.5, days]]
+    answer = ada.post(f"/v1/jobs/{job['id']}/predictions", json={"inputs": [*inputs, {"age": 30}]})
+    first, *same, sparse = answer.json()["data"]
+    assert all(each == first for each in same)
+    assert sparse != first
+    wrong = [asked | {"stays": "yes"}, asked | {"joined": "soon"}, asked | {"city": "Ulm"}, asked | {"city": 3}]
+    answer = ada.post(f"/v1/jobs/{job['id']}/predictions", json={"inputs": wrong})
+    found = {each["param"]: each["message"] for each in answer.json()["errors"]}
+    assert list(found) == ["inputs.0.stays", "inputs.1", "inputs.2", "inputs.3"]
+    assert found["inputs.1"] == "the column joined wants a date such as 2026-01-31, or days since 1970"
+    assert found["inputs.2"] == "the column city had no such value in training: it has Oslo, Rome, São Paulo"
 
 
 def test_a_validation_split_of_the_file_is_the_one_that_is_used(box: Box) -> None:

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
-from service import datasets, locks
+from service import datasets, locks, patterns
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
@@ -27,14 +27,14 @@ from service.datasets.catalogue import Arrival
 from service.errors import FieldProblem, InvalidInput, QuotaExceeded, Stopping
 from service.inspection.found import MEDIA_TYPES, SUFFIXES
 from service.settings import Settings
-from service.spec import DATASET_PATTERN, NAME_PATTERN, Name, Part
+from service.spec import Name, Part
 from service.tables import Dataset
 from service.users import Principal
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
-AfterName = Annotated[str | None, Query(pattern=NAME_PATTERN, description="the last name of the page before")]
-Reference = Annotated[str, Path(pattern=DATASET_PATTERN, description="NAME, or NAME@VERSION")]
+AfterName = Annotated[str | None, Query(pattern=patterns.NAME, description="the last name of the page before")]
+Reference = Annotated[str, Path(pattern=patterns.DATASET, description="NAME, or NAME@VERSION")]
 Task = Literal["classification", "regression"]
 TABLE = ["name", "version", "kind", "task", "rows", "features", "classes", "bytes", "owner", "description"]
 
@@ -91,7 +91,7 @@ async def put_dataset(
     here: Here,
     principal: Submitter,
     request: Request,
-    name: Annotated[str, Path(pattern=NAME_PATTERN)],
+    name: Annotated[str, Path(pattern=patterns.NAME)],
     target: Annotated[str | None, Query(max_length=128, description="the column to learn, for tables")] = None,
     task: Annotated[Task | None, Query(description="where the target leaves it open")] = None,
 ) -> Response:

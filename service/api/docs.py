@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from service import patterns
 from service.api.access import Reader
 from service.api.strict_route import StrictRoute
 
@@ -50,7 +51,6 @@ BOUNDS = {
     "minItems": "at least {} items",
     "maxItems": "at most {} items",
     "maxProperties": "at most {} entries",
-    "pattern": "matches {}",
 }
 
 Schema = Mapping[str, Any]
@@ -169,6 +169,8 @@ def _described(told: str, schema: Schema) -> str:
     bounds: list[str] = []
     for each in [schema, *schema.get("anyOf", ())]:
         bounds += [words.format(_bound(each[name])) for name, words in BOUNDS.items() if name in each]
+        if "pattern" in each:
+            bounds.append(patterns.WORDS.get(each["pattern"], f"matches {each['pattern']}"))
     return "; ".join(filter(None, [told, ", ".join(dict.fromkeys(bounds))]))
 
 

@@ -90,15 +90,26 @@ def listing(
     headers: Sequence[str],
     rows: Iterable[Sequence[Cell]],
     width: int,
+    key: str = "id",
 ) -> Response:
-    """A page of a list. items: one more than `limit` when there are more. headers, rows: the same for tables."""
-    has_more, shown = len(items) > limit, items[:limit]
+    """A page of a list. items: one more than `limit` when there are more. headers, rows: the same for tables.
+
+    key: what the next page begins behind; also told in the header `X-Next-After`, since CSV has no place for it.
+    """
+    shown, last = items[:limit], items[limit - 1][key] if len(items) > limit else None
+    answer: Response
     if form is Format.JSON:
-        last = shown[-1]["id"] if has_more else None
-        return Json({"data": shown, "has_more": has_more, "next_after": last})
-    if form is Format.NDJSON:
-        return lines(shown)
-    return table(headers, list(islice(rows, limit)), form, width)
+        answer = Json({"data": shown, "has_more": last is not None, "next_after": last})
+    elif form is Format.NDJSON:
+        answer = lines(shown)
+    elif form is Format.CSV:
+        answer = table(headers, list(islice(rows, limit)), form, width)
+    else:
+        more = "" if last is None else f"… there are more: after={last}\n"
+        answer = text(charts.table(headers, list(islice(rows, limit)), width) + more)
+    if last is not None:
+        answer.headers["X-Next-After"] = str(last)
+    return answer
 
 
 def lines(items: Iterable[dict[str, Any]]) -> Response:

@@ -47,6 +47,14 @@ def add_points(here: Here, principal: Submitter, run_id: RunId, body: WholeBody)
     return Json({"accepted": len(points.metrics)})
 
 
+@router.delete("/{run_id}", status_code=204)
+def delete_run(here: Here, principal: Submitter, run_id: RunId) -> Response:
+    """Deletes a script's run that is over, with its curves. That of a job goes with the job."""
+    with here.database.write() as session:
+        outside.remove(session, principal, run_id)
+    return Response(status_code=204)
+
+
 @router.post("/{run_id}/finish", responses={200: {"model": WholeRun}})
 def finish_run(here: Here, principal: Submitter, run_id: RunId, body: Finish) -> Response:
     """Ends a run that a script began: `succeeded`, `failed` or `cancelled`, which never changes again."""

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import AwareDatetime, Field
 
-from service import users
+from service import patterns, users
 from service.api.access import Admin, Reader
 from service.api.answers import Json
 from service.api.formats import Wanted, Width, listing
@@ -17,7 +17,7 @@ from service.api.strict_route import StrictRoute
 from service.api.views import View
 from service.errors import FieldProblem, InvalidInput
 from service.ids import ID_PATTERN
-from service.spec import NAME_PATTERN, Name, Part
+from service.spec import Name, Part
 from service.states import Scope
 from service.tables import Token, User
 
@@ -25,9 +25,9 @@ router = APIRouter(prefix="/v1", tags=["users"], route_class=StrictRoute)
 
 TEN_YEARS = 315_360_000
 
-UserName = Annotated[str, Path(pattern=NAME_PATTERN)]
+UserName = Annotated[str, Path(pattern=patterns.NAME)]
 TokenId = Annotated[str, Path(pattern=ID_PATTERN)]
-AfterName = Annotated[str | None, Query(pattern=NAME_PATTERN, description="the last name of the page before")]
+AfterName = Annotated[str | None, Query(pattern=patterns.NAME, description="the last name of the page before")]
 
 
 class Me(View):

@@ -1,12 +1,11 @@
 """Commands about tokens. They ask the service, so they need an admin's token themselves."""
 
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from service.cli import screen
-from service.cli.connection import connect
+from service.cli.connection import connect, resolve
 from service.states import Scope
 
 CONFLICT = 409
@@ -65,20 +64,23 @@ def list_tokens(as_json: screen.AsJson = False) -> None:
         for each in answer["data"]
     ]
     screen.console().print(screen.table(("id", "user", "scope", "name", "created", "ends"), rows))
+    if answer["has_more"]:
+        screen.complain("there are more than 200: /v1/tokens tells them all")
 
 
 @app.command()
 def revoke(
-    token_id: Annotated[str, typer.Argument(metavar="ID", help="As `token list` shows it.")],
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="As `token list` shows it, or its beginning.")],
     as_json: screen.AsJson = False,
 ) -> None:
     """Revoke a token: from now on it opens nothing."""
     with connect() as client:
-        client.delete(f"/v1/tokens/{quote(token_id, '')}")
+        found = resolve(client, token_id, kind="token")
+        client.delete(f"/v1/tokens/{found}")
     if as_json:
-        screen.say_json({"id": token_id, "revoked": True})
+        screen.say_json({"id": found, "revoked": True})
     else:
-        screen.say(f"{token_id} is revoked")
+        screen.say(f"{found} is revoked")
 
 
 def _end(token: dict[str, Any]) -> str:

@@ -5,12 +5,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, TypeAdapter, ValidationError
 
+from service import patterns
 from service.errors import FieldProblem, InvalidInput
 from service.field_problems import field_problems
 from service.spec import Label, Part
 
 MOST_JOBS = 1000
-MetricName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_./:-]{1,128}$")]
+MetricName = Annotated[str, Field(pattern=patterns.METRIC)]
 Seeds = Annotated[int, Field(ge=1, le=100)]
 Batch = Annotated[int, Field(ge=1, le=1_048_576)] | Literal["full"]
 Base = Annotated[dict[str, Any], Field(description="the spec of a job, which each job of the study changes")]
