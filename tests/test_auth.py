@@ -137,8 +137,13 @@ def test_an_expired_token_is_refused(client: httpx.Client, database: Database, m
 
 def test_an_expiry_is_told_once_and_lies_ahead(client: httpx.Client) -> None:
     asked = {"user": "admin", "scope": "read"}
-    for further in ({"expires_at": "2001-01-01T00:00:00Z"}, {"expires_at": "2030-01-01T00:00:00"}):
-        answer = client.post("/v1/tokens", json=asked | further)
+    for moment in (
+        "2001-01-01T00:00:00Z",
+        "2030-01-01T00:00:00",
+        "9999-12-31T23:59:59-23:59",
+        "0001-01-01T00:00+23:59",
+    ):
+        answer = client.post("/v1/tokens", json=asked | {"expires_at": moment})
         assert [problem["param"] for problem in answer.json()["errors"]] == ["expires_at"]
     both = {"expires_at": "2100-01-01T00:00:00Z", "expires_in_seconds": 5}
     assert client.post("/v1/tokens", json=asked | both).status_code == 422
