@@ -166,6 +166,9 @@ def test_what_is_wrong_with_a_file_is_told_and_nothing_is_left(client: httpx.Cli
     assert answer.json()["errors"][0]["message"] == "line 3: 1 values, and there are 2 columns"
     assert problems(put(client, "x", FLOWERS)) == [("target", "missing")]
     assert problems(put(client, "x", FLOWERS, target="none")) == [("target", "unknown_column")]
+    assert problems(put(client, "x", npz(x=[[1.0]], y=[1]), NPZ, target="x0")) == [("target", "no_columns")]
+    of_text = put(client, "x", b"once upon a time", "text/plain", target="a", task="classification")
+    assert problems(of_text) == [("target", "no_columns"), ("task", "no_columns")]
     assert problems(put(client, "x", FLOWERS, task="sorting")) == [("task", "literal_error")]
     assert problems(put(client, "x", FLOWERS, goal="kind")) == [("goal", "unknown_parameter")]
     assert problems(put(client, "x", b"")) == [("body", "empty")]

@@ -97,6 +97,7 @@ async def put_dataset(
 ) -> Response:
     """Takes in a file as a new version. 200 when the same bytes are there already, to be read in the same way."""
     said = Said(name, _format(request), target or None, task)
+    said.require_meaning()
     room = await run_in_threadpool(_admit, here, principal, name, int(request.headers.get("content-length", 0)))
     with arrivals.draft(here.settings) as draft:
         await _receive(here, request, draft, room)
@@ -116,8 +117,9 @@ async def register_dataset(here: Here, principal: Submitter, asked: Registration
     if form is None:
         message = "the ending of its name tells no format: say csv, parquet, npz or text"
         raise InvalidInput([FieldProblem("format", "missing", message)])
-    await run_in_threadpool(_admit, here, principal, asked.name, 0)
     said = Said(asked.name, form, asked.target or None, asked.task)
+    said.require_meaning()
+    await run_in_threadpool(_admit, here, principal, asked.name, 0)
     with arrivals.draft(here.settings) as draft:
         async with here.inspections:
             arrival = await run_in_threadpool(arrivals.registered, draft, said, path, here.stopping.is_set)

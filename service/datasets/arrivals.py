@@ -32,6 +32,18 @@ class Said:
     target: str | None = None
     task: str | None = None
 
+    def require_meaning(self) -> None:
+        """Raises InvalidInput for what says nothing of a file of this format, and would be passed over."""
+        found = []
+        if self.format == "npz" and self.target not in (None, "y"):
+            found.append(FieldProblem("target", "no_columns", "an NPZ file has what is to be learned in y"))
+        if self.format == "text":
+            told = {"target": self.target, "task": self.task}
+            message = "a text has no columns: its own bytes are learned"
+            found += [FieldProblem(name, "no_columns", message) for name, value in told.items() if value is not None]
+        if found:
+            raise InvalidInput(found)
+
 
 @dataclass
 class Draft:
