@@ -111,8 +111,9 @@ class AlreadyExists(ServiceError):
 class KeyReused(ServiceError):
     """The Idempotency-Key came before, with another body."""
 
-    def __init__(self) -> None:
+    def __init__(self, param: str) -> None:
         super().__init__("this Idempotency-Key was used within 24 hours for a different request")
+        self.problems = [FieldProblem(param, "reused", "it was used for a different request")]
 
 
 class QueueFull(ServiceError):
