@@ -22,17 +22,15 @@ FIELDS = (
     *("name", "kind", "base", "points", "status", "inputs", "user", "scope", "task", "dataset", "model", "members"),
     *("hyperparameters", "visibility", "path", "tags", "parameters", "priority", "grid", "space", "target", "seeds"),
 )
+VALUES: tuple[Any, ...] = (None, True, -1, 2**63, 1.5, "", [], {}, [{}])
 BODIES: tuple[bytes, ...] = (
     *(b"", b"null", b"[]", b"5", b'"x"', b"{}", b"{", b"\xff", b"\xef\xbb\xbf{}", NESTED),
     *(b'{"a":NaN}', b'{"a":1,"a":2}', b'{"name":1e999}', b'{"name":"\\u0000"}', b'{"name":"\\ud800"}'),
     json.dumps({"name": "é" * 5000, "": 1}).encode(),
-    *(json.dumps(dict.fromkeys(FIELDS, value)).encode() for value in (None, True, -1, 2**63, 1.5, "", [], {}, [{}])),
+    *(json.dumps(dict.fromkeys(FIELDS, value)).encode() for value in VALUES),
 )
-TYPES = ("application/json", "text/plain", "application/x-www-form-urlencoded", "text/csv", "application/x-npz")
-WORDS = (
-    *("0", "-1", "NaN", "Infinity", "1e400", "9" * 30, "9" * 5000, "é", "\0", "a b", "%", "null", "[]", "𝟙", "1_000"),
-    *("'; drop table jobs;--", "../..", "tag.", " 1", "1.0", "0x10", "-0"),
-)
+TYPES = ("application/json", "text/html", "application/x-www-form-urlencoded", "multipart/form-data", "x")
+WORDS = ("-1", "NaN", "1e400", "9" * 30, "9" * 5000, "é\0", "../%'; drop table jobs;--", "[]", " 1")
 
 
 @pytest.fixture
@@ -92,5 +90,5 @@ def test_no_word_in_a_path_a_query_or_a_header_is_a_fault_of_the_service(hurried
                 where = f"{filled(path, job)}"
                 if each["in"] == "query":
                     named(hurried.request(method, where, params=given | {each["name"]: word}, **body))
-                elif each["in"] == "header" and "\0" not in word:
+                elif each["in"] == "header" and word == word.strip(" \0"):
                     named(hurried.request(method, where, params=given, headers={each["name"]: word.encode()}, **body))
