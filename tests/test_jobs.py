@@ -129,6 +129,12 @@ def test_a_dry_run_says_the_plan_and_creates_nothing(admin: httpx.Client) -> Non
     assert admin.get("/v1/jobs?limit=1").json()["data"] == before
 
 
+def test_a_spec_without_its_task_is_told_that_alone(admin: httpx.Client) -> None:
+    """The default of the model hangs on the task, which is no problem of its own."""
+    answer = admin.post("/v1/jobs", json={"dataset": "digits"})
+    assert [(error["param"], error["code"]) for error in answer.json()["errors"]] == [("task", "missing")]
+
+
 def test_a_submission_says_where_the_job_is(admin: httpx.Client) -> None:
     answer = admin.post("/v1/jobs", json=digits())
     assert answer.status_code == 201

@@ -90,8 +90,9 @@ def _subjects(session: Session, principal: Principal, run_ids: str | None, filte
         raise InvalidInput([FieldProblem("runs", "exclusive", "name runs or give filters, not both")])
     if not 1 <= len(ids) <= MOST_RUNS:
         raise InvalidInput([FieldProblem("runs", "too_many_runs", f"between 1 and {MOST_RUNS} runs can be compared")])
-    if not all(map(is_id, ids)):
-        raise InvalidInput([FieldProblem("runs", "invalid_id", "ids are separated by commas")])
+    if (wrong := next((place for place, each in enumerate(ids, start=1) if not is_id(each)), None)) is not None:
+        message = f"number {wrong} is no id: ids are separated by commas"
+        raise InvalidInput([FieldProblem("runs", "invalid_id", message)])
     return runs.subjects(session, principal, ids)
 
 

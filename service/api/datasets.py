@@ -116,7 +116,8 @@ async def register_dataset(here: Here, principal: Submitter, asked: Registration
     form = asked.format or SUFFIXES.get(path.suffix.lower())
     if form is None:
         message = "the ending of its name tells no format: say csv, parquet, npz or text"
-        raise InvalidInput([FieldProblem("format", "missing", message)])
+        missing = FieldProblem("format", "missing", message)
+        raise InvalidInput([*arrivals.outside_of_roots(path, here.settings), missing])
     said = Said(asked.name, form, asked.target or None, asked.task)
     said.require_meaning()
     await run_in_threadpool(_admit, here, principal, asked.name, 0)

@@ -18,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from service.api import problems, strict_json
-from service.api.strict_json import Parsed
+from service.api.strict_json import MalformedJson, Parsed
 from service.errors import FieldProblem, InvalidInput
 
 LARGE = 1 << 16  # bytes; reading more than this would make the other requests wait
@@ -46,6 +46,7 @@ class StrictRoute(APIRoute):
         names = dict(_names(query))
         prefixes = tuple(_prefixes(self.dependant))
         model = None if self.body_field is None else self.body_field.field_info.annotation
+        required = self.body_field is not None and self.body_field.field_info.is_required()
         hints = model if isinstance(model, type) and issubclass(model, BaseModel) else BaseModel
 
         async def handle_strictly(request: Request) -> Response:
@@ -53,6 +54,8 @@ class StrictRoute(APIRoute):
             if model is not None and (body := await request.body()):
                 parsed = await read(body)
                 request = _Read(request, body, parsed.tree)
+            elif required:
+                raise MalformedJson("it is empty")
             misasked = list(_misasked(request, names, prefixes)) if request.scope["query_string"] else []
             if misasked or (parsed and parsed.problems):
                 # The route must not run: so its own reader of the request is not asked, but what it would say is.
