@@ -110,7 +110,7 @@ def test_a_file_of_samples_is_read_as_an_upload_is(tmp_path: Path) -> None:
     assert predict.read(path) == [[1.0, "NA"], [2.0, "x"]]
     path.write_text("age,code\n")
     assert predict.read(path) == []
-    for wrong, told in (("age,code\n1,2\n3\n", "line 3 has 1 value, and the first line has 2"), ('a\n"b', "")):
+    for wrong, told in (("age,code\n1,2\n3\n", "line 3 has 1 value, and the first line has 2"), ('a\n"b', "cannot be read")):
         path.write_text(wrong)
         with pytest.raises(BadParameter, match=told):
             predict.read(path)
@@ -120,7 +120,7 @@ def test_a_category_is_meant_by_the_number_or_the_truth_value_that_its_text_says
     values: list[list[str] | None] = [["01", "1234567", "x"], ["False", "True"]]
     fitted = preprocessing.Preprocessing(["code", "flag"], values, [0.0, 0.0], [1.0, 1.0], "refuse")
     assert [prediction._cell(fitted, 0, cell) for cell in (1, 1.0, "01", 1234567.0, "x")] == [0, 0, 0, 1, 2]
-    assert [prediction._cell(fitted, 1, cell) for cell in (True, False, "True")] == [1, 0, 1]
+    assert [prediction._cell(fitted, 1, cell) for cell in (True, False, "True", "true")] == [1, 0, 1, 1]
     for column, cell in ((0, 2), (0, True), (0, "1"), (1, 1), (1, None), (0, [1]), (0, {})):
         with pytest.raises(prediction._Misfit):
             prediction._cell(fitted, column, cell)

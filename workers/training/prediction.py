@@ -131,8 +131,9 @@ def _code(name: str, values: Sequence[str], cell: Any) -> int:
     """The place of a value. Values are texts; one of them that says the number or the truth value is meant by it."""
     if isinstance(cell, str) and cell in values:
         return values.index(cell)
-    if isinstance(cell, bool):
-        said = [place for place, value in enumerate(values) if value.lower() == str(cell).lower()]
+    if isinstance(cell, bool | str) and (truth := str(cell).lower()) in ("true", "false"):
+        # CSV files have them as somebody wrote them, and Parquet in lower case.
+        said = [place for place, value in enumerate(values) if value.lower() == truth]
     else:
         said = [place for place, value in enumerate(values) if _is_number(cell) and _as_number(value) == cell]
     if len(said) != 1:
