@@ -161,6 +161,8 @@ def test_a_run_without_the_metric_is_listed_without_a_curve(admin: httpx.Client,
     body = compare(admin, [pair[0], other], metric="val_accuracy")
     assert [run["curve"] is None for run in body["runs"]] == [False, True]
     assert "runs_without_metric" in [warning["code"] for warning in body["warnings"]]
+    [mistyped] = [each for each in compare(admin, pair, metric="val_acc")["warnings"] if "val_acc:" in each["message"]]
+    assert "; what they have is grad_norm, learning_rate, " in mistyped["message"]
 
 
 def test_a_comparison_fits_the_width_as_text_and_is_a_table_as_csv(

@@ -93,6 +93,14 @@ def test_a_dry_run_counts_and_creates_nothing(admin: httpx.Client) -> None:
         (grid(grid={"hyperparameters.seed": [1]}), {"grid.hyperparameters.seed"}),
         (grid(grid={"name": ["x"]}), {"grid.name"}),
         (grid(seeds=0, seed=1), {"seeds", "seed"}),
+        (
+            grid(grid={RATE: [0.1, -1], BATCH: [], "seed": [1]}, seeds=0, metric="val_mae"),
+            {f"grid.{RATE}.1", f"grid.{BATCH}", "grid.seed", "seeds", "metric"},
+        ),
+        (
+            search(space={RATE: {"low": -1, "high": 1}, BATCH: {"chioces": [8]}}, trials=0),
+            {"trials", f"space.{RATE}.low"} | {f"space.{BATCH}.chioces"},
+        ),
         (grid(base=digits(learning_rate=0) | {"dataset": "digit"}), {f"base.{RATE}", "base.dataset"}),
         (grid(base=[]), {"base"}),
         (grid(metric="val_mae"), {"metric"}),

@@ -110,7 +110,10 @@ def test_a_file_of_samples_is_read_as_an_upload_is(tmp_path: Path) -> None:
     assert predict.read(path) == [[1.0, "NA"], [2.0, "x"]]
     path.write_text("age,code\n")
     assert predict.read(path) == []
-    for wrong, told in (("age,code\n1,2\n3\n", "line 3 has 1 value, and the first line has 2"), ('a\n"b', "cannot be read")):
+    for wrong, told in (
+        ("age,code\n1,2\n3\n", "line 3 has 1 value, and the first line has 2"),
+        ('a\n"b', "cannot be read"),
+    ):
         path.write_text(wrong)
         with pytest.raises(BadParameter, match=told):
             predict.read(path)

@@ -70,9 +70,8 @@ def check(session: Session, principal: Principal, raw: Mapping[str, Any], met: I
         return intake.draft(session, principal, raw)
 
     found += _metric(asked, base)
-    found += _size(asked)
-    requests.refuse(found)
-    found += _values(asked, draft)
+    too_many = list(_size(asked))
+    found += too_many or _values(asked, draft)
     requests.refuse(found)
     made = points.first(asked, base.spec.hyperparameters.seed, base.plan.train_samples)
     after = points.later(asked, base.spec.hyperparameters.seed)

@@ -1,6 +1,7 @@
 """What may be asked of a study: declared once, checked with every problem named at once."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, TypeAdapter, ValidationError
@@ -119,7 +120,8 @@ MODELS: dict[str, type[Part]] = {
 
 
 def read(raw: Mapping[str, Any], met: Iterable[FieldProblem] = ()) -> tuple[Asked | None, list[FieldProblem]]:
-    """The request, if its form is right, and everything wrong with it that shows without looking at the base.
+    """The request, without the fields that are wrong where it can be without, and everything that is wrong with it
+    and shows without looking at the base.
 
     met: problems that were met while decoding.
     """
@@ -139,9 +141,26 @@ def read(raw: Mapping[str, Any], met: Iterable[FieldProblem] = ()) -> tuple[Aske
             for each in error.errors(include_input=False, include_url=False)
         ]
         found += field_problems(errors, raw, model)
+        with suppress(ValidationError):
+            asked = READER.validate_python(_without(raw, [each["loc"] for each in errors]))
     if asked is not None:
         found += _contradictions(asked)
     return asked, found
+
+
+def _without(raw: Mapping[str, Any], locations: Iterable[tuple[int | str, ...]]) -> dict[str, Any]:
+    """The request without the fields in which something is wrong, so that what is wrong in the others is told too.
+
+    A list goes as a whole: the places of what follows in it would be others.
+    """
+    left = {name: dict(value) if isinstance(value, dict) else value for name, value in raw.items()}
+    for name, *further in locations:
+        inner = left.get(str(name))
+        if name in ("grid", "space") and further and isinstance(inner, dict):
+            inner.pop(str(further[0]), None)
+        else:
+            left.pop(str(name), None)
+    return left
 
 
 def _contradictions(asked: Asked) -> Iterable[FieldProblem]:
