@@ -136,7 +136,10 @@ def test_everything_wrong_with_a_clone_is_told_at_once(admin: httpx.Client, fini
 def test_another_model_in_a_clone_takes_the_place_of_the_whole_model(admin: httpx.Client, finished: Job) -> None:
     answer = act(admin, finished, "clone?dry_run=true", json={"model": {"type": "linear"}}).json()
     assert answer["spec"]["model"] == {"type": "linear"}
-    assert {change["param"] for change in answer["changes"] if change["to"] is None} >= {"model.hidden_sizes"}
+    meanings = {change["param"]: change["meaning"] for change in answer["changes"]}
+    assert meanings.pop("model.type").startswith("linear instead of mlp")
+    assert meanings.keys() == {f"model.{name}" for name in ("hidden_sizes", "activation", "normalization", "dropout")}
+    assert set(meanings.values()) == {"linear has no such field"}
     answer = act(admin, finished, "clone?dry_run=true", json={"model": {"type": "mlp", "dropout": 0.5}}).json()
     assert [change["param"] for change in answer["changes"]] == ["model.dropout"]
 
