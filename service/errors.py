@@ -98,13 +98,15 @@ class NotOwner(ServiceError):
     """Visible to the team, but changed only by its owner or an admin."""
 
     def __init__(self, kind: str) -> None:
-        super().__init__(f"this {kind} belongs to another user: only its owner or an admin may change it")
+        super().__init__(f"this {kind} is not yours: only its owner or an admin may change it")
         self.kind = kind
 
 
 class AlreadyExists(ServiceError):
-    def __init__(self, kind: str) -> None:
-        super().__init__(f"there is a {kind} of this name already")
+    def __init__(self, kind: str, *, gone: bool = False) -> None:
+        """gone: its name is not given again, although it is no longer there."""
+        last = f"there was a {kind} of this name, and it is not given to another"
+        super().__init__(last if gone else f"there is a {kind} of this name already")
         self.kind = kind
 
 

@@ -119,7 +119,11 @@ def test_the_tokens_of_a_removed_user_are_refused_and_the_name_is_not_given_agai
     assert client.delete("/v1/users/ada").status_code == 204
     assert_unauthorized(client.get("/v1/whoami", headers=hers))
     assert "ada" not in [user["name"] for user in client.get("/v1/users").json()["data"]]
-    assert client.post("/v1/users", json={"name": "ada"}).status_code == 409
+    again = client.post("/v1/users", json={"name": "ada"})
+    assert (again.status_code, again.json()["detail"]) == (
+        409,
+        "there was a user of this name, and it is not given to another",
+    )
     assert client.post("/v1/tokens", json={"user": "ada", "scope": "read"}).json()["errors"][0]["param"] == "user"
     assert client.delete("/v1/users/ada").status_code == 404
 

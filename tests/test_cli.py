@@ -361,7 +361,10 @@ def test_tokens_are_created_used_and_revoked(box: Box) -> None:
     assert made["id"] in box("token", "revoke", made["id"][:14])
     assert "no token has an id" in box("token", "revoke", "zzzz", code=2)
     assert "TRAINBOX_TOKEN" in box("jobs", code=2, **alice)
-    assert "user" in box("token", "create", "nobody-yet", code=2)
+    assert "--create-user creates one" in box("token", "create", "nobody-yet", code=2)
+    with Client(box.environment["TRAINBOX_URL"], (box.home / "admin.token").read_text().strip()) as client:
+        client.delete("/v1/users/alice")
+    assert "it is not given to another" in box("token", "create", "alice", "--create-user", code=2)
 
 
 def test_nobody_at_the_address_is_exit_code_3(box: Box) -> None:

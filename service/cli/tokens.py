@@ -29,6 +29,7 @@ def create(
     asked: dict[str, Any] = {"user": user, "scope": scope.value, "name": name}
     if expires_in is not None:
         asked["expires_in_seconds"] = expires_in * SECONDS_A_DAY
+    taken: Problem | None = None
     with connect() as client:
         if create_user:
             try:
@@ -36,12 +37,14 @@ def create(
             except Problem as problem:
                 if problem.status != CONFLICT:
                     raise
+                taken = problem
         try:
             answer = client.post("/v1/tokens", asked)
         except Problem as problem:
             if not any(error.code == "unknown_user" for error in problem.errors):
                 raise
-            raise screen.WrongUse(f"there is no user {user}: --create-user creates one") from problem
+            why = taken.detail if taken else f"there is no user {user}: --create-user creates one"
+            raise screen.WrongUse(why) from problem
     if "token" not in answer:  # the first answer was lost, and the second does not repeat the secret
         raise screen.WrongUse(f"token {answer['id']} was made, but its text was lost: revoke it and create another")
     if as_json:
