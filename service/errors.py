@@ -118,6 +118,13 @@ class KeyReused(ServiceError):
         self.problems = [FieldProblem(param, "reused", "it was used for a different request")]
 
 
+class MadeAndGone(ServiceError):
+    """The Idempotency-Key came before, and what it made has been deleted since, or hidden."""
+
+    def __init__(self) -> None:
+        super().__init__("what this Idempotency-Key has made is no longer there: take another key to make it again")
+
+
 class QueueFull(ServiceError):
     def __init__(self, limit: int, whose: str) -> None:
         super().__init__(f"{limit} jobs of {whose} are queued, the most allowed: wait until some have started")

@@ -156,6 +156,9 @@ def test_a_clone_with_the_same_key_is_the_first_one_whatever_has_happened_since(
     again = act(admin, original, "clone", json=body, headers=headers)
     assert (first.status_code, again.status_code) == (201, 200)
     assert (again.json()["id"], again.json()["changes"]) == (first.json()["id"], first.json()["changes"])
+    assert admin.delete(f"/v1/jobs/{first.json()['id']}").status_code == 204
+    gone = act(admin, original, "clone", json=body, headers=headers)
+    assert (gone.status_code, gone.json()["code"]) == (409, "made_and_gone")
 
 
 def test_a_job_is_relabelled(admin: httpx.Client, finished: Job) -> None:

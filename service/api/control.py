@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 from service import bell, control, jobs, queue
 from service.api.access import Submitter
 from service.api.answers import Json
-from service.api.once import Repeatable
+from service.api.once import Repeatable, still_there
 from service.api.paths import JobId
 from service.api.place import Here, Place
 from service.api.strict_json import Parsed
@@ -66,15 +66,15 @@ def resume_job(here: Here, principal: Submitter, job_id: JobId) -> Response:
 def retry_job(here: Here, principal: Submitter, job_id: JobId, once: Repeatable) -> Response:
     """A new job with the spec of one that failed or was cancelled; `retry_of` names the old one."""
     with here.database.write() as session:
-        earlier = once.earlier(session)
-        if earlier is None:
+        new, again = once.earlier(session), True
+        if new is None:
             here.require_room()
-        new = earlier or control.retry(session, principal, job_id, here.queue_limits)
-        if earlier is None:
+            new, again = control.retry(session, principal, job_id, here.queue_limits), False
             once.remember(session, new)
-        job = jobs.get(session, principal, new)
+        with still_there(again):
+            job = jobs.get(session, principal, new)
     bell.ring(here.settings.run_path)
-    return Json(job, 200 if earlier else 201, {"Location": f"/v1/jobs/{new}"})
+    return Json(job, 200 if again else 201, {"Location": f"/v1/jobs/{new}"})
 
 
 @router.post(
@@ -104,8 +104,9 @@ def clone_job(
             made = _cloned(session, principal, job_id, body)
             new, again = queue.submit(session, principal, made.draft, here.queue_limits), False
             once.remember(session, new)
-        job = jobs.get(session, principal, new)
-        changes = control.changes(session, principal, job_id, new)
+        with still_there(again):
+            job = jobs.get(session, principal, new)
+            changes = control.changes(session, principal, job_id, new)
     bell.ring(here.settings.run_path)
     return Json({**job, "changes": changes}, 200 if again else 201, {"Location": f"/v1/jobs/{new}"})
 

@@ -16,7 +16,7 @@ from service.api.answers import Json
 from service.api.bodies import Upload
 from service.api.formats import Wanted, Width
 from service.api.listings import Limit
-from service.api.once import Once, Repeatable
+from service.api.once import Once, Repeatable, still_there
 from service.api.place import Here, Place
 from service.api.problems import Refusal
 from service.api.strict_route import StrictRoute
@@ -179,7 +179,9 @@ def _earlier(here: Place, once: Once) -> Response | None:
         if dataset_id is None:
             return None
         dataset = session.get_one(Dataset, dataset_id)
-        return Json(_view(here, f"{dataset.name}@{dataset.version}"))
+        reference = f"{dataset.name}@{dataset.version}"
+    with still_there(again=True):
+        return Json(_view(here, reference))
 
 
 def _shelve(here: Place, principal: Principal, arrival: Arrival, once: Once | None) -> Response:

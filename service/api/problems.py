@@ -54,6 +54,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.NotOwner: 403,
     errors.AlreadyExists: 409,
     errors.KeyReused: 422,
+    errors.MadeAndGone: 409,
     errors.QueueFull: 429,
     errors.SchemaMismatch: 503,
     errors.DatabaseDamaged: 503,
