@@ -1,7 +1,7 @@
 """Runs: what was trained, by whom and with what, found by filters. Who may see one stands in every query."""
 
+import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,7 @@ class Filter:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
+WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
 INEXACT = "inexact"  # the event that tells what keeps a run from coming out the same again
 
 # A run's place is in the queue, or outside of it: of each pair of columns one is NULL.
@@ -104,9 +105,19 @@ def _parametrised(name: str, text: str) -> ColumnElement[bool]:
         same = kind == text
     else:
         same = and_(value == text.replace(" ", ""), kind.in_(["text", "array"]))
-        with suppress(ValueError):
-            same = or_(same, and_(value == float(text), kind.in_(["integer", "real"])))
+        if (number := _number(text)) is not None:
+            same = or_(same, and_(value == number, kind.in_(["integer", "real"])))
     return select(literal(1)).select_from(entries).where(entries.c.key == name, same).exists()
+
+
+def _number(text: str) -> int | float | None:
+    """A whole number that SQLite can hold is kept to its last digit: as a float it would be another from 2^53 on."""
+    if WHOLE.fullmatch(text) and -(2**63) <= int(text) < 2**63:
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def as_text(column: Any) -> ColumnElement[str]:

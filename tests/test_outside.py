@@ -94,6 +94,18 @@ def test_of_more_runs_than_can_be_compared_the_newest_are_and_it_is_said(shared:
     assert "more than 50 runs match" in shared.get("/v1/compare?tag.set=many&metric=loss&format=text").text
 
 
+def test_a_parameter_is_found_by_its_number_to_the_last_digit(shared: httpx.Client) -> None:
+    run_id = begin(shared, parameters={"seed": 2**53 + 1, "rate": 1e-3})
+    for query, found in (
+        ({"param.seed": str(2**53 + 1)}, True),
+        ({"param.seed": str(2**53)}, False),
+        ({"param.seed": "9" * 40}, False),
+        ({"param.rate": "0.0010"}, True),
+    ):
+        listed = shared.get("/v1/runs", params={"param.seed": str(2**53 + 1)} | query).json()["data"]
+        assert [run["id"] for run in listed] == [run_id] * found, query
+
+
 def test_points_that_are_sent_again_change_nothing(shared: httpx.Client) -> None:
     run_id = begin(shared)
     points = [point(step, step / 7) for step in range(1, 51)]
