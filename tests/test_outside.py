@@ -399,6 +399,17 @@ def example() -> Any:
     return module
 
 
+def test_the_example_of_a_script_says_where_its_run_is(
+    shared: httpx.Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRAINBOX_URL", str(shared.base_url))
+    monkeypatch.setenv("TRAINBOX_TOKEN", shared.headers["Authorization"].removeprefix("Bearer "))
+    example().main()
+    told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("http"))
+    run = shared.get(told).json()
+    assert (run["status"], run["metrics"]["loss"]["count"]) == ("succeeded", 300)
+
+
 def answers(url: str) -> bool:
     try:
         return httpx.get(f"{url}/healthz").is_success
