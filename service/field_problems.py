@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 
@@ -84,11 +84,16 @@ def _path(
 
 def _field_names(model: type[BaseModel], path: list[str], tags: dict[int, str]) -> list[str]:
     here: Any = model
+    free = False  # whether the next name is a key of an object that may have any
     for depth, part in enumerate(path, start=1):
+        if free:
+            free = False
+            continue
         field = getattr(here, "model_fields", {}).get(part)
         if field is None:
             return []
         here = field.annotation
+        free = get_origin(here) is dict
         branches = [branch for branch in getattr(here, "__args__", ()) if hasattr(branch, "model_fields")]
         for branch in branches:
             # One alone is a model or null; of several, the tag tells which.

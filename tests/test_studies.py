@@ -98,8 +98,8 @@ def test_a_dry_run_counts_and_creates_nothing(admin: httpx.Client) -> None:
             {f"grid.{RATE}.1", f"grid.{BATCH}", "grid.seed", "seeds", "metric"},
         ),
         (
-            search(space={RATE: {"low": -1, "high": 1}, BATCH: {"chioces": [8]}}, trials=0),
-            {"trials", f"space.{RATE}.low", f"space.{BATCH}.chioces"},
+            search(space={RATE: {"low": -1, "high": 1}, BATCH: {"chioces": [8]}}, parallel=0),
+            {"parallel", f"space.{RATE}.low", f"space.{BATCH}.chioces"},
         ),
         (grid(base=digits(learning_rate=0) | {"dataset": "digit"}), {f"base.{RATE}", "base.dataset"}),
         (grid(base=[]), {"base"}),
@@ -133,6 +133,11 @@ def test_what_is_wrong_is_named_by_its_path(admin: httpx.Client, asked: Spec, pa
     answer = admin.post("/v1/studies", json=asked)
     assert answer.status_code == 422, answer.text
     assert {error["param"] for error in answer.json()["errors"]} == params, answer.text
+
+
+def test_a_mistyped_field_within_a_space_is_told_what_was_meant(admin: httpx.Client) -> None:
+    answer = admin.post("/v1/studies", json=search(space={BATCH: {"chioces": [8]}}))
+    assert [error["hint"] for error in answer.json()["errors"]] == ["did you mean choices?"]
 
 
 def test_numbers_that_are_none_are_refused_by_name(admin: httpx.Client) -> None:

@@ -437,7 +437,7 @@ def test_a_registered_file_is_read_where_it_is(rooted: httpx.Client, settings: S
     view = taken(register(rooted, "points", path, "key"))
     assert (view["path"], view["copied"], view["sha256"]) == (str(path), False, sha256(path.read_bytes()).hexdigest())
     assert taken(register(rooted, "points", path, "key"), 200)["version"] == 1
-    assert problems(register(rooted, "others", path, "key")) == []
+    assert problems(register(rooted, "others", path, "key")) == [("Idempotency-Key", "reused")]
     assert taken(register(rooted, "points", path), 200)["version"] == 1
     (folder,) = settings.datasets_path.iterdir()
     assert {each.name for each in folder.iterdir()} == {"x.json", "y.npy"}
