@@ -136,7 +136,7 @@ def read(raw: Mapping[str, Any], met: Iterable[FieldProblem] = ()) -> tuple[Aske
     try:
         asked = READER.validate_python(dict(raw))
     except ValidationError as error:
-        errors = [
+        errors: list[dict[str, Any]] = [
             {**each, "loc": each["loc"][1:] if each["loc"][:1] == (kind,) else each["loc"]}
             for each in error.errors(include_input=False, include_url=False)
         ]
