@@ -220,6 +220,11 @@ def test_logs_are_followed_to_the_end_of_the_job(box: Box) -> None:
     assert box("logs", job) == followed
 
 
+def test_the_log_of_one_attempt_is_printed(box: Box, finished: str) -> None:
+    assert box("logs", finished, "--attempt", "1") == box("logs", finished)
+    assert "this job has had 1" in box("logs", finished, "--attempt", "2", code=2)
+
+
 def test_a_curve_is_drawn_or_given_as_data(box: Box, finished: str) -> None:
     drawn = box("curve", finished, "--width", "80")
     assert "train_loss" in drawn
