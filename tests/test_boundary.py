@@ -309,6 +309,23 @@ def test_pages_are_asked_for_within_bounds(shared: httpx.Client, name: str, valu
     assert time.monotonic() - began < 1
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/csv;q=0.1, application/json", "application/json"),
+        ("application/json;q=0.5,text/csv", "text/csv"),
+        ("text/csv;q=0", "application/json"),
+        ("*/*", "application/json"),
+        ("text/html, text/plain;q=0.9, */*;q=0.8", "text/plain"),
+        ("text/csv; header=present; q=much", "text/csv"),
+        (";,;q=", "application/json"),
+    ],
+)
+def test_the_weightiest_form_that_is_known_is_sent(shared: httpx.Client, accept: str, kind: str) -> None:
+    answer = shared.get("/v1/users", headers={"Accept": accept})
+    assert answer.headers["Content-Type"].partition(";")[0] == kind
+
+
 def test_a_cursor_that_is_nobodys_gives_a_page_all_the_same(shared: httpx.Client) -> None:
     assert shared.get("/v1/tokens", params={"after": "00000000"}).json()["data"] == []
     assert shared.get("/v1/users", params={"after": "zzz"}).json()["data"] == []

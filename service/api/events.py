@@ -12,7 +12,7 @@ from service import events
 from service.api import formats
 from service.api.access import Reader
 from service.api.answers import encode
-from service.api.formats import MEDIA_TYPES, Format, Width, wanted_format
+from service.api.formats import MEDIA_TYPES, Format, Width, preferred, wanted_format
 from service.api.listings import Limit
 from service.api.paths import JobId
 from service.api.place import Here
@@ -70,8 +70,7 @@ async def wanted_form(
     """The form of a list; None for a stream."""
     if given is not None:
         return None if given == "sse" else Format(given)
-    named = (part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "").split(","))
-    if next((name for name in named if name == EVENT_STREAM or name in MEDIA_TYPES), None) == EVENT_STREAM:
+    if next((name for name in preferred(request) if name == EVENT_STREAM or name in MEDIA_TYPES), None) == EVENT_STREAM:
         return None
     return await wanted_format(request)
 

@@ -3,6 +3,7 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import islice
@@ -53,7 +54,7 @@ async def wanted_format(
     request: Request,
     given: Annotated[Format | None, Query(alias="format", description="instead of the header Accept")] = None,
 ) -> Format:
-    """`?format=` first, then the first media type of Accept that is known, else JSON. Raises InvalidInput."""
+    """`?format=` first, then the weightiest media type of Accept that is known, else JSON. Raises InvalidInput."""
     if given is None:
         return _accepted(request, MEDIA_TYPES)
     if given not in TABULAR:
@@ -71,11 +72,21 @@ async def wanted_drawing(
 
 
 def _accepted(request: Request, known: dict[str, Format]) -> Format:
-    for part in request.headers.get("accept", "").split(","):
-        found = known.get(part.partition(";")[0].strip().lower())
-        if found is not None:
-            return found
-    return Format.JSON
+    return next((known[name] for name in preferred(request) if name in known), Format.JSON)
+
+
+def preferred(request: Request) -> list[str]:
+    """The media types of Accept, those of more weight first (RFC 9110, section 12.5.1)."""
+    weighed = []
+    for part in request.headers.get("accept", "").lower().split(","):
+        name, *parameters = (each.strip() for each in part.split(";"))
+        weight = next((_weight(each[2:]) for each in parameters if each.startswith("q=")), 1.0)
+        weighed.append((weight, name))
+    return [name for weight, name in sorted(weighed, key=lambda each: -each[0]) if weight > 0]
+
+
+def _weight(text: str) -> float:
+    return float(text) if re.fullmatch(r"[01](\.[0-9]{0,3})?", text) else 1.0
 
 
 Wanted = Annotated[Format, Depends(wanted_format)]
