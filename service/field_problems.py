@@ -41,6 +41,8 @@ def _message(error: Any) -> str:
         return f"Input should be one of {error['ctx']['expected_tags']}"
     if error["type"] == "union_tag_not_found":
         return "Field required"
+    if error["type"] in ("model_attributes_type", "model_type", "dict_type"):
+        return "Input should be an object"  # Python's words for it would name a class of the service
     if str(error["type"]).startswith(("datetime_", "timezone_aware")):
         return "a time is written as RFC 3339 has it, with its zone: 2026-01-31T12:00:00Z"
     if error["type"] == "string_pattern_mismatch" and (words := patterns.WORDS.get(error["ctx"]["pattern"])):
