@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,18 +132,25 @@ def clone(
         for named, other in (("max_steps", "epochs"), ("epochs", "max_steps")):
             if given.get(named) is not None and given.get(other) is None:
                 length.pop(other, None)
-    # Another kind of model has other fields.
-    model, given = merged.get("model"), patch.get("model")
-    if (
-        isinstance(model, dict)
-        and isinstance(given, dict)
-        and given.get("type", job.spec["model"]["type"]) != job.spec["model"]["type"]
-    ):
-        merged["model"] = merge({}, given)
+    if "model" in merged:
+        merged["model"] = _of_its_kind(merged["model"], patch.get("model"))
     draft = intake.draft(session, principal, merged, met)
     changes, advice = meaning.of(_stored(job), Plan.model_validate(job.plan), draft.spec, draft.plan)
     told = intake.Draft(draft.spec, draft.plan, draft.warnings + advice, draft.dataset, draft.needs)
     return Clone(told, changes)
+
+
+def _of_its_kind(model: Any, given: Any) -> Any:
+    """A merged model without the fields of a former kind that the new one has not, unless the patch names them.
+
+    given: what the patch says of it.
+    """
+    if not isinstance(model, dict) or not isinstance(given, dict):
+        return model
+    with suppress(KeyError, TypeError):  # what is no kind is told of by the check of the spec
+        known = spec.model_class(model["type"]).model_fields
+        return {name: value for name, value in model.items() if name in known or name in given}
+    return model
 
 
 def changes(session: Session, principal: Principal, job_id: str, copy_id: str) -> list[dict[str, Any]]:

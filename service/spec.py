@@ -85,10 +85,13 @@ Model = Annotated[AnyModel, Field(discriminator="type")]
 
 
 def _usual_model(task: str) -> AnyModel:
-    kind = MODELS[task][0]
-    [usual] = [each for each in get_args(AnyModel) if each.model_fields["type"].default == kind]
-    made: AnyModel = usual()
+    made: AnyModel = model_class(MODELS[task][0])()
     return made
+
+
+def model_class(kind: str) -> Any:
+    """Raises KeyError for a kind that there is not."""
+    return {each.model_fields["type"].default: each for each in get_args(AnyModel)}[kind]
 
 
 class Hyperparameters(Part):

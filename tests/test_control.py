@@ -133,13 +133,14 @@ def test_everything_wrong_with_a_clone_is_told_at_once(admin: httpx.Client, fini
         assert told.keys() == {f"{path}.momentum", f"{path}.seed", "nmae"}
 
 
-def test_another_model_in_a_clone_takes_the_place_of_the_whole_model(admin: httpx.Client, finished: Job) -> None:
+def test_another_model_in_a_clone_drops_the_fields_that_it_has_not(admin: httpx.Client, finished: Job) -> None:
     answer = act(admin, finished, "clone?dry_run=true", json={"model": {"type": "linear"}}).json()
     assert answer["spec"]["model"] == {"type": "linear"}
     meanings = {change["param"]: change["meaning"] for change in answer["changes"]}
     assert meanings.pop("model.type").startswith("linear instead of mlp")
     assert meanings.keys() == {f"model.{name}" for name in ("hidden_sizes", "activation", "normalization", "dropout")}
     assert set(meanings.values()) == {"linear has no such field"}
+    assert act(admin, finished, "clone?dry_run=true", json={"model": None}).json()["changes"] == []
     answer = act(admin, finished, "clone?dry_run=true", json={"model": {"type": "mlp", "dropout": 0.5}}).json()
     assert [change["param"] for change in answer["changes"]] == ["model.dropout"]
 
