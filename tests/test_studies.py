@@ -118,6 +118,7 @@ def test_a_dry_run_counts_and_creates_nothing(admin: httpx.Client) -> None:
         (search(space={BATCH: {"choices": [8, "half"]}}), {f"space.{BATCH}.choices.1"}),
         (search(sampler="grid", pruner="hedge"), {"sampler", "pruner"}),
         (rates(learning_rates={"low": 1.0, "high": 0.1}), {"learning_rates.high"}),
+        (rates(learning_rates={"low": 0.99999, "high": 1.0, "count": 50}), {"learning_rates.count"}),
         (
             rates(learning_rates={"low": 0, "count": 2}, steps=1),
             {"learning_rates.low", "learning_rates.count", "steps"},
