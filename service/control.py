@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic.json_schema import SkipJsonSchema
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
@@ -185,9 +186,10 @@ def _pinned(session: Session, job: Job) -> dict[str, Any]:
 class Relabel(Part):
     """What may be changed of a job: its name and its tags at any time, its priority while it waits."""
 
-    name: spec.Label | None = None
-    priority: spec.Priority | None = None
-    tags: dict[spec.TagKey, spec.Text | None] | None = None
+    # None stands for what is not given. Given, it is refused: nothing of this can be removed.
+    name: spec.Label | SkipJsonSchema[None] = None
+    priority: spec.Priority | SkipJsonSchema[None] = None
+    tags: dict[spec.TagKey, spec.Text | None] | SkipJsonSchema[None] = None
 
 
 def relabel(session: Session, principal: Principal, job_id: str, wanted: Relabel) -> None:

@@ -58,8 +58,9 @@ def compare_runs(
 ) -> Response:
     """Runs side by side by one metric: what differs between them, their curves, and which did best.
 
-    At most 50 runs: those named, or the newest that match the filters. With `group_by` the runs that differ in their
-    seed alone become one curve with a band, and `verdicts` say which differences are more than chance.
+    At most 50 runs: those named, or the newest that match the filters, `tag.KEY=VALUE` and `param.NAME=VALUE` too.
+    With `group_by` the runs that differ in their seed alone become one curve with a band, and `verdicts` say which
+    differences are more than chance.
     """
     with here.database.read() as session:
         chosen = _subjects(session, principal, run_ids, filtered)

@@ -7,13 +7,12 @@ import re
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request, Response
 
 from service import charts
 from service.api.answers import Json, encode
-from service.errors import FieldProblem, InvalidInput
 
 Cell = str | int | float | bool | None
 Rows = Sequence[Sequence[Cell]]
@@ -46,21 +45,20 @@ DRAWN_TYPES = {
     "image/svg+xml": Format.SVG,
     "application/vnd.apache.parquet": Format.PARQUET,
 }
+PICTURE_TYPES = MEDIA_TYPES | {name: form for name, form in DRAWN_TYPES.items() if form is not Format.PARQUET}
 # A picture opened by itself may use the styles within it, and nothing else.
 PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'"
 
 
 async def wanted_format(
     request: Request,
-    given: Annotated[Format | None, Query(alias="format", description="instead of the header Accept")] = None,
+    given: Annotated[
+        Literal["json", "csv", "ndjson", "text"] | None,
+        Query(alias="format", description="instead of the header Accept"),
+    ] = None,
 ) -> Format:
-    """`?format=` first, then the weightiest media type of Accept that is known, else JSON. Raises InvalidInput."""
-    if given is None:
-        return _accepted(request, MEDIA_TYPES)
-    if given not in TABULAR:
-        message = f"only curves and comparisons are drawn; here it is {', '.join(each.value for each in TABULAR)}"
-        raise InvalidInput([FieldProblem("format", "no_curves", message)])
-    return given
+    """`?format=` first, then the weightiest media type of Accept that is known, else JSON."""
+    return accepted(request, MEDIA_TYPES) if given is None else Format(given)
 
 
 async def wanted_drawing(
@@ -68,10 +66,11 @@ async def wanted_drawing(
     given: Annotated[Format | None, Query(alias="format", description="instead of the header Accept")] = None,
 ) -> Format:
     """The same for curves, which also come as pictures and as Parquet."""
-    return given or _accepted(request, MEDIA_TYPES | DRAWN_TYPES)
+    return given or accepted(request, MEDIA_TYPES | DRAWN_TYPES)
 
 
-def _accepted(request: Request, known: dict[str, Format]) -> Format:
+def accepted(request: Request, known: dict[str, Format]) -> Format:
+    """The weightiest of the known media types, else JSON."""
     return next((known[name] for name in preferred(request) if name in known), Format.JSON)
 
 

@@ -98,7 +98,7 @@ def _probed(here: Place, draft: intake.Draft, data: dict[str, Any]) -> dict[str,
 
 @router.get("", responses={200: {"model": JobList}})
 async def list_jobs(here: Here, principal: Reader, page: Page, form: Wanted, width: Width = 120) -> Response:
-    """Jobs, newest first."""
+    """Jobs, newest first. Also narrowed by `tag.KEY=VALUE` and `param.NAME=VALUE`, as often as you like."""
 
     def look(session: Session) -> list[dict[str, Any]]:
         return jobs.page(session, principal, page.filter, after=page.after, limit=page.fetched)

@@ -57,7 +57,10 @@ def list_runs(
     ),
     width: Width = 120,
 ) -> Response:
-    """Runs, newest first or by a metric; as a table with the best value of each metric."""
+    """Runs, newest first or by a metric; as a table with the best value of each metric.
+
+    Also narrowed by `tag.KEY=VALUE` and `param.NAME=VALUE`, as often as you like.
+    """
     with here.database.read() as session:
         found = runs.page(session, principal, page.filter, after=page.after, limit=page.fetched, sort=sort)
     metrics = _in_order({metric for run in found for metric in run["metrics"]}, sort.removeprefix("-"))
