@@ -326,6 +326,13 @@ def test_the_weightiest_form_that_is_known_is_sent(shared: httpx.Client, accept:
     assert answer.headers["Content-Type"].partition(";")[0] == kind
 
 
+def test_a_form_that_a_route_has_not_is_named_with_those_that_it_has(shared: httpx.Client) -> None:
+    for path, form, last in (("/v1/users", "png", "text"), ("/v1/studies/00000000-0000000", "parquet", "svg")):
+        [problem] = assert_problem(shared.get(path, params={"format": form}), 422)["errors"]
+        assert problem["param"] == "format"
+        assert problem["message"].endswith(f" or '{last}'")
+
+
 def test_a_cursor_that_is_nobodys_gives_a_page_all_the_same(shared: httpx.Client) -> None:
     assert shared.get("/v1/tokens", params={"after": "00000000"}).json()["data"] == []
     assert shared.get("/v1/users", params={"after": "zzz"}).json()["data"] == []
