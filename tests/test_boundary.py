@@ -1,5 +1,6 @@
 """What stands between the network and the routes: hosts, pages from elsewhere, bodies, slow and greedy clients."""
 
+import html
 import json
 import os
 import re
@@ -670,6 +671,7 @@ def test_the_docs_load_nothing_from_anywhere(shared: httpx.Client) -> None:
     for method, path in (("POST", "/v1/tokens"), ("GET", "/v1/projects/{name}"), ("DELETE", "/v1/users/{name}")):
         assert f">{method}</span>{path}<" in answer.text
     assert "expires_in_seconds" in answer.text
+    assert "/v1/runs/RUN_ID/curves?metric=METRIC'" in html.unescape(answer.text), "what a query must say is shown"
     assert shared.get("/openapi.json").json()["security"] == [{"token": []}]
 
 
