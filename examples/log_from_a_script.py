@@ -95,7 +95,7 @@ def main() -> None:
         for step in range(1, 301):
             log(step, loss=x * x + 0.01 * abs(math.sin(7 * step)))
             x -= parameters["lr"] * 2 * x
-    print(f"{log.http.base_url}v1/runs/{log.run_id}")
+    print(log.http.base_url.join(f"v1/runs/{log.run_id}"))
 
 
 if __name__ == "__main__":

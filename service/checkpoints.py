@@ -83,7 +83,8 @@ def weights(session: Session, principal: Principal, job_id: str, which: str, job
         case _:
             found = [row for row in rows if str(row.step) == which]
     if not found:
-        raise NotFound("checkpoint")
+        kept = ", ".join(str(row.step) for row in rows)
+        raise NotFound("checkpoint", f"kept are those of the steps {kept}" if kept else "this job has kept none")
     return found[0].step, folder(jobs_path, job_id) / _kept(found[0]).name / WEIGHTS
 
 

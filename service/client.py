@@ -1,5 +1,6 @@
 """A client of the service's HTTP interface: one method a call, answers as plain JSON values or as text."""
 
+import json
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import ip_address
@@ -15,6 +16,7 @@ from service.errors import FieldProblem
 FIRST_DELAY_SECONDS = 0.1
 LONGEST_DELAY_SECONDS = 2.0
 COME_BACK_LATER = (429, 503)
+JSON = {"Content-Type": "application/json"}
 UPLOAD_TIMEOUT = httpx.Timeout(30, read=600)  # the service reads the whole file before it answers
 
 
@@ -122,12 +124,16 @@ class Client:
         return answer.content, int(answer.headers["X-Next-Offset"])
 
     def _request(self, method: str, path: str, query: Mapping[str, Any], body: Any = None) -> httpx.Response:
+        headers = {} if body is None else dict(JSON)
+        if method == "POST":
+            headers["Idempotency-Key"] = str(uuid4())
         request = self._http.build_request(
             method,
             path,
             params={name: value for name, value in query.items() if value is not None},
-            json=body,
-            headers={"Idempotency-Key": str(uuid4())} if method == "POST" else {},
+            # Not httpx's own writer: it raises at NaN, where the service says which field holds it.
+            content=None if body is None else json.dumps(body),
+            headers=headers,
         )
         answer = self._send(request)
         if answer.is_success:

@@ -1,11 +1,13 @@
 """What people do to a job that exists: cancel, pause, resume, retry, clone, relabel, delete."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic.json_schema import SkipJsonSchema
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
@@ -13,7 +15,7 @@ from service import clock, intake, meaning, projects, queue, raw_spec, spec
 from service.errors import FieldProblem, IllegalMove, InvalidInput, NotFound, NotNow, NotOwner
 from service.plan import Plan
 from service.queue import QueueLimits, move, tell
-from service.spec import Part
+from service.spec import JobSpec, Part
 from service.states import TERMINAL, JobStatus, Scope
 from service.tables import Dataset, Job, Run
 from service.users import Principal
@@ -116,10 +118,14 @@ class Clone:
     changes: list[dict[str, Any]]
 
 
-def clone(session: Session, principal: Principal, job_id: str, patch: Mapping[str, Any]) -> Clone:
-    """What a job becomes under a JSON merge patch (RFC 7396) on its spec. Raises NotFound or InvalidInput."""
+def clone(
+    session: Session, principal: Principal, job_id: str, patch: Mapping[str, Any], met: Iterable[FieldProblem] = ()
+) -> Clone:
+    """What a job becomes under a JSON merge patch (RFC 7396) on its spec. Raises NotFound or InvalidInput.
+
+    met: problems that the caller met while decoding the patch.
+    """
     job = seen(session, principal, job_id)
-    before = raw_spec.parse(job.spec, lambda _: ())
     merged = merge(_pinned(session, job), patch)
     # A run is as long as its epochs or its steps say: naming one of them takes the place of the other.
     length, given = merged.get("hyperparameters"), patch.get("hyperparameters")
@@ -127,10 +133,35 @@ def clone(session: Session, principal: Principal, job_id: str, patch: Mapping[st
         for named, other in (("max_steps", "epochs"), ("epochs", "max_steps")):
             if given.get(named) is not None and given.get(other) is None:
                 length.pop(other, None)
-    draft = intake.draft(session, principal, merged)
-    changes, advice = meaning.of(before, Plan.model_validate(job.plan), draft.spec, draft.plan)
+    if "model" in merged:
+        merged["model"] = _of_its_kind(merged["model"], patch.get("model"))
+    draft = intake.draft(session, principal, merged, met)
+    changes, advice = meaning.of(_stored(job), Plan.model_validate(job.plan), draft.spec, draft.plan)
     told = intake.Draft(draft.spec, draft.plan, draft.warnings + advice, draft.dataset, draft.needs)
     return Clone(told, changes)
+
+
+def _of_its_kind(model: Any, given: Any) -> Any:
+    """A merged model without the fields of a former kind that the new one has not, unless the patch names them.
+
+    given: what the patch says of it.
+    """
+    if not isinstance(model, dict) or not isinstance(given, dict):
+        return model
+    with suppress(KeyError, TypeError):  # what is no kind is told of by the check of the spec
+        known = spec.model_class(model["type"]).model_fields
+        return {name: value for name, value in model.items() if name in known or name in given}
+    return model
+
+
+def changes(session: Session, principal: Principal, job_id: str, copy_id: str) -> list[dict[str, Any]]:
+    """What a copy that was made before has otherwise than the job. Raises NotFound."""
+    job, copy = (seen(session, principal, each) for each in (job_id, copy_id))
+    return meaning.of(_stored(job), Plan.model_validate(job.plan), _stored(copy), Plan.model_validate(copy.plan))[0]
+
+
+def _stored(job: Job) -> JobSpec:
+    return raw_spec.parse(job.spec, lambda _: ())
 
 
 def merge(target: Any, patch: Any) -> Any:
@@ -155,15 +186,19 @@ def _pinned(session: Session, job: Job) -> dict[str, Any]:
 class Relabel(Part):
     """What may be changed of a job: its name and its tags at any time, its priority while it waits."""
 
-    name: spec.Label | None = None
-    priority: spec.Priority | None = None
-    tags: dict[spec.TagKey, spec.Text | None] | None = None
+    # None stands for what is not given. Given, it is refused: nothing of this can be removed.
+    name: spec.Label | SkipJsonSchema[None] = None
+    priority: spec.Priority | SkipJsonSchema[None] = None
+    tags: dict[spec.TagKey, spec.Text | None] | SkipJsonSchema[None] = None
 
 
 def relabel(session: Session, principal: Principal, job_id: str, wanted: Relabel) -> None:
     """Changes what is given; a tag of null is removed. Raises NotFound, NotOwner, NotNow or InvalidInput."""
     job = owned(session, principal, job_id)
     run = session.get_one(Run, job.seq)
+    if nulls := sorted(name for name in wanted.model_fields_set if getattr(wanted, name) is None):
+        message = "it cannot be removed; what is left out of the request stays as it is"
+        raise InvalidInput([FieldProblem(name, "null", message) for name in nulls])
     if wanted.priority is not None and wanted.priority != job.priority:
         if job.status not in (JobStatus.QUEUED, JobStatus.PAUSED):
             raise NotNow(job_id, job.status, "be given another priority", "while it waits")

@@ -35,8 +35,9 @@ class InvalidInput(ServiceError):
 class NotFound(ServiceError):
     """It does not exist, or not for this user: the two look the same."""
 
-    def __init__(self, kind: str) -> None:
-        super().__init__(f"no such {kind}")
+    def __init__(self, kind: str, instead: str = "") -> None:
+        """instead: what there is, where whoever asks may see it."""
+        super().__init__(f"no such {kind}{instead and f': {instead}'}")
         self.kind = kind
 
 
@@ -50,16 +51,16 @@ class RunOver(ServiceError):
     """A run that takes no more points: a script has ended it, or a job's trainer alone writes to it."""
 
     def __init__(self, run_id: str, status: JobStatus | None) -> None:
-        why = "belongs to a job, whose trainer alone writes to it" if status is None else f"is {status.value}"
-        super().__init__(f"run {run_id} {why}")
+        of_job = "belongs to a job: its trainer alone writes to it, and it is deleted with the job"
+        super().__init__(f"run {run_id} {of_job if status is None else f'is {status.value}'}")
         self.run_id, self.status = run_id, status
 
 
 class NotNow(ServiceError):
     """The job's status forbids what is asked. act: as in `be deleted`; condition: as in `when it is over`."""
 
-    def __init__(self, job_id: str, status: JobStatus, act: str, condition: str) -> None:
-        super().__init__(f"job {job_id} is {status.value}: it can {act} only {condition}")
+    def __init__(self, job_id: str, status: JobStatus, act: str, condition: str, kind: str = "job") -> None:
+        super().__init__(f"{kind} {job_id} is {status.value}: it can {act} only {condition}")
         self.job_id, self.status = job_id, status
 
 
@@ -97,21 +98,31 @@ class NotOwner(ServiceError):
     """Visible to the team, but changed only by its owner or an admin."""
 
     def __init__(self, kind: str) -> None:
-        super().__init__(f"this {kind} belongs to another user: only its owner or an admin may change it")
+        super().__init__(f"this {kind} is not yours: only its owner or an admin may change it")
         self.kind = kind
 
 
 class AlreadyExists(ServiceError):
-    def __init__(self, kind: str) -> None:
-        super().__init__(f"there is a {kind} of this name already")
+    def __init__(self, kind: str, *, gone: bool = False) -> None:
+        """gone: its name is not given again, although it is no longer there."""
+        last = f"there was a {kind} of this name, and it is not given to another"
+        super().__init__(last if gone else f"there is a {kind} of this name already")
         self.kind = kind
 
 
 class KeyReused(ServiceError):
     """The Idempotency-Key came before, with another body."""
 
-    def __init__(self) -> None:
+    def __init__(self, param: str) -> None:
         super().__init__("this Idempotency-Key was used within 24 hours for a different request")
+        self.problems = [FieldProblem(param, "reused", "it was used for a different request")]
+
+
+class MadeAndGone(ServiceError):
+    """The Idempotency-Key came before, and what it made has been deleted since, or hidden."""
+
+    def __init__(self) -> None:
+        super().__init__("what this Idempotency-Key has made is no longer there: take another key to make it again")
 
 
 class QueueFull(ServiceError):

@@ -128,7 +128,8 @@ def _lack(wanted: Waiting, free: Sequence[Room]) -> Iterable[Words]:
         yield _cause("no_memory", f"it needs {wanted.memory_mib} MiB of memory, and {most_mib} MiB are free")
         return
     most = max(free, key=lambda room: (room.gpus, room.threads))
-    message = f"it needs {_slots(wanted.threads, wanted.gpus)}, and {_slots(most.threads, most.gpus)} are free"
+    most_free = _slots(most.threads, most.gpus)
+    message = f"it needs {_slots(wanted.threads, wanted.gpus)}, and no worker has more than {most_free} free"
     yield _cause("no_slot", message)
 
 

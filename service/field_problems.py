@@ -2,10 +2,11 @@
 
 import difflib
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, get_origin
 
 from pydantic import BaseModel
 
+from service import patterns
 from service.errors import FieldProblem
 
 
@@ -16,6 +17,8 @@ def field_problems(errors: Iterable[Any], raw: Any, model: type[BaseModel]) -> l
     """
     found: dict[str, FieldProblem] = {}
     for error in errors:
+        if error["type"] == "default_factory_not_called":
+            continue  # what it rests on is wrong, and told
         path, siblings = _path(error["loc"], raw, missing=error["type"] == "missing")
         if error["type"].startswith("union_tag"):
             path.append(error["ctx"]["discriminator"].strip("'"))
@@ -38,6 +41,12 @@ def _message(error: Any) -> str:
         return f"Input should be one of {error['ctx']['expected_tags']}"
     if error["type"] == "union_tag_not_found":
         return "Field required"
+    if error["type"] in ("model_attributes_type", "model_type", "dict_type"):
+        return "Input should be an object"  # Python's words for it would name a class of the service
+    if str(error["type"]).startswith(("datetime_", "timezone_aware")):
+        return "a time is written as RFC 3339 has it, with its zone: 2026-01-31T12:00:00Z"
+    if error["type"] == "string_pattern_mismatch" and (words := patterns.WORDS.get(error["ctx"]["pattern"])):
+        return words
     return str(error["msg"]).removeprefix("Value error, ")
 
 
@@ -77,11 +86,16 @@ def _path(
 
 def _field_names(model: type[BaseModel], path: list[str], tags: dict[int, str]) -> list[str]:
     here: Any = model
+    free = False  # whether the next name is a key of an object that may have any
     for depth, part in enumerate(path, start=1):
+        if free:
+            free = False
+            continue
         field = getattr(here, "model_fields", {}).get(part)
         if field is None:
             return []
         here = field.annotation
+        free = get_origin(here) is dict
         branches = [branch for branch in getattr(here, "__args__", ()) if hasattr(branch, "model_fields")]
         for branch in branches:
             # One alone is a model or null; of several, the tag tells which.

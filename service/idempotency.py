@@ -36,7 +36,7 @@ def remembered(session: Session, user: str, key: str, request_digest: bytes) -> 
     if row is None or row.created_at <= _oldest():
         return None
     if row.request_digest != request_digest:
-        raise KeyReused
+        raise KeyReused(PARAM)
     return row.resource
 
 

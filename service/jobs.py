@@ -199,5 +199,5 @@ def newest_attempt(session: Session, principal: Principal, job_id: str, attempt:
         return row.attempt or None
     known: Sequence[int] = session.scalars(select(Attempt.number).where(Attempt.job == row.seq)).all()
     if attempt not in known:
-        raise NotFound("attempt")
+        raise NotFound("attempt", f"this job has had {row.attempt}" if row.attempt else "this job has had none yet")
     return attempt

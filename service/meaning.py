@@ -27,15 +27,14 @@ def of(
     if old["dataset"] == new["dataset"].partition("@")[0]:
         old["dataset"] = new["dataset"]
     changed = [name for name in {**old, **new} if old.get(name) != new.get(name)]
-    changes = [
-        {
-            "param": name,
-            "from": old.get(name),
-            "to": new.get(name),
-            "meaning": _meaning(name, Change(old.get(name), new.get(name), plan_before, plan_after)),
-        }
-        for name in changed
-    ]
+    changes = []
+    for name in changed:
+        change = Change(old.get(name), new.get(name), plan_before, plan_after)
+        if name.startswith("model.") and not (name in old and name in new):  # each kind of model has fields of its own
+            told = f"{after.model.type} has {'this' if name in new else 'no such'} field"
+        else:
+            told = _meaning(name, change)
+        changes.append({"param": name, "from": change.before, "to": change.after, "meaning": told})
     return changes, _advice(changed, plan_before, plan_after)
 
 

@@ -6,17 +6,17 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from pydantic import Field
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from service import clock, curves, projects
 from service.curves.merging import Logged
 from service.curves.rollups import Integers
-from service.errors import FieldProblem, InvalidInput, NotFound, NotOwner, RunOver
+from service.errors import FieldProblem, InvalidInput, NotFound, NotNow, NotOwner, RunOver
 from service.ids import new_id
 from service.sent import Sent
 from service.spec import MOST_TAGS, Label, Name, Part, TagKey, Text
-from service.states import JobStatus, Scope
+from service.states import TERMINAL, JobStatus, Scope
 from service.tables import OutsideRun, Run
 from service.users import Principal
 
@@ -158,6 +158,14 @@ def finish(session: Session, principal: Principal, run_id: str, status: str) -> 
     outside.status = JobStatus(status)
     outside.finished_at = clock.now()
     session.flush()
+
+
+def remove(session: Session, principal: Principal, run_id: str) -> None:
+    """Deletes a run that is over, with its curves. Raises NotFound, NotOwner, NotNow, or RunOver for that of a job."""
+    run, outside = _owned(session, principal, run_id)
+    if outside.status not in TERMINAL:
+        raise NotNow(run_id, outside.status, "be deleted", "when it is over", "run")
+    session.execute(delete(Run).where(Run.seq == run.seq))
 
 
 def give_up(session: Session, now: float) -> int:

@@ -1,7 +1,7 @@
 """Runs: what was trained, by whom and with what, found by filters. Who may see one stands in every query."""
 
+import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -50,6 +50,7 @@ class Filter:
     parameters: Mapping[str, str] = field(default_factory=dict)
 
 
+WHOLE = re.compile(r"[+-]?[0-9]{1,19}")
 INEXACT = "inexact"  # the event that tells what keeps a run from coming out the same again
 
 # A run's place is in the queue, or outside of it: of each pair of columns one is NULL.
@@ -104,9 +105,19 @@ def _parametrised(name: str, text: str) -> ColumnElement[bool]:
         same = kind == text
     else:
         same = and_(value == text.replace(" ", ""), kind.in_(["text", "array"]))
-        with suppress(ValueError):
-            same = or_(same, and_(value == float(text), kind.in_(["integer", "real"])))
+        if (number := _number(text)) is not None:
+            same = or_(same, and_(value == number, kind.in_(["integer", "real"])))
     return select(literal(1)).select_from(entries).where(entries.c.key == name, same).exists()
+
+
+def _number(text: str) -> int | float | None:
+    """A whole number that SQLite can hold is kept to its last digit: as a float it would be another from 2^53 on."""
+    if WHOLE.fullmatch(text) and -(2**63) <= int(text) < 2**63:
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def as_text(column: Any) -> ColumnElement[str]:
@@ -226,6 +237,7 @@ class Subject:
     status: JobStatus
     parameters: dict[str, Any]
     counting: Counting
+    of_job: bool
 
 
 # Built once: putting a statement together takes longer than this one runs.
@@ -247,12 +259,13 @@ NAMED_VISIBLE: Query = NAMED.where(visible_to(bindparam("viewer")))
 
 
 def subjects(session: Session, principal: Principal, run_ids: Sequence[str]) -> list[Subject]:
-    """The runs in the order asked for. Raises NotFound if one does not exist for the principal."""
+    """The runs in the order asked for. Raises NotFound if one does not exist for the principal; of several, which."""
     query = NAMED if principal.scope is Scope.ADMIN else NAMED_VISIBLE
     rows = session.connection().execute(query, {"ids": list(run_ids), "viewer": principal.user}).all()
     found = {row.id: _subject(row) for row in rows}
-    if len(found) < len(set(run_ids)):
-        raise NotFound("run")
+    for place, run_id in enumerate(run_ids, start=1):
+        if run_id not in found:
+            raise NotFound("run", f"number {place} of those named" if len(run_ids) > 1 else "")
     return [found[run_id] for run_id in run_ids]
 
 
@@ -263,7 +276,9 @@ def newest_subjects(session: Session, principal: Principal, wanted: Filter, limi
 
 
 def _subject(row: Found) -> Subject:
-    return Subject(row.seq, row.id, row.name, row.project, row.status, row.parameters, _counting(row))
+    return Subject(
+        row.seq, row.id, row.name, row.project, row.status, row.parameters, _counting(row), row.plan is not None
+    )
 
 
 def _counting(row: Found) -> Counting:

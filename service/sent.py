@@ -9,10 +9,10 @@ import numpy as np
 import orjson
 from pydantic import AwareDatetime, Field, StringConstraints, TypeAdapter, ValidationError
 
+from service import patterns
 from service.curves.rollups import Floats, Integers
 from service.spec import Part
 
-METRIC_PATTERN = r"^[A-Za-z0-9_./:@%()+=, -]{1,128}$"
 MOST_POINTS = 10_000
 WORDS = {"NaN": np.nan, "Infinity": np.inf, "-Infinity": -np.inf}
 
@@ -22,7 +22,7 @@ Moment = Annotated[AwareDatetime, Field(strict=False)]
 class NewPoint(Part):
     """One logged value. at: when; when the points arrive, if it is not said."""
 
-    metric: Annotated[str, StringConstraints(pattern=METRIC_PATTERN)]
+    metric: Annotated[str, StringConstraints(pattern=patterns.METRIC)]
     step: int = Field(ge=0, lt=2**63)
     value: float | Literal["NaN", "Infinity", "-Infinity"]
     at: Moment | None = None
@@ -66,7 +66,7 @@ class _Doubtful(Exception):
 LONGEST_PART = 256  # bytes between two commas: more than any usual point has, and less than a number that is refused
 NAMED, DATED = 3, 4  # how many entries a point has, without and with its time
 MOMENTS: TypeAdapter[list[Any]] = TypeAdapter(list[Moment | None])
-METRIC = re.compile(METRIC_PATTERN.removesuffix("$") + r"\Z")
+METRIC = re.compile(patterns.METRIC.removesuffix("$") + r"\Z")
 
 
 def quickly(body: bytes) -> Sent | None:

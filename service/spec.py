@@ -6,14 +6,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, Union, get
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from service import patterns
 from service.extensions import FurtherModel
 from service.ids import ID_PATTERN
 from service.tasks import EVERY_LOSS, EVERY_VALIDATION_METRIC, FURTHER_MODELS, MODELS, TASKS
 
-NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$"
-DATASET_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}(@[1-9][0-9]{0,8})?$"
-
-Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN)]
+Name = Annotated[str, StringConstraints(pattern=patterns.NAME)]
 Text = Annotated[str, StringConstraints(max_length=4096)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 Width = Annotated[int, Field(ge=1, le=16_384)]
@@ -87,10 +85,13 @@ Model = Annotated[AnyModel, Field(discriminator="type")]
 
 
 def _usual_model(task: str) -> AnyModel:
-    kind = MODELS[task][0]
-    [usual] = [each for each in get_args(AnyModel) if each.model_fields["type"].default == kind]
-    made: AnyModel = usual()
+    made: AnyModel = model_class(MODELS[task][0])()
     return made
+
+
+def model_class(kind: str) -> Any:
+    """Raises KeyError for a kind that there is not."""
+    return {each.model_fields["type"].default: each for each in get_args(AnyModel)}[kind]
 
 
 class Hyperparameters(Part):
@@ -222,7 +223,7 @@ class JobSpec(Part):
     )
     project: Name = Field(default="default", description="what the run is filed under")
     task: TaskName = Field(description="what is learned")
-    dataset: Annotated[str, StringConstraints(pattern=DATASET_PATTERN)] = Field(description="NAME, or NAME@VERSION")
+    dataset: Annotated[str, StringConstraints(pattern=patterns.DATASET)] = Field(description="NAME, or NAME@VERSION")
     data: Data = Data()
     model: Model = Field(
         default_factory=lambda found: _usual_model(found.get("task", "classification")), description="what learns"
@@ -249,7 +250,7 @@ READ_BY = {"momentum": ("sgd", "rmsprop"), "betas": ("adam", "adamw")}
 
 
 def is_dataset_reference(text: str) -> bool:
-    return re.fullmatch(DATASET_PATTERN, text) is not None
+    return re.fullmatch(patterns.DATASET, text) is not None
 
 
 def filled(spec: JobSpec) -> JobSpec:

@@ -66,6 +66,11 @@ DIRECTIONS = {"train_loss": Direction.MIN, "val_loss": Direction.MIN} | {
 }
 
 
+def trained_metrics(task: str) -> frozenset[str]:
+    """What the trainer of a task may record."""
+    return frozenset([*AT_EVERY_STEP, *THINNED, *METRICS.get(task, EVERY_VALIDATION_METRIC)])
+
+
 def of_data(kind: str, task: str) -> list[str]:
     """What a data set can be learned for. kind: of its data. task: the built-in one that it is said to be for."""
     targets = TASKS[task].targets if task in TASKS else None

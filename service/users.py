@@ -75,8 +75,8 @@ def digest_of(text: str) -> bytes:
 
 def create(session: Session, name: str) -> User:
     """Raises AlreadyExists, also for the name of a user who has left."""
-    if session.get(User, name) is not None:
-        raise AlreadyExists("user")
+    if (known := session.get(User, name)) is not None:
+        raise AlreadyExists("user", gone=known.removed_at is not None)
     user = User(name=name, created_at=clock.now())
     session.add(user)
     session.flush()

@@ -1,5 +1,6 @@
 """What stands between the network and the routes: hosts, pages from elsewhere, bodies, slow and greedy clients."""
 
+import html
 import json
 import os
 import re
@@ -307,6 +308,30 @@ def test_pages_are_asked_for_within_bounds(shared: httpx.Client, name: str, valu
     began = time.monotonic()
     assert_problem(shared.get("/v1/tokens", params={name: value}), 422)
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("text/csv;q=0.1, application/json", "application/json"),
+        ("application/json;q=0.5,text/csv", "text/csv"),
+        ("text/csv;q=0", "application/json"),
+        ("*/*", "application/json"),
+        ("text/html, text/plain;q=0.9, */*;q=0.8", "text/plain"),
+        ("text/csv; header=present; q=much", "text/csv"),
+        (";,;q=", "application/json"),
+    ],
+)
+def test_the_weightiest_form_that_is_known_is_sent(shared: httpx.Client, accept: str, kind: str) -> None:
+    answer = shared.get("/v1/users", headers={"Accept": accept})
+    assert answer.headers["Content-Type"].partition(";")[0] == kind
+
+
+def test_a_form_that_a_route_has_not_is_named_with_those_that_it_has(shared: httpx.Client) -> None:
+    for path, form, last in (("/v1/users", "png", "text"), ("/v1/studies/00000000-0000000", "parquet", "svg")):
+        [problem] = assert_problem(shared.get(path, params={"format": form}), 422)["errors"]
+        assert problem["param"] == "format"
+        assert problem["message"].endswith(f" or '{last}'")
 
 
 def test_a_cursor_that_is_nobodys_gives_a_page_all_the_same(shared: httpx.Client) -> None:
@@ -646,6 +671,7 @@ def test_the_docs_load_nothing_from_anywhere(shared: httpx.Client) -> None:
     for method, path in (("POST", "/v1/tokens"), ("GET", "/v1/projects/{name}"), ("DELETE", "/v1/users/{name}")):
         assert f">{method}</span>{path}<" in answer.text
     assert "expires_in_seconds" in answer.text
+    assert "/v1/runs/RUN_ID/curves?metric=METRIC'" in html.unescape(answer.text), "what a query must say is shown"
     assert shared.get("/openapi.json").json()["security"] == [{"token": []}]
 
 

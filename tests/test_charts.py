@@ -211,8 +211,9 @@ def test_a_table_too_wide_shortens_texts_and_then_leaves_columns_out() -> None:
         text = table(headers, rows, width)
         assert widest(text) <= width
         assert text.count("\n") == (3 if "note" in text else 4)
-    assert "a long name of…" in table(headers, rows, 60)
-    assert table(headers, rows, 40).splitlines()[-1] == "… columns left out: 1"
+        assert "20251123-ab12cd34" in text, "an id that is cut is none"
+    assert "20251123-ab12cd34  a long name…" in table(headers, rows, 60)
+    assert table(headers, rows, 40).splitlines()[-1] == "… columns left out: 2"
 
 
 def test_words_stand_for_what_is_no_number() -> None:

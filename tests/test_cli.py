@@ -162,6 +162,15 @@ def test_every_wrong_field_has_a_line_of_its_own(box: Box) -> None:
     assert "did you mean learning_rate?" in said
 
 
+def test_what_json_cannot_say_is_named_by_its_field(box: Box, tmp_path: Path) -> None:
+    """Python writes NaN and infinities, and the service says where they stand."""
+    told = "hyperparameters.learning_rate: NaN and infinities are no JSON"
+    for value in ("NaN", "1e999", "-Infinity"):
+        setting = f"hyperparameters.learning_rate={value}"
+        assert told in box("submit", "-", "--set", setting, code=2, given=json.dumps(SHORT))
+    assert f"base.{told}" in box("study", "lr-range", "-", "--set", setting, code=2, given=json.dumps(SHORT))
+
+
 def test_a_failed_job_is_exit_code_1(box: Box) -> None:
     said = box("submit", "-", "--wait", code=1, given=json.dumps(DIVERGING))
     assert "failed" in said
@@ -209,6 +218,11 @@ def test_logs_are_followed_to_the_end_of_the_job(box: Box) -> None:
     followed = box("logs", job, "--follow")
     assert followed
     assert box("logs", job) == followed
+
+
+def test_the_log_of_one_attempt_is_printed(box: Box, finished: str) -> None:
+    assert box("logs", finished, "--attempt", "1") == box("logs", finished)
+    assert "this job has had 1" in box("logs", finished, "--attempt", "2", code=2)
 
 
 def test_a_curve_is_drawn_or_given_as_data(box: Box, finished: str) -> None:
@@ -319,6 +333,27 @@ def test_a_file_is_uploaded_shown_and_deleted(box: Box, tmp_path: Path) -> None:
     assert "another name" in box("datasets", "delete", "digits", code=2)
 
 
+def test_runs_of_scripts_are_listed_drawn_diagnosed_and_deleted_beside_those_of_jobs(box: Box) -> None:
+    job = box.submit(SHORT, "--wait")
+    with Client(box.environment["TRAINBOX_URL"], (box.home / "admin.token").read_text().strip()) as client:
+        ids = [client.post("/v1/runs", {"name": f"script {number}"})["id"] for number in range(4)]
+        points = [{"metric": "train_loss", "step": step, "value": 1 / step} for step in range(1, 30)]
+        client.post(f"/v1/runs/{ids[0]}/points", {"points": points})
+        client.post(f"/v1/runs/{ids[0]}/finish", {"status": "succeeded"})
+    listed = box("runs", "--limit", "5")
+    assert [line.split()[0] for line in listed.splitlines()[2:6]] == ids[::-1]
+    assert job in box("runs", "--status", "succeeded", "--sort", "val_loss.best", "--limit", "200")
+    assert len(json.loads(box("runs", "--limit", "2", "--json"))["data"]) == 2
+    assert "sort: runs are sorted by" in box("runs", "--sort", "oddly", code=2)
+    assert "train_loss" in box("curve", ids[0])
+    assert box("diagnose", ids[0]).startswith(json.loads(box("diagnose", ids[0], "--json"))["verdict"])
+    newest = box("jobs", "--limit", "1").splitlines()[1]
+    assert re.match(rf"{job} .* 20/20 +[0-9.]+ ", newest), "runs of scripts hide no job's loss"
+    assert "be deleted only when it is over" in box("delete", ids[1], code=2)
+    assert box("delete", ids[0]) == f"{ids[0]} is deleted, with its curves\n"
+    assert "no such run" in box("delete", ids[0], code=2)
+
+
 def test_tokens_are_created_used_and_revoked(box: Box) -> None:
     made = json.loads(
         box("token", "create", "alice", "--create-user", "--scope", "read", "--expires-in", "1", "--json")
@@ -328,9 +363,13 @@ def test_tokens_are_created_used_and_revoked(box: Box) -> None:
     assert "scope" in box("submit", "-", code=2, given=json.dumps(SHORT), **alice)
     assert "alice" in box("token", "list")
     assert made["token"] not in box("token", "list")
-    box("token", "revoke", made["id"])
+    assert made["id"] in box("token", "revoke", made["id"][:14])
+    assert "no token has an id" in box("token", "revoke", "zzzz", code=2)
     assert "TRAINBOX_TOKEN" in box("jobs", code=2, **alice)
-    assert "user" in box("token", "create", "nobody-yet", code=2)
+    assert "--create-user creates one" in box("token", "create", "nobody-yet", code=2)
+    with Client(box.environment["TRAINBOX_URL"], (box.home / "admin.token").read_text().strip()) as client:
+        client.delete("/v1/users/alice")
+    assert "it is not given to another" in box("token", "create", "alice", "--create-user", code=2)
 
 
 def test_nobody_at_the_address_is_exit_code_3(box: Box) -> None:
@@ -359,6 +398,15 @@ def test_the_doctor_names_what_is_wrong_and_exits_with_1(box: Box, tmp_path: Pat
     said = box("doctor", "--json", code=1, TRAINBOX_HOME=str(home))
     assert f"chmod go-rwx {home}" in said
     assert "damaged" in said
+
+
+def test_a_home_is_made_ready_and_said_so_as_json(tmp_path: Path) -> None:
+    migrate = [*TRAINBOX, "migrate", "--json"]
+    done = [subprocess.run(migrate, env=environment(tmp_path / "h"), capture_output=True, check=True) for _ in range(2)]
+    first, second = (json.loads(each.stdout) for each in done)
+    assert Path(first["database"]).exists()
+    assert first["token"] == (tmp_path / "h" / "admin.token").read_text().strip()
+    assert second == first | {"token": None}
 
 
 def test_a_second_serve_names_the_first_and_leaves_it_alone(box: Box) -> None:
@@ -492,7 +540,9 @@ def test_values_set_on_the_command_line_are_json_or_else_texts() -> None:
             spec_file.put(spec, [wrong])
 
 
-@pytest.mark.parametrize("text", ["a: 1\na: 2\n", "- 1\n", "a: [", "\x00"])
+@pytest.mark.parametrize(
+    "text", ["a: 1\na: 2\n", "- 1\n", "a: [", "\x00", "a: !!binary aGk=", "a: !!set {b}", "a: &a [*a]"]
+)
 def test_a_spec_that_is_none_is_refused(tmp_path: Path, text: str) -> None:
     path = tmp_path / "spec.yaml"
     path.write_text(text)

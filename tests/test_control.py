@@ -112,13 +112,54 @@ def test_naming_steps_in_a_clone_takes_the_place_of_epochs(admin: httpx.Client) 
         ({"hyperparameters": {"learning_rate": -1}}, "hyperparameters.learning_rate"),
         ({"hyperparameter": {}}, "hyperparameter"),
         ({"dataset": None}, "dataset"),
-        ({"model": {"type": "linear"}}, "model.hidden_sizes"),
+        ({"model": {"type": "linear", "hidden_sizes": [8]}}, "model.hidden_sizes"),
+        ({"model": {"type": "liner"}}, "model.type"),
     ],
 )
 def test_a_clone_that_cannot_be_is_refused_by_field(admin: httpx.Client, finished: Job, patch: Job, param: str) -> None:
     answer = act(admin, finished, "clone", json=patch)
     assert answer.status_code == 422
     assert param in [problem["param"] for problem in answer.json()["errors"]]
+
+
+def test_everything_wrong_with_a_clone_is_told_at_once(admin: httpx.Client, finished: Job) -> None:
+    rate = '{"from_study": "no"}'
+    body = f'{{"hyperparameters": {{"learning_rate": {rate}, "momentum": NaN, "seed": "x"}}, "nmae": "y"}}'
+    for query in ("", "?dry_run=true"):
+        answer = act(admin, finished, f"clone{query}", content=body, headers={"Content-Type": "application/json"})
+        told = {problem["param"]: problem["code"] for problem in answer.json()["errors"]}
+        path = "hyperparameters"
+        assert told.pop(f"{path}.learning_rate.from_study") == "unknown_study"
+        assert told.keys() == {f"{path}.momentum", f"{path}.seed", "nmae"}
+
+
+def test_another_model_in_a_clone_drops_the_fields_that_it_has_not(admin: httpx.Client, finished: Job) -> None:
+    answer = act(admin, finished, "clone?dry_run=true", json={"model": {"type": "linear"}}).json()
+    assert answer["spec"]["model"] == {"type": "linear"}
+    meanings = {change["param"]: change["meaning"] for change in answer["changes"]}
+    assert meanings.pop("model.type").startswith("linear instead of mlp")
+    assert meanings.keys() == {f"model.{name}" for name in ("hidden_sizes", "activation", "normalization", "dropout")}
+    assert set(meanings.values()) == {"linear has no such field"}
+    assert act(admin, finished, "clone?dry_run=true", json={"model": None}).json()["changes"] == []
+    answer = act(admin, finished, "clone?dry_run=true", json={"model": {"type": "mlp", "dropout": 0.5}}).json()
+    assert [change["param"] for change in answer["changes"]] == ["model.dropout"]
+
+
+def test_a_clone_with_the_same_key_is_the_first_one_whatever_has_happened_since(
+    admin: httpx.Client, blocker: Job
+) -> None:
+    """Even when it could not be made any more: the job that it depends on has been cancelled."""
+    needed, original = (submit(admin, digits(**SHORT)) for _ in range(2))
+    body = {"depends_on": [needed["id"]], "hyperparameters": {"seed": 5}}
+    headers = {"Idempotency-Key": "one-clone"}
+    first = act(admin, original, "clone", json=body, headers=headers)
+    act(admin, needed, "cancel")
+    again = act(admin, original, "clone", json=body, headers=headers)
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert (again.json()["id"], again.json()["changes"]) == (first.json()["id"], first.json()["changes"])
+    assert admin.delete(f"/v1/jobs/{first.json()['id']}").status_code == 204
+    gone = act(admin, original, "clone", json=body, headers=headers)
+    assert (gone.status_code, gone.json()["code"]) == (409, "made_and_gone")
 
 
 def test_a_job_is_relabelled(admin: httpx.Client, finished: Job) -> None:
@@ -129,6 +170,8 @@ def test_a_job_is_relabelled(admin: httpx.Client, finished: Job) -> None:
     assert [job["id"] for job in admin.get("/v1/jobs?tag.b=2").json()["data"]] == [finished["id"]]
     assert admin.patch(path, json={"priority": 5}).status_code == 409
     assert admin.patch(path, json={"status": "failed"}).json()["errors"][0]["param"] == "status"
+    nothing = admin.patch(path, json={"name": None, "tags": None, "priority": None})
+    assert [problem["param"] for problem in nothing.json()["errors"]] == ["name", "priority", "tags"]
 
 
 def test_a_waiting_job_with_a_higher_priority_starts_first(admin: httpx.Client, blocker: Job) -> None:
@@ -149,6 +192,12 @@ def test_what_is_over_is_deleted_with_all_it_left(admin: httpx.Client, box: Box,
     for path in (f"/v1/jobs/{job['id']}", f"/v1/runs/{job['id']}", f"/v1/runs/{job['id']}/curves?metric=train_loss"):
         assert admin.get(path).status_code == 404
     assert not folder.exists()
+
+
+def test_the_run_of_a_job_goes_with_the_job_alone(admin: httpx.Client, finished: Job) -> None:
+    answer = admin.delete(f"/v1/runs/{finished['id']}")
+    assert answer.status_code == 409
+    assert "it is deleted with the job" in answer.json()["detail"]
 
 
 def test_only_its_owner_changes_a_job(box: Box, finished: Job, failed: Job) -> None:

@@ -121,7 +121,11 @@ def test_a_wrong_question_is_refused_and_named(
 
 
 def test_an_unknown_metric_of_a_finished_run_is_not_found(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
-    assert admin.get(f"/v1/runs/{pair[0]['id']}/curves?metric=val_typo").status_code == 404
+    """Nor is one that its task does not measure; what there is is told."""
+    for metric in ("val_typo", "val_mae"):
+        answer = admin.get(f"/v1/runs/{pair[0]['id']}/curves?metric=train_loss&metric={metric}")
+        assert answer.status_code == 404
+        assert answer.json()["detail"].startswith("no such metric: this run has train_loss, ")
 
 
 def test_a_comparison_shows_what_differs_and_who_did_best(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
@@ -157,6 +161,8 @@ def test_a_run_without_the_metric_is_listed_without_a_curve(admin: httpx.Client,
     body = compare(admin, [pair[0], other], metric="val_accuracy")
     assert [run["curve"] is None for run in body["runs"]] == [False, True]
     assert "runs_without_metric" in [warning["code"] for warning in body["warnings"]]
+    [mistyped] = [each for each in compare(admin, pair, metric="val_acc")["warnings"] if "val_acc:" in each["message"]]
+    assert "; what they have is grad_norm, learning_rate, " in mistyped["message"]
 
 
 def test_a_comparison_fits_the_width_as_text_and_is_a_table_as_csv(
@@ -185,3 +191,10 @@ def test_a_comparison_fits_the_width_as_text_and_is_a_table_as_csv(
 )
 def test_a_wrong_comparison_is_refused(admin: httpx.Client, query: str, status: int) -> None:
     assert admin.get(f"/v1/compare?{query}").status_code == status
+
+
+def test_of_many_runs_the_one_that_does_not_exist_is_told_by_its_place(
+    admin: httpx.Client, pair: list[dict[str, Any]]
+) -> None:
+    answer = admin.get(f"/v1/compare?metric=val_loss&runs={pair[0]['id']},00000000-0000000,{pair[1]['id']}")
+    assert (answer.status_code, answer.json()["detail"]) == (404, "no such run: number 2 of those named")

@@ -129,6 +129,12 @@ def test_a_dry_run_says_the_plan_and_creates_nothing(admin: httpx.Client) -> Non
     assert admin.get("/v1/jobs?limit=1").json()["data"] == before
 
 
+def test_a_spec_without_its_task_is_told_that_alone(admin: httpx.Client) -> None:
+    """The default of the model hangs on the task, which is no problem of its own."""
+    answer = admin.post("/v1/jobs", json={"dataset": "digits"})
+    assert [(error["param"], error["code"]) for error in answer.json()["errors"]] == [("task", "missing")]
+
+
 def test_a_submission_says_where_the_job_is(admin: httpx.Client) -> None:
     answer = admin.post("/v1/jobs", json=digits())
     assert answer.status_code == 201
@@ -339,6 +345,12 @@ def test_lists_are_paged_without_a_gap_and_filtered(admin: httpx.Client) -> None
             break
         after = f"&after={answer['next_after']}"
     assert seen == ids[::-1]
+    for form in ("json", "csv", "ndjson", "text"):
+        whole = admin.get(f"/v1/jobs?tag.batch=paging&limit=5&format={form}")
+        assert "X-Next-After" not in whole.headers
+        page = admin.get(f"/v1/jobs?tag.batch=paging&limit=2&format={form}")
+        assert page.headers["X-Next-After"] == seen[1]
+        assert ("there are more" in page.text) == (form == "text")
     finish(admin, {"id": ids[-1]})
     assert admin.get("/v1/jobs?tag.batch=other").json()["data"] == []
     assert admin.get("/v1/jobs?status=succeeded&dataset=digits@1&task=classification&limit=200").json()["data"]
@@ -348,7 +360,10 @@ def test_lists_are_paged_without_a_gap_and_filtered(admin: httpx.Client) -> None
 
 @pytest.mark.parametrize(
     "query",
-    ["limit=0", "limit=-1", "limit=1000000000", "limit=x", "after=%27%3B--", "status=odd", "statsu=queued", "after="],
+    [
+        *("limit=0", "limit=-1", "limit=1000000000", "limit=x", "after=%27%3B--", "status=odd", "statsu=queued"),
+        *("after=", "tag.=x", "status=running&status=queued", "tag.a=1&tag.a=2", "limit=1&limit=1"),
+    ],
 )
 def test_a_wrong_query_is_refused_and_named(admin: httpx.Client, query: str) -> None:
     answer = admin.get(f"/v1/jobs?{query}")

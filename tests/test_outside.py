@@ -94,6 +94,18 @@ def test_of_more_runs_than_can_be_compared_the_newest_are_and_it_is_said(shared:
     assert "more than 50 runs match" in shared.get("/v1/compare?tag.set=many&metric=loss&format=text").text
 
 
+def test_a_parameter_is_found_by_its_number_to_the_last_digit(shared: httpx.Client) -> None:
+    run_id = begin(shared, parameters={"seed": 2**53 + 1, "rate": 1e-3})
+    for query, found in (
+        ({"param.seed": str(2**53 + 1)}, True),
+        ({"param.seed": str(2**53)}, False),
+        ({"param.seed": "9" * 40}, False),
+        ({"param.rate": "0.0010"}, True),
+    ):
+        listed = shared.get("/v1/runs", params={"param.seed": str(2**53 + 1)} | query).json()["data"]
+        assert [run["id"] for run in listed] == [run_id] * found, query
+
+
 def test_points_that_are_sent_again_change_nothing(shared: httpx.Client) -> None:
     run_id = begin(shared)
     points = [point(step, step / 7) for step in range(1, 51)]
@@ -268,6 +280,16 @@ def test_a_run_that_is_over_takes_no_more(shared: httpx.Client) -> None:
     assert shared.get(f"/v1/runs/{run_id}").json()["status"] == "failed"
 
 
+def test_a_scripts_run_is_deleted_when_it_is_over(shared: httpx.Client) -> None:
+    run_id = begin(shared)
+    send(shared, run_id, point(1, 1.0))
+    refusal = shared.delete(f"/v1/runs/{run_id}")
+    assert (refusal.status_code, refusal.json()["code"]) == (409, "not_now")
+    shared.post(f"/v1/runs/{run_id}/finish", json={"status": "cancelled"})
+    assert shared.delete(f"/v1/runs/{run_id}").status_code == 204
+    assert shared.get(f"/v1/runs/{run_id}").status_code == shared.delete(f"/v1/runs/{run_id}").status_code == 404
+
+
 @pytest.mark.parametrize(
     ("body", "param"),
     [
@@ -305,7 +327,7 @@ def test_the_same_key_begins_one_run(shared: httpx.Client) -> None:
     first, second = again("one"), again("one")
     assert (first.status_code, second.status_code) == (201, 200)
     assert first.json()["id"] == second.json()["id"]
-    assert again("two").status_code == 422
+    assert again("two").json()["errors"][0]["param"] == "Idempotency-Key"
 
 
 def test_only_its_owner_writes_to_a_run_and_a_private_one_does_not_exist(box: Box) -> None:
@@ -314,6 +336,7 @@ def test_only_its_owner_writes_to_a_run_and_a_private_one_does_not_exist(box: Bo
         assert send(bob, run_id, point(1, 1.0)).status_code == 403
         assert bob.post(f"/v1/runs/{run_id}/finish", json={"status": "failed"}).status_code == 403
         assert send(eve, run_id, point(1, 1.0)).status_code == 403
+        assert bob.delete(f"/v1/runs/{run_id}").status_code == eve.delete(f"/v1/runs/{run_id}").status_code == 403
         assert ada.put("/v1/projects/adas", json={"visibility": "private"}).status_code in (200, 201)
         hidden = begin(ada, project="adas")
         unknown = send(bob, "00000000-0000000", point(1, 1.0))
@@ -374,6 +397,17 @@ def example() -> Any:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+def test_the_example_of_a_script_says_where_its_run_is(
+    shared: httpx.Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRAINBOX_URL", str(shared.base_url))
+    monkeypatch.setenv("TRAINBOX_TOKEN", shared.headers["Authorization"].removeprefix("Bearer "))
+    example().main()
+    told = next(line for line in capsys.readouterr().out.splitlines() if line.startswith("http"))
+    run = shared.get(told).json()
+    assert (run["status"], run["metrics"]["loss"]["count"]) == ("succeeded", 300)
 
 
 def answers(url: str) -> bool:

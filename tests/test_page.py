@@ -418,6 +418,11 @@ def test_a_run_of_a_script_is_shown_without_what_only_jobs_have(visit: Visit, bo
     expect(page.get_by_role("tab")).to_have_count(1)
     expect(page.get_by_role("button", name="Cancel")).to_have_count(0)
     assert page.evaluate("window.taken") is None
+    box.admin.post(f"/v1/runs/{run}/finish", json={"status": "succeeded"})
+    page.get_by_role("button", name="Delete").click()
+    page.get_by_role("button", name="Delete the run").click()
+    page.wait_for_url(re.compile("#/runs"))
+    assert box.admin.get(f"/v1/runs/{run}").status_code == 404
 
 
 def test_whoever_may_only_read_is_offered_nothing_else(browser: Browser, box: Box, pair: list[str]) -> None:

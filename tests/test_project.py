@@ -21,6 +21,7 @@ ROOT = Path(__file__).parent.parent
 # The trunk, from the ground up: a module imports only from rows below its own.
 LAYERS = (
     {"bell", "clock", "extensions", "ids", "job_logs", "logs", "settings", "states"},
+    {"patterns"},
     {"errors", "tables"},
     {"disk", "errands", "field_problems", "inspection", "precision", "tasks"},
     {"database", "locks", "spec"},

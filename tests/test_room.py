@@ -113,7 +113,7 @@ def test_who_waits_for_a_gpu_is_told_which_programs_and_which_ended_jobs_hold_it
     with httpx.Client(base_url=serve().url, headers=headers) as client:
         job = submit(client, small(5, resources={"gpus": 1}))
         assert causes(client, job) == {
-            "no_slot": "it needs 1 thread and 1 GPU, and 4 threads are free",
+            "no_slot": "it needs 1 thread and 1 GPU, and no worker has more than 4 threads free",
             "out_of_service": "out of service: GPU 1, whose memory is in use though its job has ended",
             "foreign_process": "GPU 0 is used by a program that is no job of this box: pid 4711",
         }

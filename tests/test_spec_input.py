@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -131,6 +132,12 @@ def test_every_default_is_filled_in(admin: httpx.Client) -> None:
     assert spec["hyperparameters"]["loss"] == "mse"
     assert spec["hyperparameters"]["epochs"] == 10
     assert spec["name"] == "diabetes mlp"
+
+
+def test_the_spec_in_the_documentation_is_a_whole_one(admin: httpx.Client) -> None:
+    text = (Path(__file__).parent.parent / "docs/api.md").read_text(encoding="utf-8")
+    documented = json.loads(text.partition("### The spec")[2].partition("```json")[2].partition("```")[0])
+    assert admin.post("/v1/jobs?dry_run=true", json=documented).json()["spec"] == documented
 
 
 @pytest.mark.parametrize(

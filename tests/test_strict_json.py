@@ -158,7 +158,7 @@ def test_nesting_that_a_spec_may_need_is_fine() -> None:
         ('{"inner": {"rate": 1}}'.encode("utf-16"), 400),
         ('{"inner": {"rate": 1}}'.encode("utf-16-le"), 400),
         (b'\xef\xbb\xbf{"inner": {"rate": 1}}', 400),
-        (b"", 422),
+        (b"", 400),
         (b"  ", 400),
         (b"null", 422),
         (b"[]", 422),
@@ -245,6 +245,12 @@ def test_body_and_query_are_told_together(post: Callable[..., httpx.Response]) -
 def test_parameters_with_a_free_end_are_known_by_their_beginning(served: httpx.Client) -> None:
     assert served.get("/v1/tagged", params={"tag.a": "1", "tag.b.c": "2"}).status_code == 200
     assert params(served.get("/v1/tagged", params={"tags.a": "1", "tag": "2"})) == ["tag", "tags.a"]
+
+
+def test_a_body_that_is_missing_is_told_like_one_that_is_empty(shared: httpx.Client) -> None:
+    for path in ("/v1/jobs", "/v1/users", "/v1/tokens", "/v1/runs"):
+        answer = shared.post(path)
+        assert (answer.status_code, answer.json()["detail"]) == (400, "the body is not JSON: it is empty")
 
 
 def test_a_body_may_be_left_out_where_it_is_optional(post: Callable[..., httpx.Response]) -> None:

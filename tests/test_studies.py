@@ -93,6 +93,14 @@ def test_a_dry_run_counts_and_creates_nothing(admin: httpx.Client) -> None:
         (grid(grid={"hyperparameters.seed": [1]}), {"grid.hyperparameters.seed"}),
         (grid(grid={"name": ["x"]}), {"grid.name"}),
         (grid(seeds=0, seed=1), {"seeds", "seed"}),
+        (
+            grid(grid={RATE: [0.1, -1], BATCH: [], "seed": [1]}, seeds=0, metric="val_mae"),
+            {f"grid.{RATE}.1", f"grid.{BATCH}", "grid.seed", "seeds", "metric"},
+        ),
+        (
+            search(space={RATE: {"low": -1, "high": 1}, BATCH: {"chioces": [8]}}, parallel=0),
+            {"parallel", f"space.{RATE}.low", f"space.{BATCH}.chioces"},
+        ),
         (grid(base=digits(learning_rate=0) | {"dataset": "digit"}), {f"base.{RATE}", "base.dataset"}),
         (grid(base=[]), {"base"}),
         (grid(metric="val_mae"), {"metric"}),
@@ -110,6 +118,7 @@ def test_a_dry_run_counts_and_creates_nothing(admin: httpx.Client) -> None:
         (search(space={BATCH: {"choices": [8, "half"]}}), {f"space.{BATCH}.choices.1"}),
         (search(sampler="grid", pruner="hedge"), {"sampler", "pruner"}),
         (rates(learning_rates={"low": 1.0, "high": 0.1}), {"learning_rates.high"}),
+        (rates(learning_rates={"low": 0.99999, "high": 1.0, "count": 50}), {"learning_rates.count"}),
         (
             rates(learning_rates={"low": 0, "count": 2}, steps=1),
             {"learning_rates.low", "learning_rates.count", "steps"},
@@ -125,6 +134,11 @@ def test_what_is_wrong_is_named_by_its_path(admin: httpx.Client, asked: Spec, pa
     answer = admin.post("/v1/studies", json=asked)
     assert answer.status_code == 422, answer.text
     assert {error["param"] for error in answer.json()["errors"]} == params, answer.text
+
+
+def test_a_mistyped_field_within_a_space_is_told_what_was_meant(admin: httpx.Client) -> None:
+    answer = admin.post("/v1/studies", json=search(space={BATCH: {"chioces": [8]}}))
+    assert [error["hint"] for error in answer.json()["errors"]] == ["did you mean choices?"]
 
 
 def test_numbers_that_are_none_are_refused_by_name(admin: httpx.Client) -> None:
@@ -220,10 +234,11 @@ def test_a_spec_may_name_the_study_that_found_its_learning_rate(admin: httpx.Cli
     assert job["warnings"][-1]["code"] == "learning_rate_from_study"
     assert tested["id"] in job["warnings"][-1]["message"]
     assert admin.post("/v1/jobs", params={"dry_run": True}, json=spec).status_code == 200
-    clone = admin.post(
-        f"/v1/jobs/{job['id']}/clone", json={"hyperparameters": {"learning_rate": {"from_study": tested["id"]}}}
-    )
-    assert clone.json()["spec"]["hyperparameters"]["learning_rate"] == tested["report"]["suggested"]
+    for query in ("", "?dry_run=true"):
+        patch = {"hyperparameters": {"learning_rate": {"from_study": tested["id"]}}}
+        clone = admin.post(f"/v1/jobs/{job['id']}/clone{query}", json=patch).json()
+        assert clone["spec"]["hyperparameters"]["learning_rate"] == tested["report"]["suggested"]
+        assert clone["warnings"][-1]["code"] == "learning_rate_from_study"
     within = begin(admin, grid(base=spec, grid={BATCH: [64]}))
     assert within["spec"]["base"]["hyperparameters"]["learning_rate"] == tested["report"]["suggested"]
     end(admin, within)

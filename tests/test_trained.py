@@ -14,14 +14,16 @@ import shelves
 from boxes import digits, train, values, worker
 from conftest import Box
 from sklearn import datasets
+from typer import BadParameter
 
 from service import errands, memory, plan as plans, raw_spec
 from service.api.predictions import PredictionList
 from service.api.views.jobs import DryRun
+from service.cli import predict
 from service.database import Database
 from service.errors import ErrandFailed, ErrandsBusy, InvalidInput
 from service.settings import Settings
-from workers.training import loop, prediction, weights
+from workers.training import loop, prediction, preprocessing, weights
 
 Spec = dict[str, Any]
 
@@ -65,7 +67,10 @@ def test_predictions_are_those_of_the_model_that_was_trained(stocked: Box, train
 @pytest.mark.parametrize(
     ("inputs", "params"),
     [
-        ([[0.0] * 64, [0.0] * 63, "seven", [[1.0]], None, {"pixle": 1}], [f"inputs.{place}" for place in range(1, 6)]),
+        (
+            [[0.0] * 64, [0.0] * 63, "seven", [[1.0]], None, {"pixle": 1}],
+            ["inputs.1", "inputs.2", "inputs.3", "inputs.4", "inputs.5.pixle"],
+        ),
         ([], ["inputs"]),
         ([[0.0]] * 1001, ["inputs"]),
     ],
@@ -91,6 +96,37 @@ def test_the_command_line_predicts_from_a_file(stocked: Box, trained: Spec, tmp_
     done = subprocess.run(command, env=os.environ | place, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ["0", "1"]
+
+
+def test_a_file_of_samples_is_read_as_an_upload_is(tmp_path: Path) -> None:
+    """Codes that begin with 0 stay texts where a word stands among them; NA is an empty cell only among numbers."""
+    path = tmp_path / "samples.csv"
+    path.write_text("\ufeffage, code,when\n NaN,01,2026-01-31\n\n41,NA,\n", encoding="utf-8")
+    assert predict.read(path) == [
+        {"age": None, "code": 1.0, "when": "2026-01-31"},
+        {"age": 41.0, "code": None, "when": None},
+    ]
+    path.write_text("1,NA\n2,x\n")
+    assert predict.read(path) == [[1.0, "NA"], [2.0, "x"]]
+    path.write_text("age,code\n")
+    assert predict.read(path) == []
+    for wrong, told in (
+        ("age,code\n1,2\n3\n", "line 3 has 1 value, and the first line has 2"),
+        ('a\n"b', "cannot be read"),
+    ):
+        path.write_text(wrong)
+        with pytest.raises(BadParameter, match=told):
+            predict.read(path)
+
+
+def test_a_category_is_meant_by_the_number_or_the_truth_value_that_its_text_says() -> None:
+    values: list[list[str] | None] = [["01", "1234567", "x"], ["False", "True"]]
+    fitted = preprocessing.Preprocessing(["code", "flag"], values, [0.0, 0.0], [1.0, 1.0], "refuse")
+    assert [prediction._cell(fitted, 0, cell) for cell in (1, 1.0, "01", 1234567.0, "x")] == [0, 0, 0, 1, 2]
+    assert [prediction._cell(fitted, 1, cell) for cell in (True, False, "True", "true")] == [1, 0, 1, 1]
+    for column, cell in ((0, 2), (0, True), (0, "1"), (1, 1), (1, None), (0, [1]), (0, {})):
+        with pytest.raises(prediction._Misfit):
+            prediction._cell(fitted, column, cell)
 
 
 def test_no_more_errands_are_done_at_a_time_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import replace
+from datetime import date
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,9 @@ def test_what_is_wrong_with_a_file_is_told_and_nothing_is_left(client: httpx.Cli
     assert answer.json()["errors"][0]["message"] == "line 3: 1 values, and there are 2 columns"
     assert problems(put(client, "x", FLOWERS)) == [("target", "missing")]
     assert problems(put(client, "x", FLOWERS, target="none")) == [("target", "unknown_column")]
+    assert problems(put(client, "x", npz(x=[[1.0]], y=[1]), NPZ, target="x0")) == [("target", "no_columns")]
+    of_text = put(client, "x", b"once upon a time", "text/plain", target="a", task="classification")
+    assert problems(of_text) == [("target", "no_columns"), ("task", "no_columns")]
     assert problems(put(client, "x", FLOWERS, task="sorting")) == [("task", "literal_error")]
     assert problems(put(client, "x", FLOWERS, goal="kind")) == [("goal", "unknown_parameter")]
     assert problems(put(client, "x", b"")) == [("body", "empty")]
@@ -433,7 +437,7 @@ def test_a_registered_file_is_read_where_it_is(rooted: httpx.Client, settings: S
     view = taken(register(rooted, "points", path, "key"))
     assert (view["path"], view["copied"], view["sha256"]) == (str(path), False, sha256(path.read_bytes()).hexdigest())
     assert taken(register(rooted, "points", path, "key"), 200)["version"] == 1
-    assert problems(register(rooted, "others", path, "key")) == []
+    assert problems(register(rooted, "others", path, "key")) == [("Idempotency-Key", "reused")]
     assert taken(register(rooted, "points", path), 200)["version"] == 1
     (folder,) = settings.datasets_path.iterdir()
     assert {each.name for each in folder.iterdir()} == {"x.json", "y.npy"}
@@ -554,6 +558,24 @@ def test_a_table_with_categories_and_empty_cells_is_learned(box: Box) -> None:
         assert values(ada, job, "val_accuracy")["y"][-1] > 0.88
         run = ada.get(f"/v1/runs/{job['id']}").json()
         assert run["parameters"]["data.missing"] == "mean"
+        told_about(ada, job)
+
+
+def told_about(ada: httpx.Client, job: dict[str, Any]) -> None:
+    """The model is asked in the words of the file: dates, empty cells, columns by name."""
+    asked = {"city": "Rome", "age": 30, "noise": 0.5, "joined": "2024-03-02"}
+    days = (date(2024, 3, 2) - date(1970, 1, 1)).days
+    inputs = [asked, asked | {"joined": "2024-03-02T00:00:00+00:00"}, asked | {"joined": days}, ["Rome", 30, 0.5, days]]
+    answer = ada.post(f"/v1/jobs/{job['id']}/predictions", json={"inputs": [*inputs, {"age": 30}]})
+    first, *same, sparse = answer.json()["data"]
+    assert all(each == first for each in same)
+    assert sparse != first
+    wrong = [asked | {"stays": "yes"}, asked | {"joined": "soon"}, asked | {"city": "Ulm"}, asked | {"city": 3}]
+    answer = ada.post(f"/v1/jobs/{job['id']}/predictions", json={"inputs": wrong})
+    found = {each["param"]: each["message"] for each in answer.json()["errors"]}
+    assert list(found) == ["inputs.0.stays", "inputs.1", "inputs.2", "inputs.3"]
+    assert found["inputs.1"] == "the column joined wants a date such as 2026-01-31, or days since 1970"
+    assert found["inputs.2"] == "the column city had no such value in training: it has Oslo, Rome, São Paulo"
 
 
 def test_a_validation_split_of_the_file_is_the_one_that_is_used(box: Box) -> None:

@@ -1,17 +1,19 @@
 """Routes for what a job keeps of its training."""
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Path as PathParameter, Query, Response
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 from starlette.responses import StreamingResponse
 
 from service import checkpoints
 from service.api import formats
 from service.api.access import Reader
-from service.api.answers import Json
-from service.api.formats import Format, Wanted, Width
+from service.api.formats import Wanted, Width
 from service.api.listings import Limit
 from service.api.paths import JobId
 from service.api.place import Here
@@ -21,7 +23,15 @@ from service.api.views import Number, View
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 AfterStep = Annotated[int | None, Query(ge=1, lt=2**63, description="the last step of the page before")]
-Which = Annotated[str, PathParameter(pattern="^(best|last|[1-9][0-9]{0,18})$", description="best, last or a step")]
+
+
+def _which(text: str) -> str:
+    if re.fullmatch("best|last|[1-9][0-9]{0,18}", text) is None:
+        raise PydanticCustomError("invalid_checkpoint", "write best, last or a step")
+    return text
+
+
+Which = Annotated[str, PathParameter(description="best, last or a step"), AfterValidator(_which)]
 MEDIA = "application/octet-stream"
 PART_BYTES = 1 << 18
 TABLE = ["step", "epoch", "bytes", "sha256", "val_loss", "is_best", "created_at"]
@@ -58,13 +68,8 @@ def list_checkpoints(
     """What the job has kept, newest first: a pause, a drain and a loss go on from the newest that is whole."""
     with here.database.read() as session:
         found = checkpoints.page(session, principal, job_id, after=after, limit=limit + 1)
-    shown, has_more = found[:limit], len(found) > limit
-    if form is Format.JSON:
-        return Json({"data": shown, "has_more": has_more, "next_after": shown[-1]["step"] if has_more else None})
-    if form is Format.NDJSON:
-        return formats.lines(shown)
-    rows = [[each["metrics"].get(name) if name == "val_loss" else each[name] for name in TABLE] for each in shown]
-    return formats.table(TABLE, rows, form, width)
+    rows = [[each["metrics"].get(name) if name == "val_loss" else each[name] for name in TABLE] for each in found]
+    return formats.listing(found, limit, form, TABLE, rows, width, key="step")
 
 
 @router.get("/{job_id}/checkpoints/{which}/weights", response_class=Response, responses={200: {"content": {MEDIA: {}}}})

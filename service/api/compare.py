@@ -58,8 +58,9 @@ def compare_runs(
 ) -> Response:
     """Runs side by side by one metric: what differs between them, their curves, and which did best.
 
-    At most 50 runs: those named, or the newest that match the filters. With `group_by` the runs that differ in their
-    seed alone become one curve with a band, and `verdicts` say which differences are more than chance.
+    At most 50 runs: those named, or the newest that match the filters, `tag.KEY=VALUE` and `param.NAME=VALUE` too.
+    With `group_by` the runs that differ in their seed alone become one curve with a band, and `verdicts` say which
+    differences are more than chance.
     """
     with here.database.read() as session:
         chosen = _subjects(session, principal, run_ids, filtered)
@@ -90,8 +91,9 @@ def _subjects(session: Session, principal: Principal, run_ids: str | None, filte
         raise InvalidInput([FieldProblem("runs", "exclusive", "name runs or give filters, not both")])
     if not 1 <= len(ids) <= MOST_RUNS:
         raise InvalidInput([FieldProblem("runs", "too_many_runs", f"between 1 and {MOST_RUNS} runs can be compared")])
-    if not all(map(is_id, ids)):
-        raise InvalidInput([FieldProblem("runs", "invalid_id", "ids are separated by commas")])
+    if (wrong := next((place for place, each in enumerate(ids, start=1) if not is_id(each)), None)) is not None:
+        message = f"number {wrong} is no id: ids are separated by commas"
+        raise InvalidInput([FieldProblem("runs", "invalid_id", message)])
     return runs.subjects(session, principal, ids)
 
 

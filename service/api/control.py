@@ -9,13 +9,13 @@ from sqlalchemy.orm import Session
 from service import bell, control, jobs, queue
 from service.api.access import Submitter
 from service.api.answers import Json
-from service.api.once import Repeatable
+from service.api.once import Repeatable, still_there
 from service.api.paths import JobId
 from service.api.place import Here, Place
+from service.api.strict_json import Parsed
 from service.api.strict_route import StrictBody, StrictRoute
 from service.api.views.jobs import ClonedJob, CloneDryRun, JobView
 from service.control import Relabel
-from service.errors import InvalidInput
 from service.states import JobStatus
 from service.studies import references
 from service.users import Principal
@@ -66,15 +66,15 @@ def resume_job(here: Here, principal: Submitter, job_id: JobId) -> Response:
 def retry_job(here: Here, principal: Submitter, job_id: JobId, once: Repeatable) -> Response:
     """A new job with the spec of one that failed or was cancelled; `retry_of` names the old one."""
     with here.database.write() as session:
-        earlier = once.earlier(session)
-        if earlier is None:
+        new, again = once.earlier(session), True
+        if new is None:
             here.require_room()
-        new = earlier or control.retry(session, principal, job_id, here.queue_limits)
-        if earlier is None:
+            new, again = control.retry(session, principal, job_id, here.queue_limits), False
             once.remember(session, new)
-        job = jobs.get(session, principal, new)
+        with still_there(again):
+            job = jobs.get(session, principal, new)
     bell.ring(here.settings.run_path)
-    return Json(job, 200 if earlier else 201, {"Location": f"/v1/jobs/{new}"})
+    return Json(job, 200 if again else 201, {"Location": f"/v1/jobs/{new}"})
 
 
 @router.post(
@@ -92,28 +92,31 @@ def clone_job(
     dry_run: Annotated[bool, Query(description="tell what would change; nothing is created")] = False,
 ) -> Response:
     """A new job with a changed spec, and what each change means; with `dry_run` its spec, plan and changes alone."""
-    if body.problems:
-        raise InvalidInput(body.problems)
     if dry_run:
         with here.database.read() as session:
-            made = control.clone(session, principal, job_id, body.tree)
+            made = _cloned(session, principal, job_id, body)
         told = {"spec": made.draft.spec.model_dump(), "plan": made.draft.plan.model_dump()}
         return Json({**told, "warnings": made.draft.warnings, "changes": made.changes})
     with here.database.write() as session:
-        earlier = once.earlier(session)
-        if earlier is None:
+        new, again = once.earlier(session), True
+        if new is None:
             here.require_room()
-        patch, problems, notes = references.resolve(session, principal, body.tree)
-        if problems:
-            raise InvalidInput(problems)
-        made = control.clone(session, principal, job_id, patch)
-        made.draft.warnings.extend(notes)
-        new = earlier or queue.submit(session, principal, made.draft, here.queue_limits)
-        if earlier is None:
+            made = _cloned(session, principal, job_id, body)
+            new, again = queue.submit(session, principal, made.draft, here.queue_limits), False
             once.remember(session, new)
-        job = jobs.get(session, principal, new)
+        with still_there(again):
+            job = jobs.get(session, principal, new)
+            changes = control.changes(session, principal, job_id, new)
     bell.ring(here.settings.run_path)
-    return Json({**job, "changes": made.changes}, 200 if earlier else 201, {"Location": f"/v1/jobs/{new}"})
+    return Json({**job, "changes": changes}, 200 if again else 201, {"Location": f"/v1/jobs/{new}"})
+
+
+def _cloned(session: Session, principal: Principal, job_id: str, body: Parsed) -> control.Clone:
+    """Everything wrong with the patch is told at once, whoever found it."""
+    patch, problems, notes = references.resolve(session, principal, body.tree)
+    made = control.clone(session, principal, job_id, patch, [*body.problems, *problems])
+    made.draft.warnings.extend(notes)
+    return made
 
 
 @router.patch("/{job_id}", responses={200: {"model": JobView}})

@@ -9,14 +9,14 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from pydantic import Field, StringConstraints
 from starlette.concurrency import run_in_threadpool
 
-from service import datasets, locks
+from service import datasets, locks, patterns
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
 from service.api.bodies import Upload
 from service.api.formats import Wanted, Width
 from service.api.listings import Limit
-from service.api.once import Once, Repeatable
+from service.api.once import Once, Repeatable, still_there
 from service.api.place import Here, Place
 from service.api.problems import Refusal
 from service.api.strict_route import StrictRoute
@@ -27,14 +27,14 @@ from service.datasets.catalogue import Arrival
 from service.errors import FieldProblem, InvalidInput, QuotaExceeded, Stopping
 from service.inspection.found import MEDIA_TYPES, SUFFIXES
 from service.settings import Settings
-from service.spec import DATASET_PATTERN, NAME_PATTERN, Name, Part
+from service.spec import Name, Part
 from service.tables import Dataset
 from service.users import Principal
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
-AfterName = Annotated[str | None, Query(pattern=NAME_PATTERN, description="the last name of the page before")]
-Reference = Annotated[str, Path(pattern=DATASET_PATTERN, description="NAME, or NAME@VERSION")]
+AfterName = Annotated[str | None, Query(pattern=patterns.NAME, description="the last name of the page before")]
+Reference = Annotated[str, Path(pattern=patterns.DATASET, description="NAME, or NAME@VERSION")]
 Task = Literal["classification", "regression"]
 TABLE = ["name", "version", "kind", "task", "rows", "features", "classes", "bytes", "owner", "description"]
 
@@ -91,12 +91,13 @@ async def put_dataset(
     here: Here,
     principal: Submitter,
     request: Request,
-    name: Annotated[str, Path(pattern=NAME_PATTERN)],
+    name: Annotated[str, Path(pattern=patterns.NAME)],
     target: Annotated[str | None, Query(max_length=128, description="the column to learn, for tables")] = None,
     task: Annotated[Task | None, Query(description="where the target leaves it open")] = None,
 ) -> Response:
     """Takes in a file as a new version. 200 when the same bytes are there already, to be read in the same way."""
     said = Said(name, _format(request), target or None, task)
+    said.require_meaning()
     room = await run_in_threadpool(_admit, here, principal, name, int(request.headers.get("content-length", 0)))
     with arrivals.draft(here.settings) as draft:
         await _receive(here, request, draft, room)
@@ -115,9 +116,11 @@ async def register_dataset(here: Here, principal: Submitter, asked: Registration
     form = asked.format or SUFFIXES.get(path.suffix.lower())
     if form is None:
         message = "the ending of its name tells no format: say csv, parquet, npz or text"
-        raise InvalidInput([FieldProblem("format", "missing", message)])
-    await run_in_threadpool(_admit, here, principal, asked.name, 0)
+        missing = FieldProblem("format", "missing", message)
+        raise InvalidInput([*arrivals.outside_of_roots(path, here.settings), missing])
     said = Said(asked.name, form, asked.target or None, asked.task)
+    said.require_meaning()
+    await run_in_threadpool(_admit, here, principal, asked.name, 0)
     with arrivals.draft(here.settings) as draft:
         async with here.inspections:
             arrival = await run_in_threadpool(arrivals.registered, draft, said, path, here.stopping.is_set)
@@ -176,7 +179,9 @@ def _earlier(here: Place, once: Once) -> Response | None:
         if dataset_id is None:
             return None
         dataset = session.get_one(Dataset, dataset_id)
-        return Json(_view(here, f"{dataset.name}@{dataset.version}"))
+        reference = f"{dataset.name}@{dataset.version}"
+    with still_there(again=True):
+        return Json(_view(here, reference))
 
 
 def _shelve(here: Place, principal: Principal, arrival: Arrival, once: Once | None) -> Response:

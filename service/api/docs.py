@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
+from service import patterns
 from service.api.access import Reader
 from service.api.strict_route import StrictRoute
 
@@ -50,7 +51,6 @@ BOUNDS = {
     "minItems": "at least {} items",
     "maxItems": "at most {} items",
     "maxProperties": "at most {} entries",
-    "pattern": "matches {}",
 }
 
 Schema = Mapping[str, Any]
@@ -101,7 +101,7 @@ def _route(described: Schema, base: str, method: str, path: str, operation: Sche
         "".join(f"<p>{escape(paragraph)}</p>" for paragraph in text.split("\n\n")),
         _table("Parameters", [_parameter(described, each) for each in operation.get("parameters", ())]),
         _table("Body", list(_fields(described, schema)) if schema else []),
-        f"<pre><code>{escape(_curl(described, base, method, path, body, schema))}</code></pre>",
+        f"<pre><code>{escape(_curl(described, base, method, _asked(path, operation), body, schema))}</code></pre>",
         f'<p class="muted">Answers {escape(_statuses(operation))}, or a problem</p></section>',
     ]
     return "".join(parts)
@@ -169,12 +169,23 @@ def _described(told: str, schema: Schema) -> str:
     bounds: list[str] = []
     for each in [schema, *schema.get("anyOf", ())]:
         bounds += [words.format(_bound(each[name])) for name, words in BOUNDS.items() if name in each]
+        if "pattern" in each:
+            bounds.append(patterns.WORDS.get(each["pattern"], f"matches {each['pattern']}"))
     return "; ".join(filter(None, [told, ", ".join(dict.fromkeys(bounds))]))
 
 
 def _bound(value: Any) -> str:
     """As a person writes it: OpenAPI makes a float of every number."""
     return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def _asked(path: str, operation: Schema) -> str:
+    """The path with what a query must say, for a person to fill in."""
+    needed = [
+        each["name"] for each in operation.get("parameters", ()) if each["in"] == "query" and each.get("required")
+    ]
+    query = "&".join(f"{name}={{{name}}}" for name in needed)
+    return f"{path}?{query}" if query else path
 
 
 def _curl(described: Schema, base: str, method: str, path: str, body: Schema, schema: Schema | None) -> str:
@@ -186,7 +197,8 @@ def _curl(described: Schema, base: str, method: str, path: str, body: Schema, sc
         words.append(f"-H 'Content-Type: {next(iter(body))}'")
         binary = schema.get("format") == "binary"
         words.append("-T FILE" if binary else f"-d '{json.dumps(_example(described, schema))}'")
-    return " \\\n  ".join([*words, base + re.sub("{(.*?)}", lambda name: name[1].upper(), path)])
+    address = base + re.sub("{(.*?)}", lambda name: name[1].upper(), path)
+    return " \\\n  ".join([*words, f"'{address}'" if "?" in address else address])
 
 
 def _example(described: Schema, schema: Schema) -> Any:

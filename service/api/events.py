@@ -1,15 +1,18 @@
 """The route for what happens to a job: its events as a list, or events and points as they come."""
 
+import re
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from pydantic import AfterValidator
+from pydantic_core import PydanticCustomError
 from sqlalchemy.orm import Session
 
 from service import events
 from service.api import formats
 from service.api.access import Reader
 from service.api.answers import encode
-from service.api.formats import MEDIA_TYPES, Format, Width, wanted_format
+from service.api.formats import MEDIA_TYPES, Format, Width, preferred, wanted_format
 from service.api.listings import Limit
 from service.api.paths import JobId
 from service.api.place import Here
@@ -23,11 +26,20 @@ from service.users import Principal
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"], route_class=StrictRoute)
 
 EVENT_STREAM = "text/event-stream"
-CURSOR = rf"^[0-9]{{1,18}}(\.[0-9]{{1,18}}){{0,{MOST_CURVES}}}$"
-After = Annotated[str | None, Query(pattern=CURSOR, description="the last event, or the id of the last message")]
+CURSOR = rf"[0-9]{{1,18}}(\.[0-9]{{1,18}}){{0,{MOST_CURVES}}}"
+
+
+def _cursor(text: str) -> str:
+    if re.fullmatch(CURSOR, text) is None:
+        raise PydanticCustomError("invalid_cursor", "write the id of an event, or that of a message of the stream")
+    return text
+
+
+CursorText = Annotated[str, AfterValidator(_cursor)]
+After = Annotated[CursorText | None, Query(description="the last event, or the id of the last message")]
 LastEventId = Annotated[
-    str | None,
-    Header(alias="Last-Event-ID", pattern=CURSOR, description="the id of the last message: a stream goes on behind it"),
+    CursorText | None,
+    Header(alias="Last-Event-ID", description="the id of the last message: a stream goes on behind it"),
 ]
 TABLE = ["id", "at", "code", "message"]
 # A line that begins with a colon is a comment, and an empty one ends a message (html.spec.whatwg.org, 9.2.6).
@@ -58,8 +70,7 @@ async def wanted_form(
     """The form of a list; None for a stream."""
     if given is not None:
         return None if given == "sse" else Format(given)
-    named = (part.partition(";")[0].strip().lower() for part in request.headers.get("accept", "").split(","))
-    if next((name for name in named if name == EVENT_STREAM or name in MEDIA_TYPES), None) == EVENT_STREAM:
+    if next((name for name in preferred(request) if name == EVENT_STREAM or name in MEDIA_TYPES), None) == EVENT_STREAM:
         return None
     return await wanted_format(request)
 

@@ -3,16 +3,16 @@
 import csv
 import io
 import math
+import re
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from itertools import islice
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request, Response
 
 from service import charts
 from service.api.answers import Json, encode
-from service.errors import FieldProblem, InvalidInput
 
 Cell = str | int | float | bool | None
 Rows = Sequence[Sequence[Cell]]
@@ -45,21 +45,20 @@ DRAWN_TYPES = {
     "image/svg+xml": Format.SVG,
     "application/vnd.apache.parquet": Format.PARQUET,
 }
+PICTURE_TYPES = MEDIA_TYPES | {name: form for name, form in DRAWN_TYPES.items() if form is not Format.PARQUET}
 # A picture opened by itself may use the styles within it, and nothing else.
 PICTURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox; frame-ancestors 'none'"
 
 
 async def wanted_format(
     request: Request,
-    given: Annotated[Format | None, Query(alias="format", description="instead of the header Accept")] = None,
+    given: Annotated[
+        Literal["json", "csv", "ndjson", "text"] | None,
+        Query(alias="format", description="instead of the header Accept"),
+    ] = None,
 ) -> Format:
-    """`?format=` first, then the first media type of Accept that is known, else JSON. Raises InvalidInput."""
-    if given is None:
-        return _accepted(request, MEDIA_TYPES)
-    if given not in TABULAR:
-        message = f"only curves and comparisons are drawn; here it is {', '.join(each.value for each in TABULAR)}"
-        raise InvalidInput([FieldProblem("format", "no_curves", message)])
-    return given
+    """`?format=` first, then the weightiest media type of Accept that is known, else JSON."""
+    return accepted(request, MEDIA_TYPES) if given is None else Format(given)
 
 
 async def wanted_drawing(
@@ -67,15 +66,26 @@ async def wanted_drawing(
     given: Annotated[Format | None, Query(alias="format", description="instead of the header Accept")] = None,
 ) -> Format:
     """The same for curves, which also come as pictures and as Parquet."""
-    return given or _accepted(request, MEDIA_TYPES | DRAWN_TYPES)
+    return given or accepted(request, MEDIA_TYPES | DRAWN_TYPES)
 
 
-def _accepted(request: Request, known: dict[str, Format]) -> Format:
-    for part in request.headers.get("accept", "").split(","):
-        found = known.get(part.partition(";")[0].strip().lower())
-        if found is not None:
-            return found
-    return Format.JSON
+def accepted(request: Request, known: dict[str, Format]) -> Format:
+    """The weightiest of the known media types, else JSON."""
+    return next((known[name] for name in preferred(request) if name in known), Format.JSON)
+
+
+def preferred(request: Request) -> list[str]:
+    """The media types of Accept, those of more weight first (RFC 9110, section 12.5.1)."""
+    weighed = []
+    for part in request.headers.get("accept", "").lower().split(","):
+        name, *parameters = (each.strip() for each in part.split(";"))
+        weight = next((_weight(each[2:]) for each in parameters if each.startswith("q=")), 1.0)
+        weighed.append((weight, name))
+    return [name for weight, name in sorted(weighed, key=lambda each: -each[0]) if weight > 0]
+
+
+def _weight(text: str) -> float:
+    return float(text) if re.fullmatch(r"[01](\.[0-9]{0,3})?", text) else 1.0
 
 
 Wanted = Annotated[Format, Depends(wanted_format)]
@@ -90,15 +100,26 @@ def listing(
     headers: Sequence[str],
     rows: Iterable[Sequence[Cell]],
     width: int,
+    key: str = "id",
 ) -> Response:
-    """A page of a list. items: one more than `limit` when there are more. headers, rows: the same for tables."""
-    has_more, shown = len(items) > limit, items[:limit]
+    """A page of a list. items: one more than `limit` when there are more. headers, rows: the same for tables.
+
+    key: what the next page begins behind; also told in the header `X-Next-After`, since CSV has no place for it.
+    """
+    shown, last = items[:limit], items[limit - 1][key] if len(items) > limit else None
+    answer: Response
     if form is Format.JSON:
-        last = shown[-1]["id"] if has_more else None
-        return Json({"data": shown, "has_more": has_more, "next_after": last})
-    if form is Format.NDJSON:
-        return lines(shown)
-    return table(headers, list(islice(rows, limit)), form, width)
+        answer = Json({"data": shown, "has_more": last is not None, "next_after": last})
+    elif form is Format.NDJSON:
+        answer = lines(shown)
+    elif form is Format.CSV:
+        answer = table(headers, list(islice(rows, limit)), form, width)
+    else:
+        more = "" if last is None else f"… there are more: after={last}\n"
+        answer = text(charts.table(headers, list(islice(rows, limit)), width) + more)
+    if last is not None:
+        answer.headers["X-Next-After"] = str(last)
+    return answer
 
 
 def lines(items: Iterable[dict[str, Any]]) -> Response:

@@ -12,7 +12,7 @@ from service.api.access import Reader, Submitter
 from service.api.answers import Json
 from service.api.formats import Wanted, Width
 from service.api.listings import Page
-from service.api.once import Repeatable
+from service.api.once import Repeatable, still_there
 from service.api.paths import JobId
 from service.api.place import Here, Place
 from service.api.streams import Stream
@@ -73,7 +73,8 @@ def submit_job(
             draft = references.draft(session, principal, body.tree, body.problems)
             job_id, again = queue.submit(session, principal, draft, here.queue_limits), False
             once.remember(session, job_id)
-        job = jobs.get(session, principal, job_id)
+        with still_there(again):
+            job = jobs.get(session, principal, job_id)
     bell.ring(here.settings.run_path)
     return Json(job, 200 if again else 201, {"Location": f"/v1/jobs/{job_id}"})
 
@@ -97,7 +98,7 @@ def _probed(here: Place, draft: intake.Draft, data: dict[str, Any]) -> dict[str,
 
 @router.get("", responses={200: {"model": JobList}})
 async def list_jobs(here: Here, principal: Reader, page: Page, form: Wanted, width: Width = 120) -> Response:
-    """Jobs, newest first."""
+    """Jobs, newest first. Also narrowed by `tag.KEY=VALUE` and `param.NAME=VALUE`, as often as you like."""
 
     def look(session: Session) -> list[dict[str, Any]]:
         return jobs.page(session, principal, page.filter, after=page.after, limit=page.fetched)

@@ -1,5 +1,7 @@
 """A request that a client may send twice: its Idempotency-Key, and what that made the first time."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -8,6 +10,7 @@ from sqlalchemy.orm import Session
 
 from service import idempotency
 from service.api.access import Reader
+from service.errors import MadeAndGone, NotFound
 
 Key = Annotated[
     str | None,
@@ -34,6 +37,17 @@ class Once:
     def remember(self, session: Session, resource: str) -> None:
         if self.key is not None:
             idempotency.remember(session, self.user, self.key, self.digest, resource)
+
+
+@contextmanager
+def still_there(again: bool) -> Iterator[None]:
+    """Around the look at what a request has made. Raises MadeAndGone if that was earlier, and it is gone."""
+    try:
+        yield
+    except NotFound:
+        if again:
+            raise MadeAndGone from None
+        raise
 
 
 async def once(request: Request, principal: Reader, key: Key = None) -> Once:

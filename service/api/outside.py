@@ -9,7 +9,7 @@ from service.api import strict_json
 from service.api.access import Submitter
 from service.api.answers import Json
 from service.api.bodies import JSON_TYPES, Upload
-from service.api.once import Repeatable
+from service.api.once import Repeatable, still_there
 from service.api.paths import RunId
 from service.api.place import Here
 from service.api.strict_route import StrictRoute, WholeBody, described_body, validated
@@ -31,7 +31,8 @@ def begin_run(here: Here, principal: Submitter, body: NewRun, once: Repeatable) 
             here.require_room()
             run_id, again = outside.begin(session, principal, body), False
             once.remember(session, run_id)
-        run = runs.get(session, principal, run_id)
+        with still_there(again):
+            run = runs.get(session, principal, run_id)
     return Json(run, 200 if again else 201, {"Location": f"/v1/runs/{run_id}"})
 
 
@@ -45,6 +46,14 @@ def add_points(here: Here, principal: Submitter, run_id: RunId, body: WholeBody)
     with here.database.write() as session:
         outside.add_points(session, principal, run_id, points)
     return Json({"accepted": len(points.metrics)})
+
+
+@router.delete("/{run_id}", status_code=204)
+def delete_run(here: Here, principal: Submitter, run_id: RunId) -> Response:
+    """Deletes a script's run that is over, with its curves. That of a job goes with the job."""
+    with here.database.write() as session:
+        outside.remove(session, principal, run_id)
+    return Response(status_code=204)
 
 
 @router.post("/{run_id}/finish", responses={200: {"model": WholeRun}})

@@ -23,7 +23,15 @@ from service import errors
 from service.api.listener import CannotListen
 from service.api.strict_json import MalformedJson
 from service.curves.appending import PositionMismatch
-from service.errors import ErrandsBusy, FieldProblem, InsufficientScope, InvalidInput, QueueFull, ServiceError
+from service.errors import (
+    ErrandsBusy,
+    FieldProblem,
+    InsufficientScope,
+    InvalidInput,
+    KeyReused,
+    QueueFull,
+    ServiceError,
+)
 from service.field_problems import field_problems
 from service.pictures.studio import StudioFailed
 from service.users import LastAdmin
@@ -46,6 +54,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.NotOwner: 403,
     errors.AlreadyExists: 409,
     errors.KeyReused: 422,
+    errors.MadeAndGone: 409,
     errors.QueueFull: 429,
     errors.SchemaMismatch: 503,
     errors.DatabaseDamaged: 503,
@@ -174,7 +183,7 @@ async def _of_service(request: Request, error: ServiceError) -> Response:
     status = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), None)
     if status is None:
         return unexpected(_id(request), error)
-    found = error.problems if isinstance(error, InvalidInput) else ()
+    found = error.problems if isinstance(error, InvalidInput | KeyReused) else ()
     return answer(_id(request), status, _code(type(error)), str(error), found, _headers(error))
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import Field
 
-from service import projects
+from service import patterns, projects
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
 from service.api.formats import Wanted, Width, listing
@@ -13,14 +13,14 @@ from service.api.listings import Limit
 from service.api.place import Here
 from service.api.strict_route import StrictRoute
 from service.api.views import View
-from service.spec import NAME_PATTERN, Name, Part
+from service.spec import Name, Part
 from service.states import Visibility
 from service.tables import Project
 
 router = APIRouter(prefix="/v1/projects", tags=["projects"], route_class=StrictRoute)
 
-ProjectName = Annotated[str, Path(pattern=NAME_PATTERN)]
-AfterName = Annotated[str | None, Query(pattern=NAME_PATTERN, description="the last name of the page before")]
+ProjectName = Annotated[str, Path(pattern=patterns.NAME)]
+AfterName = Annotated[str | None, Query(pattern=patterns.NAME, description="the last name of the page before")]
 
 
 class ProjectView(View):

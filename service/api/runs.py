@@ -7,7 +7,7 @@ import orjson
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from service import charts, curves, runs
+from service import charts, curves, patterns, runs
 from service.api import formats, whole_curves
 from service.api.access import Reader
 from service.api.answers import Json, encode
@@ -23,13 +23,12 @@ from service.curves import Axis, Curve, Summary
 from service.errors import NotFound
 from service.pictures import CurveFile, Line, Panel, Picture
 from service.runs import Subject
-from service.sent import METRIC_PATTERN
 from service.states import TERMINAL, Direction
-from service.tasks import TRAINER_METRICS
+from service.tasks import TRAINER_METRICS, trained_metrics
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
 
-MetricName = Annotated[str, Query(pattern=METRIC_PATTERN)]
+MetricName = Annotated[str, Query(pattern=patterns.METRIC)]
 PointCount = Annotated[int, Query(ge=1, le=10_000, description="the most points of a curve; from 10 on it is kept")]
 Smoothing = Annotated[float, Query(ge=0, le=0.999, description="weight of the moving average; 0 shows y as it is")]
 StepBound = Annotated[int | None, Query(ge=-(2**63), lt=2**63)]
@@ -44,6 +43,7 @@ X_LABELS = {
     Axis.GPU_SECONDS: "GPU time (s)",
 }
 MOST_PANELS = 6
+MOST_NAMED = 30  # metrics in an error
 
 
 @router.get("", responses={200: {"model": RunList}})
@@ -57,7 +57,10 @@ def list_runs(
     ),
     width: Width = 120,
 ) -> Response:
-    """Runs, newest first or by a metric; as a table with the best value of each metric."""
+    """Runs, newest first or by a metric; as a table with the best value of each metric.
+
+    Also narrowed by `tag.KEY=VALUE` and `param.NAME=VALUE`, as often as you like.
+    """
     with here.database.read() as session:
         found = runs.page(session, principal, page.filter, after=page.after, limit=page.fetched, sort=sort)
     metrics = _in_order({metric for run in found for metric in run["metrics"]}, sort.removeprefix("-"))
@@ -126,8 +129,8 @@ def get_curves(
     with here.database.read() as session:
         [subject] = runs.subjects(session, principal, [run_id])
         summaries = curves.find(session, [subject.seq], names).get(subject.seq, {})
-        if not summaries.keys() | TRAINER_METRICS >= set(names) and subject.status in TERMINAL:
-            raise NotFound("metric")
+        if not set(names) <= summaries.keys():
+            _require_possible(session, subject, set(names) - summaries.keys())
         tag = _tag(delivery, subject, summaries)
         if (unchanged := delivery.unchanged(tag)) is not None:
             return unchanged
@@ -143,6 +146,20 @@ def get_curves(
     if form in formats.TABULAR:
         return delivery.send(_tabular(subject, read, form, x, smooth, width), tag)
     return delivery.send(formats.drawn(here.studio.make(_drawing(subject, read, form, x, smooth, log)), form), tag)
+
+
+def _require_possible(session: Session, subject: Subject, names: set[str]) -> None:
+    """Raises NotFound for a curve that the run neither has nor can ever have."""
+    if subject.of_job:
+        possible = trained_metrics(str(subject.parameters.get("task")))
+    elif subject.status in TERMINAL:
+        possible = TRAINER_METRICS
+    else:
+        return
+    if not names <= possible:
+        recorded = list(curves.find(session, [subject.seq]).get(subject.seq, {}))
+        more = f" and {len(recorded) - MOST_NAMED} more" if len(recorded) > MOST_NAMED else ""
+        raise NotFound("metric", f"this run has {', '.join(recorded[:MOST_NAMED]) or 'none yet'}{more}")
 
 
 def _read(

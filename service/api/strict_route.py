@@ -1,11 +1,13 @@
-"""The class of all routes: bodies are read by `strict_json`, and a query parameter that no route knows is an error.
+"""The class of all routes: bodies are read by `strict_json`, and a query parameter that no route knows, or that comes
+twice where one counts, is an error.
 
 Everything wrong with body and query is told at once, also when it was found by different readers.
 """
 
 import difflib
-from collections.abc import Callable, Coroutine, Iterable, Iterator
-from typing import Annotated, Any, TypeVar
+from collections import Counter
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping
+from typing import Annotated, Any, TypeVar, get_origin
 
 from fastapi import Depends, Request, Response
 from fastapi.dependencies.models import Dependant
@@ -16,7 +18,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from service.api import problems, strict_json
-from service.api.strict_json import Parsed
+from service.api.strict_json import MalformedJson, Parsed
 from service.errors import FieldProblem, InvalidInput
 
 LARGE = 1 << 16  # bytes; reading more than this would make the other requests wait
@@ -41,9 +43,10 @@ class StrictRoute(APIRoute):
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
         query = list(_query_fields(self.dependant))
-        names = list(_names(query))
+        names = dict(_names(query))
         prefixes = tuple(_prefixes(self.dependant))
         model = None if self.body_field is None else self.body_field.field_info.annotation
+        required = self.body_field is not None and self.body_field.field_info.is_required()
         hints = model if isinstance(model, type) and issubclass(model, BaseModel) else BaseModel
 
         async def handle_strictly(request: Request) -> Response:
@@ -51,15 +54,17 @@ class StrictRoute(APIRoute):
             if model is not None and (body := await request.body()):
                 parsed = await read(body)
                 request = _Read(request, body, parsed.tree)
-            unknown = list(_unknown(request, names, prefixes)) if request.scope["query_string"] else []
-            if unknown or (parsed and parsed.problems):
+            elif required:
+                raise MalformedJson("it is empty")
+            misasked = list(_misasked(request, names, prefixes)) if request.scope["query_string"] else []
+            if misasked or (parsed and parsed.problems):
                 # The route must not run: so its own reader of the request is not asked, but what it would say is.
                 found = request_params_to_args(query, request.query_params)[1]
                 if parsed:
                     found += _misfits(model, parsed.tree)
                 told = parsed.problems if parsed else []
                 further = problems.of_validation(found, hints, parsed and parsed.tree)
-                raise InvalidInput(strict_json.merged([*unknown, *told], further))
+                raise InvalidInput(strict_json.merged([*misasked, *told], further))
             try:
                 return await handle(request)
             except RequestValidationError as error:
@@ -140,13 +145,14 @@ def _query_fields(dependant: Dependant) -> Iterator[Any]:
         yield from _query_fields(part)
 
 
-def _names(fields: Iterable[Any]) -> Iterator[str]:
+def _names(fields: Iterable[Any]) -> Iterator[tuple[str, bool]]:
+    """(name, whether it may be repeated) of each query parameter."""
     for field in fields:
-        model = field.field_info.annotation
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            yield from (each.alias or name for name, each in model.model_fields.items())
+        kind = field.field_info.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from ((each.alias or name, False) for name, each in kind.model_fields.items())
         else:
-            yield field.alias
+            yield field.alias, get_origin(kind) is list
 
 
 def _prefixes(dependant: Dependant) -> Iterator[str]:
@@ -156,9 +162,15 @@ def _prefixes(dependant: Dependant) -> Iterator[str]:
         yield from _prefixes(part)
 
 
-def _unknown(request: Request, names: list[str], prefixes: tuple[str, ...]) -> Iterator[FieldProblem]:
-    for name in request.query_params:
-        if name not in names and not name.startswith(prefixes):
+def _misasked(request: Request, names: Mapping[str, bool], prefixes: tuple[str, ...]) -> Iterator[FieldProblem]:
+    """Parameters that are unknown, and those that come twice: which one counts would be anybody's guess."""
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if names.get(name) or (times == 1 and name in names):
+            continue
+        if name in names or (name.startswith(prefixes) and name not in prefixes):
+            if times > 1:
+                yield FieldProblem(name[:128], "repeated_parameter", "this query parameter may come once")
+        else:
             close = difflib.get_close_matches(name[:64], names, n=1, cutoff=0.6)
             known = ", ".join([*sorted(names), *(f"{prefix}NAME" for prefix in prefixes)])
             hint = f"did you mean {close[0]}?" if close else f"known here: {known}" if known else None

@@ -1,9 +1,9 @@
 """Routes for studies: submit, list, look, wait, cancel; their reports as tables, text and pictures."""
 
 from time import monotonic
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AfterValidator
 from starlette.concurrency import run_in_threadpool
 
@@ -11,7 +11,7 @@ from service import bell
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
-from service.api.formats import Format, Wanted, WantedDrawing, Width
+from service.api.formats import Format, Wanted, Width
 from service.api.jobs import STOPPING_SECONDS
 from service.api.listings import After, Limit, Word
 from service.api.once import Repeatable
@@ -19,7 +19,7 @@ from service.api.paths import in_form
 from service.api.place import Here
 from service.api.strict_route import StrictBody, StrictRoute, described_body
 from service.api.views.studies import StudyDryRun, StudyList, StudyView
-from service.errors import FieldProblem, InvalidInput, NoReport
+from service.errors import NoReport
 from service.intake import Draft
 from service.pictures import ReportPicture
 from service.states import TERMINAL, JobStatus, StudyKind
@@ -35,11 +35,15 @@ StudyId = Annotated[str, Path(), AfterValidator(in_form("study"))]
 TABLE = ["id", "kind", "name", "status", "user", "project", "finished", "total_jobs", "created_at"]
 
 
-async def wanted_report(form: WantedDrawing) -> Format:
-    """The forms of a list, and pictures. Raises InvalidInput for Parquet, of which a report has no columns."""
-    if form is Format.PARQUET:
-        raise InvalidInput([FieldProblem("format", "no_curves", "only curves and comparisons come as Parquet")])
-    return form
+async def wanted_report(
+    request: Request,
+    given: Annotated[
+        Literal["json", "csv", "ndjson", "text", "png", "svg"] | None,
+        Query(alias="format", description="instead of the header Accept"),
+    ] = None,
+) -> Format:
+    """The forms of a list, and pictures; not Parquet, of which a report has no columns."""
+    return formats.accepted(request, formats.PICTURE_TYPES) if given is None else Format(given)
 
 
 ReportWanted = Annotated[Format, Depends(wanted_report)]

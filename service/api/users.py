@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import AwareDatetime, Field
 
-from service import users
+from service import patterns, users
 from service.api.access import Admin, Reader
 from service.api.answers import Json
 from service.api.formats import Wanted, Width, listing
@@ -17,17 +17,18 @@ from service.api.strict_route import StrictRoute
 from service.api.views import View
 from service.errors import FieldProblem, InvalidInput
 from service.ids import ID_PATTERN
-from service.spec import NAME_PATTERN, Name, Part
+from service.spec import Name, Part
 from service.states import Scope
 from service.tables import Token, User
 
 router = APIRouter(prefix="/v1", tags=["users"], route_class=StrictRoute)
 
 TEN_YEARS = 315_360_000
+LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC)  # in another zone it may be past the last day that can be told in UTC
 
-UserName = Annotated[str, Path(pattern=NAME_PATTERN)]
+UserName = Annotated[str, Path(pattern=patterns.NAME)]
 TokenId = Annotated[str, Path(pattern=ID_PATTERN)]
-AfterName = Annotated[str | None, Query(pattern=NAME_PATTERN, description="the last name of the page before")]
+AfterName = Annotated[str | None, Query(pattern=patterns.NAME, description="the last name of the page before")]
 
 
 class Me(View):
@@ -163,7 +164,7 @@ def revoke_token(token_id: TokenId, _: Admin, here: Here) -> Response:
 
 
 def expiry(body: NewToken) -> datetime | None:
-    """Raises InvalidInput for a time that is past, or for one that is told twice."""
+    """Raises InvalidInput for a time that is past or beyond all calendars, or for one that is told twice."""
     if body.expires_in_seconds is not None:
         if body.expires_at is not None:
             message = "give expires_in_seconds or expires_at, not both"
@@ -171,6 +172,8 @@ def expiry(body: NewToken) -> datetime | None:
         return users.seconds_from_now(body.expires_in_seconds)
     if body.expires_at is not None and body.expires_at <= datetime.now(UTC):
         raise InvalidInput([FieldProblem("expires_at", "past", "must lie in the future")])
+    if body.expires_at is not None and body.expires_at >= LAST_DAY:
+        raise InvalidInput([FieldProblem("expires_at", "too_late", "must lie before the last day of the year 9999")])
     return body.expires_at
 
 

@@ -18,6 +18,7 @@ class _Column(NamedTuple):
     texts: list[str]  # the header first
     numbers: bool
     width: int
+    whole: bool  # numbers and ids say something else when they are cut
 
     def line(self, index: int) -> str:
         text = fitted(self.texts[index], self.width)
@@ -29,8 +30,8 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[Cell]], width: int = 8
     """Columns two spaces apart below their headers and a rule; a cell of None is a dash.
 
     Numbers stand to the right, floats with five significant digits, or four to six where a column's decimals align.
-    When lines would be longer than `width`, the longest texts are shortened first; then columns on the right are left
-    out, and a last line says how many.
+    When lines would be longer than `width`, the longest texts but ids are shortened first; then columns on the right
+    are left out, and a last line says how many.
     """
     columns = [_column(header, [row[index] for row in rows]) for index, header in enumerate(headers)]
     columns, left_out = _fitting(columns, width)
@@ -45,7 +46,7 @@ def _column(header: str, cells: Sequence[Cell]) -> _Column:
     numbers = bool(given) and all(isinstance(cell, int | float) and not isinstance(cell, bool) for cell in given)
     decimals = _decimals([cell for cell in given if isinstance(cell, float) and math.isfinite(cell)])
     texts = [escaped(header), *(_text(cell, decimals) for cell in cells)]
-    return _Column(texts, numbers, max(map(cell_len, texts)))
+    return _Column(texts, numbers, max(map(cell_len, texts)), numbers or header == "id" or header.endswith("_id"))
 
 
 def _text(cell: Cell, decimals: int | None) -> str:
@@ -81,9 +82,9 @@ def _fitting(columns: list[_Column], width: int) -> tuple[list[_Column], int]:
         excess = sum(column.width for column in kept) + len(GAP) * (len(kept) - 1) - width
         if excess <= 0:
             break
-        longest = max((column.width for column in kept if not column.numbers), default=0)
+        longest = max((column.width for column in kept if not column.whole), default=0)
         if longest > NARROW:
-            index = next(i for i, column in enumerate(kept) if not column.numbers and column.width == longest)
+            index = next(i for i, column in enumerate(kept) if not column.whole and column.width == longest)
             kept[index] = kept[index]._replace(width=longest - 1)
         elif len(kept) > 1:
             kept.pop()

@@ -19,6 +19,7 @@ from service.cli import (
     jobs,
     logs,
     predict,
+    runs,
     screen,
     server,
     story,
@@ -59,8 +60,10 @@ app.command("jobs", rich_help_panel=JOBS)(jobs.list_jobs)
 app.command("show", rich_help_panel=JOBS)(jobs.show)
 app.command("watch", rich_help_panel=JOBS)(jobs.watch)
 app.command("logs", rich_help_panel=JOBS)(logs.logs)
+app.command("runs", rich_help_panel=JOBS)(runs.list_runs)
 app.command("curve", rich_help_panel=JOBS)(curves.curve)
 app.command("compare", rich_help_panel=JOBS)(curves.compare)
+app.command("diagnose", rich_help_panel=JOBS)(runs.diagnose)
 app.command("explain", rich_help_panel=JOBS)(story.explain)
 app.command("events", rich_help_panel=JOBS)(story.events)
 app.command("cancel", rich_help_panel=JOBS)(control.cancel)

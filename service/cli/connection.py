@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from service.client import Client
 
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or enough of its beginning.")]
+RunId = Annotated[str, typer.Argument(metavar="ID", help="The run's id, or enough of its beginning.")]
 
 RECENT = 1000  # entries of a list that are searched for a prefix
 ID_LENGTH = 17

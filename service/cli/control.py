@@ -1,7 +1,6 @@
 """Commands that change a job: cancel, pause, resume, retry, clone, set and delete."""
 
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
@@ -106,11 +105,12 @@ def _tags(settings: list[str]) -> dict[str, str | None]:
 
 
 def delete(job_id: JobId, as_json: screen.AsJson = False) -> None:
-    """Delete a job that is over, with its run, curves, logs and checkpoints."""
+    """Delete a job that is over, with its run, curves, logs and checkpoints; or the run of a script."""
     with connect() as client:
-        found = resolve(client, job_id)
-        client.delete(f"/v1/jobs/{quote(found, '')}")
+        run = client.run(resolve(client, job_id, kind="run"))
+        found = run["id"]
+        client.delete(f"/v1/{'runs' if run['job_id'] is None else 'jobs'}/{found}")
     if as_json:
         screen.say_json({"id": found, "deleted": True})
     else:
-        screen.say(f"{found} is deleted, with its curves, logs and checkpoints")
+        screen.say(f"{found} is deleted, with its curves" + ("" if run["job_id"] is None else ", logs and checkpoints"))

@@ -1,15 +1,13 @@
 """Commands about curves: one run's, and several compared. The service draws them as text."""
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from service.cli import screen
-from service.cli.connection import connect, resolve
+from service.cli.connection import RunId, connect, resolve
 
-DEFAULT_WIDTH = 120
 SAVED = ("png", "svg", "parquet", "csv")
 
 Width = Annotated[int | None, typer.Option(min=40, max=400, help="Characters in a line; by default the terminal's.")]
@@ -24,7 +22,7 @@ AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values
 
 
 def curve(
-    run_id: Annotated[str, typer.Argument(metavar="ID", help="The run's id, or enough of its beginning.")],
+    run_id: RunId,
     metrics: Annotated[
         list[str] | None, typer.Option("--metric", help="Which curve; may be repeated. By default train_loss.")
     ] = None,
@@ -87,9 +85,4 @@ def _answer(
     elif as_csv:
         screen.say(client.text(path, format="csv", **query).replace("\r\n", "\n"))
     else:
-        screen.say(client.text(path, format="text", width=width or _width(), **query))
-
-
-def _width() -> int:
-    """The terminal's width; where there is none, one that most windows show."""
-    return min(screen.console().width, 400) if sys.stdout.isatty() else DEFAULT_WIDTH
+        screen.say(client.text(path, format="text", width=width or screen.width(), **query))

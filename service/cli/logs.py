@@ -19,6 +19,7 @@ FOLLOW_SECONDS = 0.5
 def logs(
     job_id: JobId,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the job ends.")] = False,
+    attempt: Annotated[int | None, typer.Option(min=1, help="Of this attempt alone; else of the newest.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print objects with the text, one a line.")] = False,
 ) -> None:
     """Print what a job wrote."""
@@ -28,8 +29,8 @@ def logs(
         while True:
             # Looked at before the log: what a job wrote before it ended is there when it has ended.
             job = client.job(found)
-            log.show(job["attempt"], as_json=as_json)
-            if not follow or JobStatus(job["status"]) in TERMINAL:
+            log.show(attempt or job["attempt"], as_json=as_json)
+            if not follow or JobStatus(job["status"]) in TERMINAL or job["attempt"] > (attempt or job["attempt"]):
                 return
             time.sleep(FOLLOW_SECONDS)
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,6 +10,7 @@ import typer
 
 from service.cli import screen
 from service.cli.connection import JobId, connect, resolve
+from service.inspection.found import MISSING
 
 
 def predict(
@@ -39,7 +41,7 @@ def read(path: Path) -> list[Any]:
     try:
         match path.suffix.lower():
             case ".json":
-                found = json.loads(path.read_text())
+                found = json.loads(path.read_text(encoding="utf-8"))
                 if isinstance(found, dict) and "inputs" in found:
                     found = found["inputs"]
                 if not isinstance(found, list):
@@ -48,25 +50,43 @@ def read(path: Path) -> list[Any]:
             case ".csv":
                 return _rows(path)
             case _:
-                return [path.read_text()]
-    except (ValueError, OSError) as error:
+                return [path.read_text(encoding="utf-8")]
+    except (ValueError, OSError, csv.Error) as error:
         raise typer.BadParameter(f"{path} cannot be read: {error}") from None
 
 
 def _rows(path: Path) -> list[Any]:
-    """Lists of cells, or, when the first line names the columns, objects by these names."""
-    with path.open(newline="") as file:
-        first, *others = [line for line in csv.reader(file) if line] or [[]]
-    if any(isinstance(_cell(text), str) for text in first):
-        return [dict(zip(first, map(_cell, line), strict=False)) for line in others]
-    return [[_cell(text) for text in line] for line in (first, *others)]
+    """Lists of cells, or, when the first line names the columns, objects by these names.
+
+    Cells are read as an upload's are: a column in which all that is said are numbers may say NA where it is empty.
+    """
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        reader = csv.reader(file, strict=True)
+        numbered = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if row]
+    if not numbered:
+        return []
+    width = len(numbered[0][1])
+    for line, row in numbered:
+        if len(row) != width:
+            raise ValueError(f"line {line} has {screen.counted(len(row), 'value')}, and the first line has {width}")
+    rows = [row for _, row in numbered]
+    named = any(_number(cell) is None and cell not in MISSING for cell in rows[0])
+    columns = [_column(column) for column in zip(*rows[1 if named else 0 :], strict=True)]
+    samples = [list(sample) for sample in zip(*columns, strict=True)]
+    return [dict(zip(rows[0], sample, strict=True)) for sample in samples] if named else samples
 
 
-def _cell(text: str) -> float | str | None:
+def _column(cells: Sequence[str]) -> list[float | str | None]:
+    numeric = all(cell in MISSING or _number(cell) is not None for cell in cells)
+    empty = MISSING if numeric else ("",)
+    return [None if cell in empty else cell if (number := _number(cell)) is None else number for cell in cells]
+
+
+def _number(text: str) -> float | None:
     try:
         return float(text)
     except ValueError:
-        return text or None
+        return None
 
 
 def sentence(prediction: dict[str, Any]) -> str:

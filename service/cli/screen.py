@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PIPE_WIDTH = 240  # columns when nobody looks: wide enough that no cell is cut
+TEXT_WIDTH = 120  # of what the service draws, when nobody looks
+WIDEST_TEXT = 400  # that the service draws
 UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 # A name or a log line could otherwise move the cursor, or answer questions of the terminal.
@@ -48,6 +50,11 @@ def console() -> "Console":
     from rich.console import Console
 
     return Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+
+
+def width() -> int:
+    """Characters of a line that the service is to draw: the terminal's, or else as many as most windows show."""
+    return min(max(console().width, 40), WIDEST_TEXT) if sys.stdout.isatty() else TEXT_WIDTH
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[Any]], *, right: Iterable[str] = ()) -> "Table":

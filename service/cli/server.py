@@ -61,12 +61,15 @@ def worker(parent: Parent = None) -> None:
     os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606
 
 
-def migrate() -> None:
+def migrate(as_json: screen.AsJson = False) -> None:
     """Make the home ready for this version: folders, database, admin, built-in data sets."""
-    from service import home
+    from service import home, schema
 
     settings = read_settings()
     token = home.prepare(settings)
+    if as_json:
+        screen.say_json({"database": str(settings.database_path), "revision": schema.newest(), "token": token})
+        return
     screen.say(f"{settings.database_path} is at this version's revision")
     if token is not None:
         _show_token(settings, token)

@@ -46,6 +46,10 @@ def read(path: str) -> dict[str, Any]:
         raise screen.WrongUse(f"{path} is neither JSON nor YAML: {error}") from error
     if not isinstance(spec, dict):
         raise screen.WrongUse(f"{path} holds no object with fields such as task and dataset")
+    try:
+        json.dumps(spec)
+    except (TypeError, ValueError, RecursionError) as error:  # YAML has sets, bytes and lists that hold themselves
+        raise screen.WrongUse(f"{path} holds what JSON cannot say: {error}") from error
     return spec
 
 

@@ -1,12 +1,11 @@
 """Commands about tokens. They ask the service, so they need an admin's token themselves."""
 
 from typing import Annotated, Any
-from urllib.parse import quote
 
 import typer
 
 from service.cli import screen
-from service.cli.connection import connect
+from service.cli.connection import connect, resolve
 from service.states import Scope
 
 CONFLICT = 409
@@ -30,6 +29,7 @@ def create(
     asked: dict[str, Any] = {"user": user, "scope": scope.value, "name": name}
     if expires_in is not None:
         asked["expires_in_seconds"] = expires_in * SECONDS_A_DAY
+    taken: Problem | None = None
     with connect() as client:
         if create_user:
             try:
@@ -37,12 +37,14 @@ def create(
             except Problem as problem:
                 if problem.status != CONFLICT:
                     raise
+                taken = problem
         try:
             answer = client.post("/v1/tokens", asked)
         except Problem as problem:
             if not any(error.code == "unknown_user" for error in problem.errors):
                 raise
-            raise screen.WrongUse(f"there is no user {user}: --create-user creates one") from problem
+            why = taken.detail if taken else f"there is no user {user}: --create-user creates one"
+            raise screen.WrongUse(why) from problem
     if "token" not in answer:  # the first answer was lost, and the second does not repeat the secret
         raise screen.WrongUse(f"token {answer['id']} was made, but its text was lost: revoke it and create another")
     if as_json:
@@ -65,20 +67,23 @@ def list_tokens(as_json: screen.AsJson = False) -> None:
         for each in answer["data"]
     ]
     screen.console().print(screen.table(("id", "user", "scope", "name", "created", "ends"), rows))
+    if answer["has_more"]:
+        screen.complain("there are more than 200: /v1/tokens tells them all")
 
 
 @app.command()
 def revoke(
-    token_id: Annotated[str, typer.Argument(metavar="ID", help="As `token list` shows it.")],
+    token_id: Annotated[str, typer.Argument(metavar="ID", help="As `token list` shows it, or its beginning.")],
     as_json: screen.AsJson = False,
 ) -> None:
     """Revoke a token: from now on it opens nothing."""
     with connect() as client:
-        client.delete(f"/v1/tokens/{quote(token_id, '')}")
+        found = resolve(client, token_id, kind="token")
+        client.delete(f"/v1/tokens/{found}")
     if as_json:
-        screen.say_json({"id": token_id, "revoked": True})
+        screen.say_json({"id": found, "revoked": True})
     else:
-        screen.say(f"{token_id} is revoked")
+        screen.say(f"{found} is revoked")
 
 
 def _end(token: dict[str, Any]) -> str:

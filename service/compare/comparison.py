@@ -19,6 +19,7 @@ DATA = {"dataset", "data.missing", "validation.fraction"}
 LOSS = {"hyperparameters.loss", "hyperparameters.label_smoothing"}
 SEED = "hyperparameters.seed"
 MISSING = object()
+MOST_NAMED = 30  # metrics
 
 Note = dict[str, str]  # {code, message}
 
@@ -167,12 +168,20 @@ def _warnings(metric: str, axis: Axis, entries: Sequence[Entry], differing: Sequ
     ):
         if affected:
             ids = ", ".join(each.run_id for each in affected)
-            yield _note(code, f"{len(affected)} of {len(entries)} runs {sentence}: {ids}")
+            more = _instead(entries) if code == "runs_without_metric" and len(affected) == len(entries) else ""
+            yield _note(code, f"{len(affected)} of {len(entries)} runs {sentence}: {ids}{more}")
     if DATA & set(differing):
         yield _note("different_data", "the runs were not measured on the same data, so their values do not compare")
     if metric in ("train_loss", "val_loss") and LOSS & set(differing):
         yield _note("different_losses", "the runs did not minimise the same loss, so their values do not compare")
     yield from _unequal_lengths(axis, entries)
+
+
+def _instead(entries: Sequence[Entry]) -> str:
+    """What the runs have, for whoever has mistyped a metric."""
+    found = sorted({name for entry in entries for name in entry.metrics})
+    more = f" and {len(found) - MOST_NAMED} more" if len(found) > MOST_NAMED else ""
+    return f"; what they have is {', '.join(found[:MOST_NAMED])}{more}" if found else ""
 
 
 def _mixtures(name: str, found: Sequence[Group]) -> Iterator[Note]:

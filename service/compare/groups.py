@@ -1,5 +1,6 @@
 """Runs of one setting as one curve: the mean over them, with the interval that their number and spread allow."""
 
+import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,9 @@ def parameter(entries: Sequence[Entry], name: str) -> str:
     if len(matching) == 1:
         return matching[0]
     message = f"it may be {' or '.join(matching)}" if matching else "no run here has such a parameter"
-    raise InvalidInput([FieldProblem("group_by", "unknown_parameter", message)])
+    close = difflib.get_close_matches(name, [*known, *(each.rpartition(".")[2] for each in known)], n=1, cutoff=0.6)
+    hint = f"did you mean {close[0]}?" if close and not matching else None
+    raise InvalidInput([FieldProblem("group_by", "unknown_parameter", message, hint)])
 
 
 def group(

@@ -32,6 +32,18 @@ class Said:
     target: str | None = None
     task: str | None = None
 
+    def require_meaning(self) -> None:
+        """Raises InvalidInput for what says nothing of a file of this format, and would be passed over."""
+        found = []
+        if self.format == "npz" and self.target not in (None, "y"):
+            found.append(FieldProblem("target", "no_columns", "an NPZ file has what is to be learned in y"))
+        if self.format == "text":
+            told = {"target": self.target, "task": self.task}
+            message = "a text has no columns: its own bytes are learned"
+            found += [FieldProblem(name, "no_columns", message) for name, value in told.items() if value is not None]
+        if found:
+            raise InvalidInput(found)
+
 
 @dataclass
 class Draft:
@@ -92,15 +104,14 @@ def registered(made: Draft, said: Said, path: Path, stopping: Callable[[], bool]
 
     Raises InvalidInput, DiskFull or Stopping.
     """
+    if outside := outside_of_roots(path, made.settings):
+        raise InvalidInput(outside)
     root = roots.root_of(path, made.settings.data_roots)
+    assert root is not None, "it has just been found"
     try:
-        if root is None:
-            raise FileNotFoundError
         source = os.fdopen(roots.open_below(root, path), "rb")
     except OSError:
-        # The same for what is not there and what may not be opened: nobody looks around outside of the roots.
-        message = "there is no regular file with one name at this path below a data root"
-        raise InvalidInput([FieldProblem("path", "unknown_file", message, _known_roots(made.settings))]) from None
+        raise InvalidInput([_unknown_file(made.settings)]) from None
     with source:
         sha256 = arrays.sha256(source)
         found = limited.inspect(source.fileno(), made.arrays, _asked(made.settings, said, mapped=True), stopping)
@@ -113,10 +124,17 @@ def registered(made: Draft, said: Said, path: Path, stopping: Callable[[], bool]
     return Arrival(said.name, said.format, sha256, size, found, made.arrays, digest, str(path), copied)
 
 
-def _known_roots(settings: Settings) -> str:
-    if not settings.data_roots:
-        return "TRAINBOX_DATA_ROOTS names no folder: upload the file instead"
-    return f"data roots: {', '.join(map(str, settings.data_roots))}"
+def outside_of_roots(path: Path, settings: Settings) -> list[FieldProblem]:
+    """What is wrong with a path, if that shows before anything is opened."""
+    return [_unknown_file(settings)] if roots.root_of(path, settings.data_roots) is None else []
+
+
+def _unknown_file(settings: Settings) -> FieldProblem:
+    """The same for what is not there and what may not be opened: nobody looks around outside of the roots."""
+    known = f"data roots: {', '.join(map(str, settings.data_roots))}"
+    hint = known if settings.data_roots else "TRAINBOX_DATA_ROOTS names no folder: upload the file instead"
+    message = "there is no regular file with one name at this path below a data root"
+    return FieldProblem("path", "unknown_file", message, hint)
 
 
 def _asked(settings: Settings, said: Said, *, mapped: bool) -> Asked:

@@ -14,11 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as arrow_csv
 
+from service.inspection.found import MISSING
 from service.inspection.refusals import refused
 from service.inspection.tables import Column, Kind, days
 from service.inspection.writing import BLOCK_BYTES
 
-MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 ROW_BYTES = 16 << 20  # of a block that is read at a time, and so the longest row
 HEAD_BYTES = 4 << 20
 LINE_FEED = b"\n"

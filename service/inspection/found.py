@@ -14,6 +14,8 @@ MEDIA_TYPES = {
     "text/plain": "text",
 }
 SUFFIXES = {".csv": "csv", ".parquet": "parquet", ".pq": "parquet", ".npz": "npz", ".txt": "text"}
+# What says in a CSV file that a number is not there.
+MISSING = ("", "NA", "N/A", "NaN", "nan", "null", "NULL", "None")
 
 
 @dataclass(frozen=True)

@@ -70,9 +70,9 @@ def check(session: Session, principal: Principal, raw: Mapping[str, Any], met: I
         return intake.draft(session, principal, raw)
 
     found += _metric(asked, base)
-    found += _size(asked)
-    requests.refuse(found)
-    found += _values(asked, draft)
+    found += _rates(asked)
+    too_many = list(_size(asked))
+    found += too_many or _values(asked, draft)
     requests.refuse(found)
     made = points.first(asked, base.spec.hyperparameters.seed, base.plan.train_samples)
     after = points.later(asked, base.spec.hyperparameters.seed)
@@ -111,6 +111,18 @@ def _metric(asked: Asked, base: Draft) -> Iterator[FieldProblem]:
         yield FieldProblem(
             path, "unknown_metric", "no run of this study has such a metric", f"known here: {', '.join(known)}"
         )
+
+
+def _rates(asked: Asked) -> Iterator[FieldProblem]:
+    """Rates are rounded for people, to six digits: some of a narrow range would be the same one."""
+    match asked:
+        case LrRangeRequest() | BatchSizeRequest(learning_rate="range_test"):
+            wanted = asked.learning_rates
+        case _:
+            return
+    if wanted.low < wanted.high and len(set(points.rates(wanted))) < wanted.count:
+        message = "so many rates between these two cannot be told apart"
+        yield FieldProblem("learning_rates.count", "too_close", message)
 
 
 def _size(asked: Asked) -> Iterator[FieldProblem]:

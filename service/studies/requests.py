@@ -1,16 +1,18 @@
 """What may be asked of a study: declared once, checked with every problem named at once."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel, TypeAdapter, ValidationError
 
+from service import patterns
 from service.errors import FieldProblem, InvalidInput
 from service.field_problems import field_problems
 from service.spec import Label, Part
 
 MOST_JOBS = 1000
-MetricName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_./:-]{1,128}$")]
+MetricName = Annotated[str, Field(pattern=patterns.METRIC)]
 Seeds = Annotated[int, Field(ge=1, le=100)]
 Batch = Annotated[int, Field(ge=1, le=1_048_576)] | Literal["full"]
 Base = Annotated[dict[str, Any], Field(description="the spec of a job, which each job of the study changes")]
@@ -118,7 +120,8 @@ MODELS: dict[str, type[Part]] = {
 
 
 def read(raw: Mapping[str, Any], met: Iterable[FieldProblem] = ()) -> tuple[Asked | None, list[FieldProblem]]:
-    """The request, if its form is right, and everything wrong with it that shows without looking at the base.
+    """The request, without the fields that are wrong where it can be without, and everything that is wrong with it
+    and shows without looking at the base.
 
     met: problems that were met while decoding.
     """
@@ -133,14 +136,31 @@ def read(raw: Mapping[str, Any], met: Iterable[FieldProblem] = ()) -> tuple[Aske
     try:
         asked = READER.validate_python(dict(raw))
     except ValidationError as error:
-        errors = [
+        errors: list[dict[str, Any]] = [
             {**each, "loc": each["loc"][1:] if each["loc"][:1] == (kind,) else each["loc"]}
             for each in error.errors(include_input=False, include_url=False)
         ]
         found += field_problems(errors, raw, model)
+        with suppress(ValidationError):
+            asked = READER.validate_python(_without(raw, [each["loc"] for each in errors]))
     if asked is not None:
         found += _contradictions(asked)
     return asked, found
+
+
+def _without(raw: Mapping[str, Any], locations: Iterable[tuple[int | str, ...]]) -> dict[str, Any]:
+    """The request without the fields in which something is wrong, so that what is wrong in the others is told too.
+
+    A list goes as a whole: the places of what follows in it would be others.
+    """
+    left = {name: dict(value) if isinstance(value, dict) else value for name, value in raw.items()}
+    for name, *further in locations:
+        inner = left.get(str(name))
+        if name in ("grid", "space") and further and isinstance(inner, dict):
+            inner.pop(str(further[0]), None)
+        else:
+            left.pop(str(name), None)
+    return left
 
 
 def _contradictions(asked: Asked) -> Iterable[FieldProblem]:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ from workers.training import tasks, weights
 from workers.training.preprocessing import Preprocessing
 from workers.training.tasks import About
 from workers.training.weights import Trained
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+DAY_SECONDS = 86_400
 
 
 @torch.no_grad()
@@ -47,7 +51,11 @@ def _continued(trained: Trained, text: bytes, length: int) -> dict[str, Any]:
 
 
 class _Misfit(ValueError):
-    """What is wrong with one sample."""
+    """What is wrong with one sample; key: of what in it, if it is an object."""
+
+    def __init__(self, message: str, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 def _each(inputs: Sequence[Any], read: Any) -> list[Any]:
@@ -57,7 +65,8 @@ def _each(inputs: Sequence[Any], read: Any) -> list[Any]:
         try:
             found.append(read(given))
         except _Misfit as error:
-            problems.append(FieldProblem(f"inputs.{place}", "does_not_fit", str(error)))
+            param = f"inputs.{place}" if error.key is None else f"inputs.{place}.{error.key}"[:256]
+            problems.append(FieldProblem(param, "does_not_fit", str(error)))
     if problems:
         raise InvalidInput(problems)
     return found
@@ -88,10 +97,12 @@ def _table(trained: Trained, inputs: Sequence[Any]) -> NDArray[np.float32]:
     fitted = Preprocessing.from_json(trained.description["preprocessing"])
 
     def read(given: Any) -> list[float]:
-        if isinstance(given, dict) and not given.keys() - set(fitted.names):
+        if isinstance(given, dict):
+            if unknown := sorted(given.keys() - set(fitted.names)):
+                raise _Misfit("the model was trained without a column of this name", unknown[0])
             given = [given.get(name) for name in fitted.names]
         if not isinstance(given, list) or len(given) != len(fitted.names):
-            named = ", ".join(fitted.names[:20])
+            named = ", ".join(fitted.names[:20]) + (" and more" if len(fitted.names) > 20 else "")
             raise _Misfit(f"the model reads rows of {len(fitted.names)} columns: {named}")
         return [_cell(fitted, column, cell) for column, cell in enumerate(given)]
 
@@ -99,20 +110,57 @@ def _table(trained: Trained, inputs: Sequence[Any]) -> NDArray[np.float32]:
 
 
 def _cell(fitted: Preprocessing, column: int, cell: Any) -> float:
-    """A number, the code of a category's value, or NaN for an empty cell."""
+    """A number, the days since 1970 of a date, the code of a category's value, or NaN for an empty cell."""
     name, values = fitted.names[column], fitted.values[column]
-    if cell is None and fitted.missing != "refuse":
+    if cell is None:
+        if fitted.missing == "refuse":
+            raise _Misfit(f"the column {name} is empty, and the model was trained without empty cells")
         return math.nan
-    number = isinstance(cell, int | float) and not isinstance(cell, bool)
-    if values is None:
-        # What float32 cannot hold would be an infinity to the model.
-        if not number or not abs(cell) <= np.finfo(np.float32).max:
-            raise _Misfit(f"the column {name} wants a finite number")
-        return float(cell)
-    text = f"{cell:g}" if number else cell
-    if text not in values:
-        raise _Misfit(f"the column {name} had no such value in training: it has {', '.join(values[:20])}")
-    return float(values.index(text))
+    if values is not None:
+        return float(_code(name, values, cell))
+    if isinstance(cell, str) and name in fitted.dates:
+        return _days(name, cell)
+    # What float32 cannot hold would be an infinity to the model.
+    if not _is_number(cell) or not abs(cell) <= np.finfo(np.float32).max:
+        kind = "a date such as 2026-01-31, or days since 1970" if name in fitted.dates else "a finite number"
+        raise _Misfit(f"the column {name} wants {kind}")
+    return float(cell)
+
+
+def _code(name: str, values: Sequence[str], cell: Any) -> int:
+    """The place of a value. Values are texts; one of them that says the number or the truth value is meant by it."""
+    if isinstance(cell, str) and cell in values:
+        return values.index(cell)
+    if isinstance(cell, bool | str) and (truth := str(cell).lower()) in ("true", "false"):
+        # CSV files have them as somebody wrote them, and Parquet in lower case.
+        said = [place for place, value in enumerate(values) if value.lower() == truth]
+    else:
+        said = [place for place, value in enumerate(values) if _is_number(cell) and _as_number(value) == cell]
+    if len(said) != 1:
+        shown = ", ".join(values[:20]) + (f" and {len(values) - 20} more" if len(values) > 20 else "")
+        raise _Misfit(f"the column {name} had no such value in training: it has {shown}")
+    return said[0]
+
+
+def _days(name: str, text: str) -> float:
+    """Of a date or a moment as ISO 8601 writes it; without a zone it is taken as UTC, as in the data set."""
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise _Misfit(f"the column {name} wants a date such as 2026-01-31, or days since 1970") from None
+    aware = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return (aware - EPOCH).total_seconds() / DAY_SECONDS
+
+
+def _is_number(cell: Any) -> bool:
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
+
+
+def _as_number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None
 
 
 def _numbers(given: Any) -> NDArray[np.float64]:

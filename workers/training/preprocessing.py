@@ -4,7 +4,7 @@ Fitted once for a run and kept with its weights, so that what comes later is see
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Self
 
@@ -30,7 +30,8 @@ class Preprocessing:
 
     names: of the columns. values: of a category in ascending order, None for a number. mean, deviation: of a number,
     the deviation of a constant being 1; 0 and 1 for a category. missing: `refuse`, or `mean`: then an empty cell
-    becomes the mean of a number, and none of the values of a category.
+    becomes the mean of a number, and none of the values of a category. dates: names of the columns that hold days
+    since 1970, which people write as dates.
     """
 
     names: list[str]
@@ -38,6 +39,7 @@ class Preprocessing:
     mean: list[float]
     deviation: list[float]
     missing: str
+    dates: list[str] = field(default_factory=list)
 
     @classmethod
     def fit(cls, x: Table, rows: Indices, columns: Sequence[dict[str, Any]] | None, missing: str) -> Self:
@@ -52,7 +54,8 @@ class Preprocessing:
         numbers = np.array([each is None for each in values], bool)
         mean, deviation = np.where(numbers, mean, 0.0), np.where(numbers, deviation, 1.0)
         names = [column["name"] for column in described]
-        return cls(names, values, mean.tolist(), deviation.tolist(), missing)
+        dates = [column["name"] for column in described if column.get("type") == "date"]
+        return cls(names, values, mean.tolist(), deviation.tolist(), missing, dates)
 
     @property
     def width(self) -> int:
@@ -95,7 +98,7 @@ class Preprocessing:
 
     @classmethod
     def from_json(cls, kept: dict[str, Any]) -> Self:
-        return cls(**{field.name: kept[field.name] for field in fields(cls)})
+        return cls(**{each.name: kept[each.name] for each in fields(cls) if each.name in kept})
 
 
 def _blocks(x: Table, rows: Indices) -> Iterator[tuple[slice, Table]]:

@@ -46,6 +46,17 @@ export function buttons(job, done, verbs) {
     h("button", { class: bad ? "danger" : null, "aria-label": `${verb} ${job.name}`, click: (event) => during(event.currentTarget, () => act(job).then(done)) }, verb));
 }
 
+/** A button for what may be done to a run that has no job. @param {any} run */
+export function runButtons(run) {
+  if (!session.may(run.user) || !isOver(run.status)) return [];
+  const act = async () => {
+    if (!(await confirmed(`Delete “${run.name}” with its curves? This cannot be undone.`, "Delete the run"))) return;
+    await send(below("/v1/runs", run.id), { method: "DELETE" });
+    go("runs");
+  };
+  return [h("button", { class: "danger", "aria-label": `Delete ${run.name}`, click: (event) => during(event.currentTarget, act) }, "Delete")];
+}
+
 /** A link to the form, filled with the job's spec. @param {any} job */
 export function cloneLink(job) {
   return session.maySubmit() && h("a", { class: "button", href: href("submit", { clone: job.id }) }, "Clone with changes");

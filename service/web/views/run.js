@@ -3,7 +3,7 @@
 import { below, find, get } from "../api/client.js";
 import { button as curlButton } from "../api/curl.js";
 import { follow } from "../api/stream.js";
-import { buttons, cloneLink, priority } from "../page/actions.js";
+import { buttons, cloneLink, priority, runButtons } from "../page/actions.js";
 import { definitions, h, isTypedInto, redraw, refill } from "../page/dom.js";
 import { ago, duration, moment } from "../page/format.js";
 import { tell } from "../page/notices.js";
@@ -96,7 +96,7 @@ class RunPage {
     const done = () => this.look().catch(tell);
     redraw(this.head,
       h("div", { class: "row" }, h("h1", {}, run.name), badge(run.status, job?.status_reason?.message), job && !isOver(run.status) ? progress(job) : null, h("span", { class: "space" }),
-        job ? buttons(job, done) : null, job ? cloneLink(job) : null,
+        job ? buttons(job, done) : runButtons(run), job ? cloneLink(job) : null,
         h("a", { class: "button", href: href("compare", { runs: run.id }) }, "Compare"), curlButton(() => this.calls())),
       definitions(this.facts(done), "facts line"),
       job?.error ? h("p", { class: "bad" }, h("b", {}, job.error.code), `: ${job.error.message}`) : null,
