@@ -167,7 +167,8 @@ class Database:
         @event.listens_for(engine, "begin")
         def begin(connection: Any) -> None:
             if query_only:
-                connection.exec_driver_sql("BEGIN")
+                # By the driver: SQLAlchemy's way to it takes ten times as long as SQLite does.
+                connection.connection.driver_connection.execute("BEGIN")
             else:
                 _begin_immediate(connection)
 

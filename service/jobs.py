@@ -1,7 +1,6 @@
 """Jobs as users see them: found by filters, with their progress, their result and their logs."""
 
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -12,7 +11,6 @@ from sqlalchemy.orm import Session
 
 from service import plan, runs
 from service.errors import NoResult, NotFound
-from service.plan import Plan
 from service.projects import visible, visible_to
 from service.runs import Filter, Query, as_text
 from service.states import TERMINAL, JobStatus, Scope
@@ -102,11 +100,8 @@ def get(session: Session, principal: Principal, job_id: str) -> dict[str, Any]:
 
 
 def _stored(session: Session, query: Query, parameters: Mapping[str, Any] = MappingProxyType({})) -> list[Stored]:
-    """What a query for COLUMNS finds. The driver's own tuples: SQLAlchemy's rows would take twice the time."""
-    result = session.connection().execute(query, parameters)
-    rows = result.cursor.fetchall()
-    result.close()
-    return [Stored(*row) for row in rows]
+    """What a query for COLUMNS finds."""
+    return [Stored(*row) for row in runs.tuples(session, query, parameters)]
 
 
 def status(session: Session, principal: Principal, job_id: str) -> JobStatus:
@@ -153,7 +148,7 @@ def view(row: Stored) -> dict[str, Any]:
 
 
 def _progress(row: Stored) -> dict[str, Any]:
-    counted = _planned(row.plan)
+    counted = plan.stored(row.plan)
     samples = plan.samples_at(row.step, counted)
     speed = samples / row.active_seconds if row.active_seconds > 0 else None
     remaining = counted.total_samples - samples
@@ -166,12 +161,6 @@ def _progress(row: Stored) -> dict[str, Any]:
         "samples_per_second": speed,
         "eta_seconds": remaining / speed if speed and running else None,
     }
-
-
-@lru_cache(maxsize=1024)
-def _planned(text: str) -> Plan:
-    """A stored plan. The same jobs are asked for again and again, and plans never change."""
-    return Plan.model_construct(**orjson.loads(text))
 
 
 def result(session: Session, principal: Principal, job_id: str) -> dict[str, Any] | None:

@@ -15,7 +15,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from service.api import problems, strict_json
+from service.api import arguments, problems, strict_json
 from service.api.strict_json import Parsed
 from service.errors import FieldProblem, InvalidInput
 
@@ -45,6 +45,7 @@ class StrictRoute(APIRoute):
         prefixes = tuple(_prefixes(self.dependant))
         model = None if self.body_field is None else self.body_field.field_info.annotation
         hints = model if isinstance(model, type) and issubclass(model, BaseModel) else BaseModel
+        calls = arguments.calls(self.dependant)
 
         async def handle_strictly(request: Request) -> Response:
             parsed = None
@@ -60,6 +61,8 @@ class StrictRoute(APIRoute):
                 told = parsed.problems if parsed else []
                 further = problems.of_validation(found, hints, parsed and parsed.tree)
                 raise InvalidInput(strict_json.merged([*unknown, *told], further))
+            if calls is not None and (taken := arguments.find(calls, request)) is not None:
+                return await arguments.answer(calls, taken)
             try:
                 return await handle(request)
             except RequestValidationError as error:
