@@ -131,7 +131,8 @@ def _tree(dependant: Dependant) -> Iterator[Dependant]:
 
 def _is_plain(dependant: Dependant) -> bool:
     fields = [*dependant.path_params, *dependant.query_params]
-    return not any(getattr(dependant, name) for name in ELSEWHERE) and all(map(_is_single, fields))
+    alone = dependant.use_cache and not any(getattr(dependant, name) for name in ELSEWHERE)
+    return alone and all(map(_is_single, fields))
 
 
 def _is_single(field: ModelField) -> bool:
@@ -139,7 +140,8 @@ def _is_single(field: ModelField) -> bool:
     kind = field.field_info.annotation
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         return False
-    return field.field_info.is_required() or isinstance(field.default, CONSTANTS)
+    asked = field.field_info
+    return asked.is_required() or (isinstance(field.default, CONSTANTS) and not asked.validate_default)
 
 
 def _lay_out(dependant: Dependant, found: list[Call], places: dict[Any, int]) -> int:
