@@ -4,6 +4,7 @@ import inspect
 from collections.abc import Callable
 from enum import Enum
 from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -96,7 +97,7 @@ def test_what_is_asked_for_most_goes_the_short_way(server: Server) -> None:
     found = set()
     for route in iter_route_contexts(server.application.routes):
         original = route.original_route
-        if isinstance(original, APIRoute) and "GET" in original.methods and arguments.calls(original.dependant):
+        if isinstance(original, APIRoute) and "GET" in (original.methods or ()) and arguments.calls(original.dependant):
             found.add(original.path)
     assert found >= HOT
 
@@ -114,8 +115,8 @@ TEXTS = st.sampled_from(["red", "blue", "0", "1", "4", "10", "all", "true", "1e3
 def test_any_query_is_answered_alike_on_both_ways(
     served: httpx.Client, name: str, query: list[tuple[str, str]], several: list[str]
 ) -> None:
-    params = [*query, *(("several", text) for text in several)]
-    short, own = (served.get(f"/v1/{way}/{name}", params=params) for way in ("short", "own"))
+    asked = urlencode([*query, *(("several", text) for text in several)])
+    short, own = (served.get(f"/v1/{way}/{name}?{asked}") for way in ("short", "own"))
     assert short.status_code == own.status_code in (200, 404, 422)
     told = [answer.json() for answer in (short, own)]
     if short.status_code != 200:
