@@ -181,7 +181,7 @@ def _tabular(
     if form is Format.NDJSON:
         return formats.lines(views)
     # Written once, though the points of a lone curve stand in the answer twice.
-    written = [each | {"points": orjson.Fragment(encode(each["points"]))} for each in views]
+    written = [each | {"points": written_once(each["points"])} for each in views]
     alone = written[0] if len(written) == 1 else {}
     return Json({"run_id": subject.id, **alone, "data": written})
 
@@ -203,6 +203,13 @@ def along(subject: Subject, axis: Axis, curve: Curve) -> Any:
 
 def columns(curve: Curve, x: Any, y: Any) -> dict[str, Any]:
     return {"x": x, "y": y, "step": curve.step, "min": curve.min, "max": curve.max}
+
+
+def written_once(points: dict[str, Any]) -> orjson.Fragment:
+    """Columns as JSON. Some are the same array: x is often the step, and y, min and max of a curve of single points."""
+    arrays = {id(column): column for column in points.values()}
+    written = {place: orjson.Fragment(encode(column)) for place, column in arrays.items()}
+    return orjson.Fragment(orjson.dumps({name: written[id(column)] for name, column in points.items()}))
 
 
 def smoothed(curve: Curve, weight: float) -> Any:
