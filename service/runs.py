@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -26,6 +25,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from service import curves, plan
 from service.curves import Counting
+from service.driver import Kept
 from service.errors import FieldProblem, InvalidInput, NotFound
 from service.plan import Epoch
 from service.projects import visible, visible_to
@@ -192,9 +192,9 @@ def doubts(session: Session, seq: int) -> list[dict[str, Any]]:
     return [{"step": event.data["step"], "message": event.message} for event in session.scalars(query)]
 
 
-def tuples(session: Session, query: Query, parameters: Mapping[str, Any]) -> Sequence[Any]:
+def tuples(session: Session, query: Query) -> Sequence[Any]:
     """What a query finds, as the driver has it: SQLAlchemy's rows would take twice the time."""
-    result = session.connection().execute(query, parameters)
+    result = session.connection().execute(query)
     found = result.cursor.fetchall()
     result.close()
     return found
@@ -264,18 +264,18 @@ SUBJECT_COLUMNS: tuple[Any, ...] = (
     OutsideRun.batch_size,
     OutsideRun.train_samples,
 )
-# Built once: putting a statement together takes longer than this one runs. The ids are one value, a JSON list: with a
-# parameter for each, the statement would be written anew each time.
 SUBJECTS: Query = placed(select(*SUBJECT_COLUMNS))
-NAMED: Query = SUBJECTS.where(Run.id.in_(select(func.json_each(bindparam("ids")).table_valued("value").c.value)))
-NAMED_VISIBLE: Query = NAMED.where(visible_to(bindparam("viewer")))
+# The ids are one value, a JSON list: a parameter for each would make another statement for each number of them.
+IDS = select(func.json_each(bindparam("ids")).table_valued("value").c.value)
+NAMED = Kept(SUBJECTS.where(Run.id.in_(IDS)))
+NAMED_VISIBLE = Kept(SUBJECTS.where(Run.id.in_(IDS), visible_to(bindparam("viewer"))))
 
 
 def subjects(session: Session, principal: Principal, run_ids: Sequence[str]) -> list[Subject]:
     """The runs in the order asked for. Raises NotFound if one does not exist for the principal."""
     query = NAMED if principal.scope is Scope.ADMIN else NAMED_VISIBLE
-    named = {"ids": orjson.dumps(run_ids).decode(), "viewer": principal.user}
-    found = {each.id: each for each in _subjects(session, query, named)}
+    rows = query.rows(session, ids=orjson.dumps(run_ids).decode(), viewer=principal.user)
+    found = {each.id: each for each in map(_subject, rows)}
     if len(found) < len(set(run_ids)):
         raise NotFound("run")
     return [found[run_id] for run_id in run_ids]
@@ -284,17 +284,14 @@ def subjects(session: Session, principal: Principal, run_ids: Sequence[str]) -> 
 def newest_subjects(session: Session, principal: Principal, wanted: Filter, limit: int) -> list[Subject]:
     """The newest runs that match, at most `limit`."""
     query = behind(SUBJECTS.where(matching(principal, wanted)).limit(limit), principal, None)
-    return _subjects(session, query)
+    return list(map(_subject, tuples(session, query)))
 
 
-def _subjects(session: Session, query: Query, parameters: Mapping[str, Any] = MappingProxyType({})) -> list[Subject]:
-    rows = (Stored(*row) for row in tuples(session, query, parameters))
-    return [_subject(row, orjson.loads(row.parameters)) for row in rows]
-
-
-def _subject(row: Stored, parameters: dict[str, Any]) -> Subject:
-    counting = _counting(row, parameters)
-    return Subject(row.seq, row.id, row.name, row.project, JobStatus(row.status), parameters, counting)
+def _subject(columns: Sequence[Any]) -> Subject:
+    row = Stored._make(columns)
+    parameters = orjson.loads(row.parameters)
+    status, counting = JobStatus(row.status), _counting(row, parameters)
+    return Subject(row.seq, row.id, row.name, row.project, status, parameters, counting)
 
 
 def _counting(row: Stored, parameters: dict[str, Any]) -> Counting:

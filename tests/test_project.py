@@ -23,7 +23,7 @@ LAYERS = (
     {"bell", "clock", "extensions", "ids", "job_logs", "logs", "settings", "states"},
     {"errors", "tables"},
     {"disk", "errands", "field_problems", "inspection", "precision", "tasks"},
-    {"database", "locks", "spec"},
+    {"database", "driver", "locks", "spec"},
     {"idempotency", "plan", "raw_spec", "retention", "schema", "usage", "users"},
     {"advice", "curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
     {"intake"},

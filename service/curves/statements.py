@@ -1,41 +1,14 @@
-"""SQL handed to the driver as it is, for the few statements whose speed matters. Points do not become objects here.
+"""The words of statements about many curves and many points."""
 
-All of them raise what SQLAlchemy would, a DBAPIError.
-"""
-
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+
+from service.driver import write
 
 ROWS_AT_ONCE = 100
 AT_ONCE = 500  # values in one statement: SQLite takes at most 32,766 parameters
-
-
-def rows(session: Session, statement: str, parameters: Sequence[Any]) -> list[Any]:
-    """All rows as the driver's tuples: SQLAlchemy's own way to them takes as long as SQLite does."""
-    with _cursor(session, statement) as cursor:
-        found: list[Any] = cursor.execute(statement, parameters).fetchall()
-    return found
-
-
-def write(session: Session, statement: str, parameters: Iterable[Sequence[Any]]) -> None:
-    """Runs a statement once for each of the parameters, which may be produced as they are needed."""
-    with _cursor(session, statement) as cursor:
-        # SQLAlchemy would copy the parameters into lists, which takes as long as SQLite does.
-        cursor.executemany(statement, parameters)
-
-
-@contextmanager
-def _cursor(session: Session, statement: str) -> Iterator[Any]:
-    connection = session.connection()
-    try:
-        with closing(connection.connection.cursor()) as cursor:
-            yield cursor
-    except Exception as error:
-        raise DBAPIError.instance(statement, None, error, connection.dialect.loaded_dbapi.Error) from error
 
 
 def insert(session: Session, into: str, columns: Sequence[list[Any]]) -> None:
