@@ -10,12 +10,12 @@ from sqlalchemy.orm import Session
 from service import compare, curves, runs
 from service.api import compared, formats
 from service.api.access import Reader
-from service.api.answers import Json
+from service.api.answers import Json, columns_once
 from service.api.delivery import Delivered, Delivery
 from service.api.formats import Format, WantedDrawing, Width
 from service.api.listings import Filtered
 from service.api.place import Here
-from service.api.runs import Logarithmic, MetricName, PointCount, Smoothing, along, columns, written_once
+from service.api.runs import Logarithmic, MetricName, PointCount, Smoothing, along, columns
 from service.api.strict_route import StrictRoute
 from service.api.views.compare import ComparisonView
 from service.compare import Compared, Comparison, Entry, Ranked
@@ -169,7 +169,7 @@ def _view(run: Compared, found: Comparison) -> dict[str, Any]:
             "x": found.x.value,
             "count": curve.count,
             "downsampled": curve.downsampled,
-            "points": written_once(columns(curve, run.x, run.y)),
+            "points": columns_once(columns(curve, run.x, run.y)),
         },
         "summary": run.summary,
         "rank": run.rank,

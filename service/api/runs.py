@@ -3,14 +3,13 @@
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import orjson
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
 from service import charts, curves, runs
 from service.api import formats, whole_curves
 from service.api.access import Reader
-from service.api.answers import Json, encode
+from service.api.answers import Json, columns_once
 from service.api.delivery import Delivered
 from service.api.formats import Format, Wanted, WantedDrawing, Width
 from service.api.listings import Page
@@ -181,7 +180,7 @@ def _tabular(
     if form is Format.NDJSON:
         return formats.lines(views)
     # Written once, though the points of a lone curve stand in the answer twice.
-    written = [each | {"points": written_once(each["points"])} for each in views]
+    written = [each | {"points": columns_once(each["points"])} for each in views]
     alone = written[0] if len(written) == 1 else {}
     return Json({"run_id": subject.id, **alone, "data": written})
 
@@ -203,13 +202,6 @@ def along(subject: Subject, axis: Axis, curve: Curve) -> Any:
 
 def columns(curve: Curve, x: Any, y: Any) -> dict[str, Any]:
     return {"x": x, "y": y, "step": curve.step, "min": curve.min, "max": curve.max}
-
-
-def written_once(points: dict[str, Any]) -> orjson.Fragment:
-    """Columns as JSON. Some are the same array: x is often the step, and y, min and max of a curve of single points."""
-    arrays = {id(column): column for column in points.values()}
-    written = {place: orjson.Fragment(encode(column)) for place, column in arrays.items()}
-    return orjson.Fragment(orjson.dumps({name: written[id(column)] for name, column in points.items()}))
 
 
 def smoothed(curve: Curve, weight: float) -> Any:
