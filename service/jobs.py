@@ -1,9 +1,7 @@
 """Jobs as users see them: found by filters, with their progress, their result and their logs."""
 
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from collections.abc import Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -11,10 +9,10 @@ from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from service import plan, runs
+from service.driver import Kept
 from service.errors import NoResult, NotFound
-from service.plan import Plan
 from service.projects import visible, visible_to
-from service.runs import Filter, Query, as_text
+from service.runs import Filter, as_text
 from service.states import TERMINAL, JobStatus, Scope
 from service.tables import Attempt, Job, Run
 from service.users import Principal
@@ -78,35 +76,33 @@ class Stored(NamedTuple):
     finished_at: str | None
 
 
-# Built once: to build a statement takes several times as long as to run it.
 ALL = select(*COLUMNS).join(Job, Job.seq == Run.seq)
-ONE = ALL.where(Run.id == bindparam("id"))
-ONE_VISIBLE = ONE.where(visible_to(bindparam("viewer")))
+NAMED = Run.id == bindparam("id")
+VISIBLE = visible_to(bindparam("viewer"))
+ONE, ONE_VISIBLE = Kept(ALL.where(NAMED)), Kept(ALL.where(NAMED, VISIBLE))
+NEWEST = ALL.order_by(Run.seq.desc()).limit(bindparam("limit"))
+PAGE, PAGE_VISIBLE = Kept(NEWEST), Kept(NEWEST.where(VISIBLE))
 
 
 def page(
     session: Session, principal: Principal, wanted: Filter, *, after: str | None, limit: int
 ) -> list[dict[str, Any]]:
     """Views of the jobs behind the job `after`, newest first."""
-    query = ALL.where(runs.matching(principal, wanted, Job.status)).limit(limit)
-    return [view(row) for row in _stored(session, runs.behind(query, principal, after))]
+    if after is None and wanted == Filter():
+        kept = PAGE if principal.scope is Scope.ADMIN else PAGE_VISIBLE
+        rows: Sequence[Any] = kept.rows(session, limit=limit, viewer=principal.user)
+    else:
+        query = ALL.where(runs.matching(principal, wanted, Job.status)).limit(limit)
+        rows = runs.tuples(session, runs.behind(query, principal, after))
+    return [view(Stored._make(row)) for row in rows]
 
 
 def get(session: Session, principal: Principal, job_id: str) -> dict[str, Any]:
     """The view of one job. Raises NotFound."""
-    query = ONE if principal.scope is Scope.ADMIN else ONE_VISIBLE
-    found = _stored(session, query, {"id": job_id, "viewer": principal.user})
-    if not found:
-        raise NotFound("job")
-    return view(found[0])
-
-
-def _stored(session: Session, query: Query, parameters: Mapping[str, Any] = MappingProxyType({})) -> list[Stored]:
-    """What a query for COLUMNS finds. The driver's own tuples: SQLAlchemy's rows would take twice the time."""
-    result = session.connection().execute(query, parameters)
-    rows = result.cursor.fetchall()
-    result.close()
-    return [Stored(*row) for row in rows]
+    kept = ONE if principal.scope is Scope.ADMIN else ONE_VISIBLE
+    for row in kept.rows(session, id=job_id, viewer=principal.user):
+        return view(Stored._make(row))
+    raise NotFound("job")
 
 
 def status(session: Session, principal: Principal, job_id: str) -> JobStatus:
@@ -153,7 +149,7 @@ def view(row: Stored) -> dict[str, Any]:
 
 
 def _progress(row: Stored) -> dict[str, Any]:
-    counted = _planned(row.plan)
+    counted = plan.stored(row.plan)
     samples = plan.samples_at(row.step, counted)
     speed = samples / row.active_seconds if row.active_seconds > 0 else None
     remaining = counted.total_samples - samples
@@ -166,12 +162,6 @@ def _progress(row: Stored) -> dict[str, Any]:
         "samples_per_second": speed,
         "eta_seconds": remaining / speed if speed and running else None,
     }
-
-
-@lru_cache(maxsize=1024)
-def _planned(text: str) -> Plan:
-    """A stored plan. The same jobs are asked for again and again, and plans never change."""
-    return Plan.model_construct(**orjson.loads(text))
 
 
 def result(session: Session, principal: Principal, job_id: str) -> dict[str, Any] | None:

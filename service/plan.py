@@ -5,9 +5,11 @@ Pure: the plan shown before the run, the trainer and the axes of the curves all 
 
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal
+from functools import lru_cache
 from typing import Self, TypeVar, overload
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, computed_field
 
@@ -48,6 +50,12 @@ class Plan(BaseModel):
     def samples_per_process(self) -> int:
         """Of a full batch, the largest share."""
         return -(-self.batch_size // self.processes)
+
+
+@lru_cache(maxsize=1024)
+def stored(text: str) -> Plan:
+    """A plan as its job keeps it. The same jobs are asked for again and again, and what was checked stays right."""
+    return Plan.model_construct(**orjson.loads(text))
 
 
 def split_sizes(rows: int, fraction: float) -> tuple[int, int]:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
-from sqlalchemy import event, func, select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from service import curves, plan
@@ -139,6 +140,14 @@ def check_stored(session: Session, log: Logged) -> None:
                 np.testing.assert_allclose(kept[name], fresh[name], rtol=1e-12, atol=1e-12 * 1e300)
             else:
                 np.testing.assert_array_equal(kept[name], fresh[name])
+
+
+def watched(session: Session) -> list[str]:
+    """Every statement that SQLite runs for the session from now on."""
+    statements: list[str] = []
+    connection: Any = session.connection().connection.driver_connection
+    connection.set_trace_callback(statements.append)
+    return statements
 
 
 # Appending and cutting
@@ -414,8 +423,7 @@ def test_a_spike_of_one_step_among_many_is_seen(session: Session) -> None:
 
 def test_a_long_curve_is_answered_from_few_rows(session: Session) -> None:
     log = logged(session, np.sin(np.arange(300_000) / 1e4))
-    statements: list[str] = []
-    event.listen(session.get_bind(), "before_cursor_execute", lambda *said: statements.append(said[2]))
+    statements = watched(session)
     summary = log.summary
     curve = curves.read(session, summary, 1000)
     assert len(statements) == 3
@@ -453,8 +461,7 @@ def test_many_curves_take_as_many_statements_as_one(session: Session) -> None:
     for log in logs:
         log.append(np.arange(20_000), values)
     summaries = [log.summary for log in logs]
-    statements: list[str] = []
-    event.listen(session.get_bind(), "before_cursor_execute", lambda *said: statements.append(said[2]))
+    statements = watched(session)
     curves.read_all(session, summaries[:1], 1000)
     alone = len(statements)
     curves.read_all(session, summaries, 1000)

@@ -24,7 +24,7 @@ LAYERS = (
     {"patterns"},
     {"errors", "tables"},
     {"disk", "errands", "field_problems", "inspection", "precision", "tasks"},
-    {"database", "locks", "spec"},
+    {"database", "driver", "locks", "spec"},
     {"idempotency", "plan", "raw_spec", "retention", "schema", "usage", "users"},
     {"advice", "curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
     {"intake"},

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,8 @@ import pytest
 from alembic.command import upgrade
 from conftest import Until
 from sqlalchemy import create_engine, func, insert, select, text
+from sqlalchemy.exc import NoResultFound, OperationalError
+from sqlalchemy.orm import Session
 
 from service import curves, datasets, home, schema
 from service.curves import rollups, stored
@@ -451,3 +453,25 @@ def test_an_old_sqlite_is_told_of_once_at_the_start_and_by_the_doctor(settings: 
 def test_the_sqlite_in_use_is_named_only_when_it_can_lose_a_commit() -> None:
     version = sqlite_module().sqlite_version_info
     assert (sqlite_warning() is None) == (version >= SAFE_SQLITE or version in {(3, 50, 7), (3, 44, 6)})
+
+
+def test_a_reading_has_one_view_and_the_next_one_sees_what_was_committed_meanwhile(database: Database) -> None:
+    def users(session: Session) -> int:
+        return session.scalar(select(func.count()).select_from(User)) or 0
+
+    with ExitStack() as readings:
+        views = [readings.enter_context(database.read()) for _ in range(20)]
+        assert [users(view) for view in views] == [1] * 20
+        with database.write() as session:
+            session.add(User(name="ada", created_at=""))
+        assert [users(view) for view in views] == [1] * 20
+    for _ in range(20):
+        with database.read() as session:
+            assert users(session) == 2
+    with pytest.raises(NoResultFound), database.read() as session:
+        session.execute(select(User).where(User.name == "nobody")).one()
+    # Nobody is left with an old view, which would keep the log from being emptied.
+    with closing(sqlite_module().connect(str(database.path))) as connection:
+        assert connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
+    with database.read() as session, pytest.raises(OperationalError):
+        session.execute(insert(User).values(name="bob", created_at=""))

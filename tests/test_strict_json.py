@@ -134,9 +134,9 @@ def test_deep_nesting_is_refused_at_once(post: Callable[..., httpx.Response], de
     closing = "}" if opening[0] == "{" else "]"
     nested = f'{{"inner": {{"rate": 0}}, "a": {opening * (depth - 1)}1{closing * (depth - 1)}}}'
     for content in (nested, opening * depth):
-        began = time.monotonic()
+        began = time.process_time()  # the server's too; what others compute beside it does not count
         assert post(content).status_code in (400, 422)
-        assert time.monotonic() - began < 1
+        assert time.process_time() - began < 1
     if depth < 100_000:
         assert "inner.rate" in params(post(nested))
 

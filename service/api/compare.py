@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from service import compare, curves, runs
 from service.api import compared, formats
 from service.api.access import Reader
-from service.api.answers import Json
+from service.api.answers import Json, columns_once
 from service.api.delivery import Delivered, Delivery
 from service.api.formats import Format, WantedDrawing, Width
 from service.api.listings import Filtered
@@ -171,7 +171,7 @@ def _view(run: Compared, found: Comparison) -> dict[str, Any]:
             "x": found.x.value,
             "count": curve.count,
             "downsampled": curve.downsampled,
-            "points": columns(curve, run.x, run.y),
+            "points": columns_once(columns(curve, run.x, run.y)),
         },
         "summary": run.summary,
         "rank": run.rank,

@@ -72,7 +72,7 @@ def _packed(parts: Iterable[bytes]) -> Iterator[bytes]:
 async def delivery(request: Request) -> Delivery:
     headers = request.headers
     given = frozenset(part.strip() for part in headers.get("if-none-match", "").split(",") if part.strip())
-    url = f"{request.url.path}?{request.url.query}"
+    url = f"{request.scope['path']}?{request.scope['query_string'].decode('latin-1')}"
     return Delivery(f"{url} {headers.get('accept', '')}", given, _takes_gzip(headers.get("accept-encoding", "")))
 
 

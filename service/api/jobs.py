@@ -21,6 +21,7 @@ from service.api.tail import MANNERS, Tail
 from service.api.views.jobs import DryRun, Explanation, JobList, JobView
 from service.api.views.runs import WholeRun
 from service.errors import FieldProblem, InvalidInput
+from service.runs import Filter
 from service.spec import JobSpec
 from service.states import TERMINAL, JobStatus
 from service.studies import references
@@ -103,7 +104,13 @@ async def list_jobs(here: Here, principal: Reader, page: Page, form: Wanted, wid
     def look(session: Session) -> list[dict[str, Any]]:
         return jobs.page(session, principal, page.filter, after=page.after, limit=page.fetched)
 
-    found = await here.read(look)
+    if page.filter == Filter():
+        # A page's worth of rows in the order of their key: that is read in less time than handing it to a thread and
+        # back takes beside many others. What a filter has to look through may be anything.
+        with here.database.read() as session:
+            found = look(session)
+    else:
+        found = await here.read(look)
     rows = ([_cell(job, name) for name in TABLE] for job in found)
     return formats.listing(found, page.limit, form, TABLE, rows, width)
 

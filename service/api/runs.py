@@ -3,14 +3,13 @@
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import orjson
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
 from service import charts, curves, patterns, runs
 from service.api import formats, whole_curves
 from service.api.access import Reader
-from service.api.answers import Json, encode
+from service.api.answers import Json, columns_once
 from service.api.delivery import Delivered
 from service.api.formats import Format, Wanted, WantedDrawing, Width
 from service.api.listings import Page
@@ -198,7 +197,7 @@ def _tabular(
     if form is Format.NDJSON:
         return formats.lines(views)
     # Written once, though the points of a lone curve stand in the answer twice.
-    written = [each | {"points": orjson.Fragment(encode(each["points"]))} for each in views]
+    written = [each | {"points": columns_once(each["points"])} for each in views]
     alone = written[0] if len(written) == 1 else {}
     return Json({"run_id": subject.id, **alone, "data": written})
 

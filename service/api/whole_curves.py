@@ -15,6 +15,7 @@ from service.errors import FieldProblem, InvalidInput
 from service.runs import Subject
 
 WINDOW = 16_384  # points read at once, in a transaction of their own
+HELD = 16 * WINDOW  # points of a curve that is kept while it is sent: 8 MiB
 STREAMED = {
     Format.JSON: "application/json",
     Format.NDJSON: "application/x-ndjson",
@@ -120,7 +121,7 @@ EVERYTHING = (-(2**63), 2**63 - 1)
 
 
 def _columns(whole: Whole, summary: Summary | None) -> Iterator[bytes]:
-    """One column after the other, each read anew: to hold one back would be to hold the curve."""
+    """One column after the other. Of a curve that is too long to be held back, each is read anew."""
     columns: dict[str, Callable[[Points], Integers | Floats]] = {
         "x": whole.x,
         "y": lambda points: points.values,
@@ -128,11 +129,12 @@ def _columns(whole: Whole, summary: Summary | None) -> Iterator[bytes]:
         "min": lambda points: points.values,
         "max": lambda points: points.values,
     }
+    held = None if summary is not None and summary.count > HELD else list(whole.windows(summary))
     yield b',"points":{'
     for place, (name, column) in enumerate(columns.items()):
         yield (b"," if place else b"") + encode(name) + b":["
         begun = False
-        for points in whole.windows(summary):
+        for points in whole.windows(summary) if held is None else held:
             if len(points.steps):
                 yield (b"," if begun else b"") + encode(column(points))[1:-1]
                 begun = True

@@ -9,8 +9,9 @@ from sqlalchemy.orm import Session
 
 from service.curves import rollups, stored
 from service.curves.rollups import Floats, Integers
-from service.curves.statements import insert, write
+from service.curves.statements import insert
 from service.curves.summaries import Summary, direction, find
+from service.driver import write
 from service.errors import ServiceError
 
 INSERT_SERIES = "INSERT INTO series (run, name, direction, count, non_finite) VALUES (?, ?, ?, 0, 0)"

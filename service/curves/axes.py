@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 
 import numpy as np
 
@@ -31,7 +32,7 @@ class Counting:
     batch_size: int | None = None
     gpus: float = 0.0
 
-    @property
+    @cached_property
     def available(self) -> list[Axis]:
         """The axes of the run."""
         unknown = set() if self.plan is not None else {Axis.EPOCH}

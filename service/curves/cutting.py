@@ -5,8 +5,8 @@ from sqlalchemy.orm import Session
 
 from service.curves import rollups, stored
 from service.curves.rollups import FANOUT, FIRST
-from service.curves.statements import write
 from service.curves.summaries import Summary, find
+from service.driver import write
 
 
 def cut(session: Session, run_seq: int, step: int) -> None:

@@ -1,37 +1,14 @@
-"""SQL handed to the driver as it is, for the few statements whose speed matters. Points do not become objects here."""
+"""The words of statements about many curves and many points."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
+
+from service.driver import write
 
 ROWS_AT_ONCE = 100
 AT_ONCE = 500  # values in one statement: SQLite takes at most 32,766 parameters
-
-
-def rows(session: Session, statement: str, parameters: Sequence[Any]) -> Sequence[Any]:
-    """All rows as the driver's tuples: SQLAlchemy's own rows would double the time of a read."""
-    result = session.connection().exec_driver_sql(statement, tuple(parameters))
-    found = result.cursor.fetchall()
-    result.close()
-    return found
-
-
-def write(session: Session, statement: str, parameters: Iterable[Sequence[Any]]) -> None:
-    """Runs a statement once for each of the parameters, which may be produced as they are needed.
-
-    Raises what SQLAlchemy would, a DBAPIError.
-    """
-    connection = session.connection()
-    cursor = connection.connection.cursor()
-    try:
-        # SQLAlchemy would copy the parameters into lists, which takes as long as SQLite does.
-        cursor.executemany(statement, parameters)  # type: ignore[arg-type]
-    except Exception as error:
-        raise DBAPIError.instance(statement, None, error, connection.dialect.loaded_dbapi.Error) from error
-    finally:
-        cursor.close()
 
 
 def insert(session: Session, into: str, columns: Sequence[list[Any]]) -> None:

@@ -10,7 +10,8 @@ from sqlalchemy.orm import Session
 
 from service.curves import rollups
 from service.curves.rollups import Floats, Integers, Record, Records
-from service.curves.statements import marks, parts, rows, tuples, write
+from service.curves.statements import marks, parts, tuples
+from service.driver import rows, write
 from service.tables.curves import NOT_FINITE
 
 TICKS = 10_000  # a second

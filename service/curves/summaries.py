@@ -10,7 +10,8 @@ from typing import Any, Self
 
 from sqlalchemy.orm import Session
 
-from service.curves.statements import marks, parts, rows
+from service.curves.statements import marks, parts
+from service.driver import rows
 from service.states import Direction
 from service.tasks import DIRECTIONS
 

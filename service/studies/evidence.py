@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import curves
+from service import curves, plan
 from service.curves import Curve, Summary
 from service.plan import Plan
 from service.runs import as_text
@@ -92,8 +91,7 @@ def _trial(place: int, point: Point, row: Any) -> Trial:
         row.active_seconds,
         row.started_at,
         row.finished_at,
-        # Checked when it was stored; a study of a thousand jobs is looked at again and again.
-        Plan.model_construct(**orjson.loads(row.plan)),
+        plan.stored(row.plan),
     )
 
 
