@@ -1,6 +1,5 @@
 """A comparison as a table, as text, as a picture and as columns of a file."""
 
-import textwrap
 from collections import Counter
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from service import charts
 from service.api import formats
 from service.api.formats import Format
-from service.api.runs import X_LABELS, columns, joined
+from service.api.runs import X_LABELS, columns, joined, logarithmic
 from service.compare import Compared, Comparison, Ranked, Verdict
 from service.pictures import CurveFile, Line, Panel, Picture
 
@@ -25,14 +24,9 @@ def table(found: Comparison) -> tuple[list[str], formats.Rows]:
         short = found.grouped_by.rpartition(".")[2]
         headers = ["rank", short, "runs", "best", "low", "high", "deviation", at, "last", "tail_mean", "to_target"]
         return headers, [_group_row(each) for each in _groups_by_rank(found)]
-    names = _short_names(found.differing_parameters)
+    names = charts.short_names(found.differing_parameters)
     headers = ["rank", "run_id", "name", *names, "best", at, "last", "tail_mean", "to_target"]
     return headers, [_row(run, found.differing_parameters) for run in _by_rank(found)]
-
-
-def _short_names(differing: list[str]) -> list[str]:
-    short = [name.rpartition(".")[2] for name in differing]
-    return [full if short.count(last) > 1 else last for full, last in zip(differing, short, strict=True)]
 
 
 def _row(run: Compared, differing: list[str]) -> list[formats.Cell]:
@@ -89,14 +83,14 @@ def text(found: Comparison, width: int) -> str:
             for run in _by_rank(found)
             if run.x is not None and run.y is not None
         ]
-    drawn = charts.line_chart(lines, width, x_label=found.x.value, y_label=found.metric)
+    drawn = charts.line_chart(lines, width, x_label=X_LABELS[found.x], y_label=found.metric)
     notes = [_sentence(verdict, found) for verdict in _verdicts_by_rank(found)[:MOST_SENTENCES]]
     if (more := len(found.verdicts) - MOST_SENTENCES) > 0:
         notes.append(f"… {more} further pairs: all of them with format=json")
     notes += [f"{note['code']}: {note['message']}" for note in found.warnings]
     parts = [charts.table(headers, rows, width), drawn]
     if notes:
-        parts.append("".join(f"{line}\n" for note in notes for line in _wrapped(charts.escaped(note), width)))
+        parts.append("".join(charts.paragraph(note, width) for note in notes))
     return "\n".join(parts)
 
 
@@ -121,10 +115,6 @@ def _told(name: Any, found: Comparison) -> str:
     return _legend(found)[1][name]
 
 
-def _wrapped(sentence: str, width: int) -> list[str]:
-    return textwrap.wrap(sentence, width, subsequent_indent="  ") or [""]
-
-
 def picture(found: Comparison, form: Format, target: float | None, log: bool | None) -> Picture:
     """The runs, or the groups with their bands; what differs is the legend."""
     names, labels = _legend(found)
@@ -137,9 +127,9 @@ def picture(found: Comparison, form: Format, target: float | None, log: bool | N
             for run in _by_rank(found)
             if run.x is not None and run.y is not None
         ]
-    told = ", ".join(_short_names(names))
+    told = ", ".join(charts.short_names(names))
     title = f"{found.metric} by {told}" if told else found.metric
-    panel = Panel(lines, charts.escaped(found.metric), log, target)
+    panel = Panel(lines, charts.escaped(found.metric), logarithmic(log, [found.metric]), target)
     return Picture(charts.escaped(title), [panel], X_LABELS[found.x], "png" if form is Format.PNG else "svg")
 
 
@@ -183,8 +173,8 @@ def _legend(found: Comparison) -> tuple[list[str], dict[str, str]]:
 
 
 def _told_by(run: Compared, names: list[str]) -> str:
-    given = [(name, run.parameters.get(name)) for name in names]
-    told = ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in given if value is not None)
+    given = zip(charts.short_names(names), map(run.parameters.get, names), strict=True)
+    told = ", ".join(f"{name}={value}" for name, value in given if value is not None)
     return told or run.name[:LONGEST_NAME]
 
 

@@ -1,5 +1,6 @@
 """Routes for runs and their curves."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -233,7 +234,7 @@ def _drawing(
         shown = [("value", [each for lines in panels.values() for each in lines])]
     return Picture(
         charts.escaped(subject.name),
-        [Panel(lines, lines[0].name if len(lines) == 1 else unit, log) for unit, lines in shown],
+        [Panel(lines, _label(unit, lines), logarithmic(log, (each.name for each in lines))) for unit, lines in shown],
         X_LABELS[axis],
         "png" if form is Format.PNG else "svg",
     )
@@ -254,6 +255,18 @@ def line(name: str, curve: Curve, x: Any, smoothing: float) -> Line:
     return Line(charts.escaped(name), x, y, *((curve.min, curve.max) if surrounded else (None, None)))
 
 
+def logarithmic(log: bool | None, metrics: Iterable[str]) -> bool | None:
+    """Whether the y axis of a picture is logarithmic; None for where that helps, which is not with scores: what is
+    better the more it is, is looked at near its upper end, and a logarithm makes that small.
+    """
+    scores = any(curves.direction(metric) is Direction.MAX for metric in metrics)
+    return False if log is None and scores else log
+
+
+def _label(unit: str, lines: list[Line]) -> str:
+    return lines[0].name if len(lines) == 1 else unit
+
+
 def _unit(metric: str) -> str:
     """What metrics that are drawn over each other have in common: losses, or shares between 0 and 1."""
     last = metric.replace("/", "_").rpartition("_")[2]
@@ -267,7 +280,7 @@ def _chart(subject: Subject, read: dict[str, Curve], axis: Axis, smoothing: floa
     lines = [charts.Line(name, along(subject, axis, curve), smoothed(curve, smoothing)) for name, curve in read.items()]
     headers = ["metric", "points", "first", "last", "min", "max"]
     rows = [_summary_row(name, curve) for name, curve in read.items()]
-    drawn = charts.line_chart(lines, width, title=subject.name, x_label=axis.value, y_label=", ".join(read))
+    drawn = charts.line_chart(lines, width, title=subject.name, x_label=X_LABELS[axis], y_label=", ".join(read))
     return f"{drawn}\n{charts.table(headers, rows, width)}"
 
 

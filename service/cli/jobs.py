@@ -1,12 +1,15 @@
 """Commands about jobs: submit, list, show and watch."""
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from service.cli import progress, screen, spec_file
 from service.cli.connection import JobId, connect, resolve
 from service.states import JobStatus
+
+if TYPE_CHECKING:
+    from service.client import Client
 
 
 def submit(
@@ -94,7 +97,7 @@ def list_jobs(
         if as_json:
             screen.say_json(answer)
             return
-        losses = {run["id"]: _loss(run) for run in client.get("/v1/runs", **wanted)["data"]}
+        losses = _losses(client, wanted, {job["id"] for job in answer["data"]})
     if not answer["data"]:
         screen.say("no jobs")
         return
@@ -116,8 +119,15 @@ def list_jobs(
         screen.complain(f"there are more than {limit}: ask with --limit, --status, --project or --user")
 
 
-def _loss(run: dict[str, Any]) -> Any:
-    return run["metrics"].get("train_loss", {}).get("last")
+def _losses(client: "Client", wanted: dict[str, Any], jobs: set[str]) -> dict[str, Any]:
+    """The last training losses of these jobs. Among the runs, the newest first, are others that no job has left."""
+    found: dict[str, Any] = {}
+    for run in client.pages("/v1/runs", **wanted | {"limit": 200}):
+        if len(found) == len(jobs) or run["id"] < min(jobs):
+            break
+        if run["id"] in jobs:
+            found[run["id"]] = run["metrics"].get("train_loss", {}).get("last")
+    return found
 
 
 def _steps(job: dict[str, Any]) -> str:

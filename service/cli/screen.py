@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PIPE_WIDTH = 240  # columns when nobody looks: wide enough that no cell is cut
+LONG = 1e9  # from which on the digits of a number take more room than they tell
 UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 # A name or a log line could otherwise move the cursor, or answer questions of the terminal.
@@ -83,7 +84,7 @@ def number(value: Any) -> str:
         return "-"
     if not isinstance(value, float):
         return str(value)
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return f"{value:,.0f}" if 10_000 <= abs(value) < LONG else f"{value:.4g}"
 
 
 def value(given: Any) -> str:

@@ -18,6 +18,13 @@ INTERESTING = ("hyperparameters.", "model.")  # parameters that come first, in t
 DATA = {"dataset", "data.missing", "validation.fraction"}
 LOSS = {"hyperparameters.loss", "hyperparameters.label_smoothing"}
 SEED = "hyperparameters.seed"
+UNITS = {
+    Axis.STEP: "steps",
+    Axis.EPOCH: "epochs",
+    Axis.SAMPLES: "samples",
+    Axis.TIME: "seconds",
+    Axis.GPU_SECONDS: "GPU seconds",
+}
 MISSING = object()
 
 Note = dict[str, str]  # {code, message}
@@ -99,14 +106,15 @@ def compare(
     warnings = list(_warnings(metric, axis, entries, differing))
     if group_by is None:
         judged = verdicts.of_runs(entries, outcomes, better)
-        return Comparison(metric, better, axis, differing, runs, None, [], judged, warnings)
+        return Comparison(metric, better, axis, differing, runs, None, [], judged, [*warnings, *_chances(judged)])
     name = groups.parameter(entries, group_by)
     by_run = {entry.run_id: told for entry, told in zip(entries, outcomes, strict=True)}
-    found = groups.group(entries, by_run, name, points, reaching=target is not None)
+    shown = {run.run_id: run.y for run in runs}
+    found = groups.group(entries, by_run, shown, name, points, reaching=target is not None)
     order = ranked([each.summary.best for each in found], better)
     numbered = [Ranked(each, rank) for each, rank in zip(found, order, strict=True)]
     judged = verdicts.of_groups(found, by_run, better)
-    warnings += [*_mixtures(name, found), *_apart(name, axis, found)]
+    warnings += [*_mixtures(name, found), *_apart(name, axis, found), *_chances(judged)]
     return Comparison(metric, better, axis, differing, runs, name, numbered, judged, warnings)
 
 
@@ -188,6 +196,12 @@ def _mixtures(name: str, found: Sequence[Group]) -> Iterator[Note]:
         yield _note("different_within_groups", f"runs with the same {name} also differ in {names}")
 
 
+def _chances(judged: Sequence[Verdict]) -> Iterator[Note]:
+    note = verdicts.by_chance(judged, sum(each.interval is not None for each in judged))
+    if note is not None:
+        yield note
+
+
 def _apart(name: str, axis: Axis, found: Sequence[Group]) -> Iterator[Note]:
     """Groups that cannot be shown as one curve: their runs' curves have no stretch in common."""
     keys = [str(each.key) for each in found if each.curve is None and each.summary.best is not None]
@@ -201,7 +215,7 @@ def _apart(name: str, axis: Axis, found: Sequence[Group]) -> Iterator[Note]:
 def _unequal_lengths(axis: Axis, entries: Sequence[Entry]) -> Iterator[Note]:
     ends = [float(each.x[-1]) for each in entries if each.x is not None and len(each.x)]
     if ends and 2 * min(ends) < max(ends):
-        unit = "seconds" if axis is Axis.TIME else axis.value + ("" if axis is Axis.SAMPLES else "s")
+        unit = UNITS[axis]
         advice = "; x=epoch or x=samples sets them side by side" if axis is Axis.STEP else ""
         yield _note("different_lengths", f"the curves end between {min(ends):,.6g} and {max(ends):,.6g} {unit}{advice}")
 

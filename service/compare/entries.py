@@ -64,7 +64,7 @@ def outcome(entry: Entry, better: Direction, target: float | None) -> Outcome | 
     if summary is None or curve is None or x is None:
         return None
     at_best = (curve.step == summary.best_step) & ((curve.min == summary.best) | (curve.max == summary.best))
-    met = None if target is None else _first(_reached(curve, better, target))
+    met = None if target is None else reached(curve, better, target)
     return Outcome(
         last=summary.last,
         best=summary.best,
@@ -101,12 +101,15 @@ def mean_height(x: Integers | Floats, y: Floats) -> float | None:
     return float((y[:-1] * (gaps / 2)).sum() + (y[1:] * (gaps / 2)).sum())
 
 
-def _reached(curve: Curve, better: Direction, target: float) -> Any:
+def reached(curve: Curve, better: Direction, target: float) -> int | None:
+    """Which point of the curve, or bucket of points, is the first at the target or past it; None for a metric without a
+    direction too.
+    """
     if better is Direction.MIN:
-        return np.isfinite(curve.min) & (curve.min <= target)
+        return _first(np.isfinite(curve.min) & (curve.min <= target))
     if better is Direction.MAX:
-        return np.isfinite(curve.max) & (curve.max >= target)
-    return np.zeros(len(curve.step), bool)
+        return _first(np.isfinite(curve.max) & (curve.max >= target))
+    return None
 
 
 def _first(mask: Any) -> int | None:

@@ -67,20 +67,27 @@ def parameter(entries: Sequence[Entry], name: str) -> str:
 
 
 def group(
-    entries: Sequence[Entry], outcomes: Mapping[str, Outcome | None], name: str, points: int, *, reaching: bool
+    entries: Sequence[Entry],
+    outcomes: Mapping[str, Outcome | None],
+    shown: Mapping[str, Floats | None],
+    name: str,
+    points: int,
+    *,
+    reaching: bool,
 ) -> list[Group]:
     """The runs by their value of a parameter, in the order of the values: numbers rising, then the others as they come.
 
-    outcomes: by run. points: at most so many on the common grid. reaching: whether there is a target.
+    outcomes: by run. shown: by run, the values of its curve as they are shown, smoothed or not. points: at most so many
+    on the common grid. reaching: whether there is a target.
     """
-    found: dict[str, list[Entry]] = {}
+    found: dict[Any, list[Entry]] = {}
     for entry in entries:
-        found.setdefault(repr(entry.parameters.get(name)), []).append(entry)
+        found.setdefault(_identity(entry.parameters.get(name)), []).append(entry)
     groups = [
         Group(
             members[0].parameters.get(name),
             members,
-            _curve(members, points),
+            _curve(members, shown, points),
             _summary([told for each in members if (told := outcomes[each.run_id]) is not None], reaching),
         )
         for members in found.values()
@@ -88,17 +95,22 @@ def group(
     return sorted(groups, key=lambda each: _place(each.key))
 
 
+def _identity(key: Any) -> Any:
+    """1 and 1.0 are one value, true and the text 1 are others."""
+    return key if isinstance(key, int | float) and not isinstance(key, bool) else (type(key), repr(key))
+
+
 def _place(key: Any) -> tuple[bool, float]:
     number = isinstance(key, int | float) and not isinstance(key, bool)
     return (not number, float(key) if number else 0.0)
 
 
-def _curve(entries: Sequence[Entry], points: int) -> GroupCurve | None:
+def _curve(entries: Sequence[Entry], shown: Mapping[str, Floats | None], points: int) -> GroupCurve | None:
     """The curves on a common grid over the x that all of them have, by linear interpolation.
 
     Where all runs were logged at the same x, the grid is just these, and nothing is interpolated.
     """
-    lines = [line for entry in entries if (line := _line(entry)) is not None]
+    lines = [line for entry in entries if (line := _line(entry, shown[entry.run_id])) is not None]
     if not lines:
         return None
     low, high = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
@@ -112,13 +124,13 @@ def _curve(entries: Sequence[Entry], points: int) -> GroupCurve | None:
     return GroupCurve(grid, statistics.band(np.stack([np.interp(grid, x, y) for x, y in lines])))
 
 
-def _line(entry: Entry) -> tuple[Floats, Floats] | None:
+def _line(entry: Entry, values: Floats | None) -> tuple[Floats, Floats] | None:
     """The finite points of a run by rising x, one for each x: shape (n,) both."""
-    if entry.curve is None or entry.x is None:
+    if entry.curve is None or entry.x is None or values is None:
         return None
-    shown = entry.curve.weight > 0
-    x, places = np.unique(entry.x[shown].astype(np.float64), return_index=True)
-    return (x, entry.curve.value[shown][places]) if len(x) else None
+    counted = entry.curve.weight > 0
+    x, places = np.unique(entry.x[counted].astype(np.float64), return_index=True)
+    return (x, values[counted][places]) if len(x) else None
 
 
 def _summary(outcomes: Sequence[Outcome], reaching: bool) -> GroupOutcome:
@@ -137,10 +149,16 @@ def _summary(outcomes: Sequence[Outcome], reaching: bool) -> GroupOutcome:
         area=_mean([each.area for each in outcomes]),
         to_target=_mean([each.to_target for each in outcomes]),
         reached=reached if reaching else None,
-        deviation=float(best.std(ddof=1)) if len(best) > 1 else None,
+        deviation=_deviation(best),
         interval=interval,
         method=None if band is None else band.method,
     )
+
+
+def _deviation(best: Floats) -> float | None:
+    if len(best) < 2:
+        return None
+    return 0.0 if statistics.alike(best) else float(best.std(ddof=1))
 
 
 def bests(outcomes: Sequence[Outcome]) -> Floats:

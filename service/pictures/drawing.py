@@ -82,6 +82,11 @@ def _panel(axes: Axes, panel: Panel) -> Legend | None:
     if len(values) == 0:
         axes.text(0.5, 0.5, "no points to draw", ha="center", va="center", transform=axes.transAxes, color="#777777")
         axes.set_yticks([])
+    target = panel.target
+    if target is not None and math.isfinite(target) and abs(target) < LARGEST:
+        values = np.append(values, target)
+    else:
+        target = None
     if logarithmic:
         _logarithmic(axes, values)
     handles, names = [], []
@@ -89,9 +94,9 @@ def _panel(axes: Axes, panel: Panel) -> Legend | None:
     for line, (stroke, colour) in zip(panel.lines, looks, strict=False):
         handles.append(_line(axes, line, colour, stroke, shaded=len(panel.lines) <= FEW))
         names.append(_name(line))
-    if panel.target is not None and math.isfinite(panel.target) and abs(panel.target) < LARGEST:
-        handles.append(axes.axhline(panel.target, color="#777777", linewidth=1, linestyle=(0, (2, 2))))
-        names.append(f"target {panel.target:g}")
+    if target is not None:
+        handles.append(axes.axhline(target, color="#777777", linewidth=1, linestyle=(0, (2, 2))))
+        names.append(f"target {target:g}")
     if len(values):
         _set_limits(axes, values, _surroundings(panel.lines), logarithmic=logarithmic)
     axes.margins(x=0.01)

@@ -48,7 +48,8 @@ def _range_test(axes: Axes, report: Report) -> None:
     rows = [row for row in report["rates"] if row["loss"] is not None]
     rates = [row["learning_rate"] for row in rows]
     # What exploded would leave no room for the rest.
-    ceiling = 2 * (report["initial_loss"] or 1.0)
+    initial = report["initial_loss"] or 1.0
+    ceiling = initial + abs(initial)
 
     def under(name: str, among: list[Report]) -> list[float]:
         return [min(row[name], ceiling) for row in among]

@@ -11,7 +11,7 @@ import numpy as np
 
 from service import statistics
 from service.compare import verdicts
-from service.compare.verdicts import Side
+from service.compare.verdicts import Side, Verdict
 from service.states import Direction
 
 NO_LEVELS: Mapping[str, Callable[[Any], Any]] = {}
@@ -33,17 +33,18 @@ def report(metric: str, direction: Direction, outcomes: Sequence[Outcome]) -> di
     `importances.weighed` adds how much each parameter mattered.
     """
     groups = _groups(direction, outcomes)
+    judged = _verdicts(direction, groups)
     return {
         "metric": metric,
         "direction": direction.value,
         "best": groups[0] if groups and groups[0]["mean"] is not None else None,
         "ranking": ranking(direction, outcomes),
         "groups": groups,
-        "verdicts": _verdicts(direction, groups),
+        "verdicts": [vars(each) for each in judged],
         "main_effects": main_effects(outcomes),
         "importances": None,
         "parallel_coordinates": parallel(metric, outcomes),
-        "warnings": list(_warnings(outcomes)),
+        "warnings": list(_warnings(outcomes, groups, judged)),
     }
 
 
@@ -92,14 +93,14 @@ def _groups(direction: Direction, outcomes: Sequence[Outcome]) -> list[dict[str,
     return sorted(groups, key=lambda group: _order(direction, group["mean"]))
 
 
-def _verdicts(direction: Direction, groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _verdicts(direction: Direction, groups: Sequence[dict[str, Any]]) -> list[Verdict]:
     """The best group against each of the others."""
     known = [group for group in groups if group["values"]]
-    return [vars(verdicts.judge(_side(known[0]), _side(other), direction)) for other in known[1:]]
+    return [verdicts.judge(_side(known[0]), _side(other), direction) for other in known[1:]]
 
 
 def _side(group: dict[str, Any]) -> Side:
-    return Side(group["parameters"], np.array(group["values"], np.float64), None)
+    return Side(group["parameters"], np.array(group["values"], np.float64), None, group["mean"])
 
 
 def interval(values: Sequence[float]) -> list[float] | None:
@@ -124,7 +125,9 @@ def main_effects(
     if not known:
         return {}
     overall = fmean(map(_value, known))
-    total = math.fsum((_value(each) - overall) ** 2 for each in known)
+    # Of values that are all the same, rounding would leave a spread to explain.
+    all_same = statistics.alike(np.array([each.value for each in known], np.float64))
+    total = 0.0 if all_same else math.fsum((_value(each) - overall) ** 2 for each in known)
     effects = {}
     for name in outcomes[0].parameters:
         level = level_of.get(name, _itself)
@@ -161,12 +164,22 @@ def parallel(metric: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def _warnings(outcomes: Sequence[Outcome]) -> Iterable[dict[str, str]]:
+def _warnings(
+    outcomes: Sequence[Outcome], groups: Sequence[dict[str, Any]], judged: Sequence[Verdict]
+) -> Iterable[dict[str, str]]:
     missing = sum(each.value is None for each in outcomes)
     if missing:
-        yield {"code": "runs_without_metric", "message": f"{missing} of {len(outcomes)} runs gave no value"}
+        message = (
+            f"{missing} of {len(outcomes)} runs gave no value and count nowhere: a setting that fails with some seeds "
+            "may look better than it is"
+        )
+        yield {"code": "runs_without_metric", "message": message}
     if len({each.seed for each in outcomes}) == 1 and len(outcomes) > 1:
         yield {"code": "one_seed", "message": "with one seed each, chance cannot be told from a real difference"}
+    # The best one was chosen from all, so that each pair had its chance to be told apart.
+    many = verdicts.by_chance(judged, math.comb(sum(len(group["values"]) > 1 for group in groups), 2))
+    if many is not None:
+        yield many
 
 
 def _value(each: Outcome) -> float:

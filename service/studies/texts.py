@@ -1,7 +1,6 @@
 """The report of a study as text: tables, and the curve of a range test with its marks. Reports in, text out."""
 
 import math
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -33,7 +32,7 @@ DIGITS = {
     "samples_per_second": None,
     "peak_memory_mib": None,
 }
-NARROWEST = 20  # characters of a sentence's line
+MOST_TIED = 5  # settings that are told beside the best one
 
 
 def table(kind: str, report: Report) -> Table:
@@ -51,7 +50,7 @@ def table(kind: str, report: Report) -> Table:
                 ]
                 for row in report["ranking"]
             ]
-            return ["rank", "job_id", *_short(names), "seed", report["metric"]], rows
+            return ["rank", "job_id", *charts.short_names(names), "seed", report["metric"]], rows
         case "search":
             names = report["parallel_coordinates"]["axes"][:-1]
             columns = ["trial", "state", "value", "best_so_far"]
@@ -66,7 +65,7 @@ def table(kind: str, report: Report) -> Table:
                 ]
                 for row in report["history"]
             ]
-            return [columns[0], "job_id", columns[1], *_short(names), report["metric"], "best_so_far"], rows
+            return [columns[0], "job_id", columns[1], *charts.short_names(names), report["metric"], "best_so_far"], rows
         case "lr_range":
             columns = ["learning_rate", "loss", "low", "high", "held_out_loss", "runs", "unstable"]
             return columns, [[row[name] for name in columns] for row in report["rates"]]
@@ -101,10 +100,10 @@ def text(kind: str, report: Report, width: int) -> str:
     parts = [charts.table([short.get(header, header) for header in headers], rounded, width)]
     if kind == "lr_range":
         parts.append(_range_chart(report, width))
-    parts.append(_paragraph(sentences(kind, report), width))
+    parts.append(_paragraphs(sentences(kind, report), width))
     if kind == "batch_size" and report.get("sayings"):
         said = sayings.sentences(report["sayings"])
-        parts.append("what is said of batch sizes, and what this study says:\n" + _paragraph(said, width))
+        parts.append("what is said of batch sizes, and what this study says:\n" + _paragraphs(said, width))
     return "\n".join(part for part in parts if part)
 
 
@@ -115,12 +114,8 @@ def _rounded(header: str, cell: Cell) -> Cell:
     return round(cell) if DIGITS[header] is None else float(f"{cell:.{DIGITS[header]}g}")
 
 
-def _paragraph(said: Iterable[str], width: int) -> str:
-    return "".join(
-        textwrap.fill(charts.escaped(each), max(width, NARROWEST), subsequent_indent="  ", break_on_hyphens=False)
-        + "\n"
-        for each in said
-    )
+def _paragraphs(said: Iterable[str], width: int) -> str:
+    return "".join(charts.paragraph(each, width) for each in said)
 
 
 def sentences(kind: str, report: Report) -> Iterator[str]:
@@ -173,14 +168,17 @@ def _grid_sentences(report: Report) -> Iterator[str]:
     if best is None:
         yield "no run gave a value"
         return
-    interval = best["interval"]
+    interval, known = best["interval"], len(best["values"])
     between = "" if interval is None else f", {interval[0]:.4g} to {interval[1]:.4g} at 95 %"
-    yield f"best {report['metric']}: {best['mean']:.4g}{between}, with {_setting(best['parameters'])}"
+    missing = "" if known == best["runs"] else f" ({known} of its {best['runs']} runs gave a value)"
+    yield f"best {report['metric']}: {best['mean']:.4g}{between}, with {_setting(best['parameters'])}{missing}"
     tied = [verdict["b"] for verdict in report["verdicts"] if verdict["verdict"] == "cannot_tell"]
     if tied:
-        yield f"cannot be told from it: {'; '.join(_setting(each) for each in tied[:5])}"
+        more = f"; and {len(tied) - MOST_TIED} more" if len(tied) > MOST_TIED else ""
+        yield f"cannot be told from it: {'; '.join(_setting(each) for each in tied[:MOST_TIED])}{more}"
     yield from _effects(report)
     yield from _importance(report)
+    yield from (f"{note['code']}: {note['message']}" for note in report["warnings"])
 
 
 def _search_sentences(report: Report) -> Iterator[str]:
@@ -222,14 +220,8 @@ def _told(value: Any) -> str:
 
 
 def _setting(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.rpartition('.')[2]} {_told(value)}" for name, value in parameters.items())
-
-
-def _short(names: Iterable[str]) -> list[str]:
-    """The last part of each name, unless two have it in common."""
-    names = list(names)
-    last = [name.rpartition(".")[2] for name in names]
-    return [name if last.count(short) > 1 else short for name, short in zip(names, last, strict=True)]
+    names = charts.short_names(list(parameters))
+    return ", ".join(f"{name} {_told(value)}" for name, value in zip(names, parameters.values(), strict=True))
 
 
 def _cell(value: Any) -> Cell:
@@ -243,8 +235,8 @@ def _range_chart(report: Report, width: int) -> str:
         return ""
     x = np.log10([row["learning_rate"] for row in known])
     # What exploded would leave no room for the rest.
-    ceiling = 2 * (report["initial_loss"] or math.inf)
-    losses = np.minimum([row["loss"] for row in known], ceiling)
+    initial = report["initial_loss"] or math.inf
+    losses = np.minimum([row["loss"] for row in known], initial + abs(initial))
     ends = np.array([losses.min(), losses.max()])
     lines = [charts.Line("training loss after the steps", x, losses)]
     for name, mark in (

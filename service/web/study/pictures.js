@@ -70,11 +70,12 @@ function rates(report) {
   const marks = [["suggested", "suggested", "attempt"], ["stability_edge", "stability edge", "mark"], ["best_after_steps", "best after the steps", "checkpoint"]]
     .filter(([key]) => report[key]).map(([key, label, kind]) => ({ x: report[key], label: `${label} ${number(report[key])}`, kind }));
   if (report.interval) marks.push({ x: report.interval[0], to: report.interval[1], label: `between ${number(report.interval[0])} and ${number(report.interval[1])}`, kind: "attempt" });
+  const positive = series.every(({ dots: given }) => given.every(({ y }) => y > 0)); // a likelihood's logarithm need not be
   return [panel("Learning rate",
     h("p", { class: "big" }, report.suggested ? `Suggested: ${number(report.suggested)}` : `No ${report.partial ? "answer yet" : "clear answer"}: ${report.no_clear_answer?.message ?? ""}`),
     report.rule ? h("p", { class: "muted" }, report.rule) : null,
     others(report),
-    chart("Loss after the first steps, by learning rate", "learning rate", series, { logX: true, logY: true }, marks)),
+    chart("Loss after the first steps, by learning rate", "learning rate", series, { logX: true, logY: positive }, marks)),
   panel("Rates", table("Rates", ["learning rate", "training loss", "validation loss", "runs", "unstable"], report.rates.map((each) => [number(each.learning_rate), number(each.loss), number(each.held_out_loss), each.runs, each.unstable ?? ""])))];
 }
 

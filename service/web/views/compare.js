@@ -19,6 +19,7 @@ const SETTLED = 180; // milliseconds after which a zoomed stretch is fetched
 const WEIGHTS = ["", "0.5", "0.9", "0.97"];
 const STATE = ["metric", "x", "smooth", "target", "group_by", "logx", "logy"];
 const [FIRST_VERDICTS, MOST_VERDICTS] = [8, 200];
+const MOST_TOLD = 4; // parameters in the name of a line
 const OUTCOMES = ["best", "best_at", "last", "tail_mean", "to_target"];
 
 /** @type {import("../main.js").View} */
@@ -66,6 +67,7 @@ class Comparison {
     const found = await get("/v1/compare", this.query(), this.signal);
     if (this.signal.aborted) return;
     this.found = found;
+    this.names = namesOf(found.runs, found.differing_parameters);
     Object.assign(this.chart, { view: null, bounds: null });
     this.drawControls();
     this.drawChart();
@@ -119,7 +121,7 @@ class Comparison {
   /** Bands of many runs would hide each other. */
   runLine(run, curve) {
     const style = look(this.looks.get(run.run_id));
-    const made = line.of(curve, { ...style, label: label(run, this.found.differing_parameters), width: this.found.runs.length > 12 ? 1 : 1.5 });
+    const made = line.of(curve, { ...style, label: this.names.get(run.run_id), width: this.found.runs.length > 12 ? 1 : 1.5 });
     return this.found.runs.length > 4 ? { ...made, low: undefined, high: undefined } : made;
   }
 
@@ -177,8 +179,7 @@ class Comparison {
 
   /** A group or a run in words. @param {any} key */
   named(key) {
-    const run = this.found.runs.find(({ run_id: id }) => id === key);
-    if (run) return label(run, this.found.differing_parameters);
+    if (this.names.has(key)) return this.names.get(key);
     return this.state.group_by && (key === null || typeof key !== "object") ? `${short(this.state.group_by)} ${keyed(key)}` : keyed(key);
   }
 
@@ -208,9 +209,17 @@ function ranked(runs) {
   return [...runs].sort((a, b) => (a.rank ?? Infinity) - (b.rank ?? Infinity));
 }
 
-/** What tells a run from the others: what differs, else its name. */
-function label(run, differing) {
-  return differing.slice(0, 4).map((name) => `${short(name)} ${value(run.parameters[name])}`).join(", ") || run.name;
+/**
+ * What each run is called, by id: by as few of the differing parameters as tell them apart, by names where these do not, and else by both
+ * parameters and ids. @param {any[]} runs @param {string[]} differing @returns {Map<string, string>}
+ */
+function namesOf(runs, differing) {
+  const by = (count) => runs.map(({ name, parameters }) => differing.slice(0, count).filter((each) => each in parameters).map((each) => `${short(each)} ${value(parameters[each])}`).join(", ") || name);
+  const most = Math.min(MOST_TOLD, differing.length);
+  const choices = [...Array(most).keys()].map((less) => by(less + 1));
+  const apart = [...choices, by(0)].find((words) => new Set(words).size === runs.length);
+  const words = apart ?? by(most).map((word, place, all) => (all.indexOf(word) === all.lastIndexOf(word) ? word : `${word} (${runs[place].run_id})`));
+  return new Map(runs.map(({ run_id: id }, place) => [id, words[place]]));
 }
 
 /** @param {any} key of a group: a value, or names with values */
@@ -224,5 +233,5 @@ export function verdict({ a, b, difference, interval, verdict, basis, more_seeds
   const words = { better: "is better than", worse: "is worse than", cannot_tell: "cannot be told from" };
   const range = interval?.every((each) => each !== null) ? `, between ${number(interval[0])} and ${number(interval[1])}` : "";
   return [h("b", {}, named(a)), ` ${words[verdict] ?? verdict} `, h("b", {}, named(b)),
-    difference === null || difference === undefined ? "" : `: ${metric} differs by ${number(difference)}${range}`, h("span", { class: "muted" }, ` (by ${basis}${more ? `; ${grouped(more)} more seeds would ${basis === "seeds" ? "tell" : "show what is chance"}` : ""})`)];
+    difference === null || difference === undefined ? "" : `: ${metric} differs by ${number(difference)}${range}`, h("span", { class: "muted" }, ` (by ${basis}${more ? `; ${grouped(more)} more seed${more === 1 ? "" : "s"} of each would ${basis === "seeds" ? "tell" : "show what is chance"}` : ""})`)];
 }
