@@ -239,7 +239,7 @@ def test_a_grid_says_what_may_mislead() -> None:
     many = [Outcome("j", {"a": a}, seed, a // 7 + chance[a, seed]) for a in range(8) for seed in range(3)]
     report = grid.report("m", Direction.MIN, many)
     assert [note["code"] for note in report["warnings"]] == ["many_pairs"]
-    assert "28 pairs" in report["warnings"][0]["message"]
+    assert "the best of 8 settings" in report["warnings"][0]["message"]
     assert any(sentence.endswith("; and 1 more") for sentence in texts.sentences("grid", report))
 
 

@@ -15,7 +15,8 @@ from service.api.delivery import Delivered, Delivery
 from service.api.formats import Format, WantedDrawing, Width
 from service.api.listings import Filtered
 from service.api.place import Here
-from service.api.runs import Logarithmic, MetricName, PointCount, Smoothing, along, columns
+from service.api.runs import Logarithmic, MetricName, PointCount, Smoothing
+from service.api.shown_curves import along, columns
 from service.api.strict_route import StrictRoute
 from service.api.views.compare import ComparisonView
 from service.compare import Compared, Comparison, Entry, Ranked

@@ -8,7 +8,7 @@ import numpy as np
 from service import charts
 from service.api import formats
 from service.api.formats import Format
-from service.api.runs import X_LABELS, columns, joined, logarithmic
+from service.api.shown_curves import X_LABELS, columns, joined, logarithmic
 from service.compare import Compared, Comparison, Ranked, Verdict
 from service.pictures import CurveFile, Line, Panel, Picture
 
@@ -111,7 +111,7 @@ def _sentence(verdict: Verdict, found: Comparison) -> str:
 def _told(name: Any, found: Comparison) -> str:
     """A run or a group as the legend has it."""
     if found.grouped_by is not None:
-        return f"{found.grouped_by.rpartition('.')[2]}={name}"
+        return f"{found.grouped_by.rpartition('.')[2]}={_short(name)}"
     return _legend(found)[1][name]
 
 
@@ -152,7 +152,7 @@ def _group_label(ranked: Ranked, found: Comparison) -> str:
     assert found.grouped_by is not None
     runs = ranked.group.summary.runs
     seeds = f"mean of {runs}" if runs > 1 else "one run"
-    return f"{found.grouped_by.rpartition('.')[2]}={ranked.group.key} ({seeds})"
+    return f"{found.grouped_by.rpartition('.')[2]}={_short(ranked.group.key)} ({seeds})"
 
 
 def _legend(found: Comparison) -> tuple[list[str], dict[str, str]]:
@@ -172,9 +172,14 @@ def _legend(found: Comparison) -> tuple[list[str], dict[str, str]]:
     return names, {run: label if called[label] == 1 else f"{label} ({run})" for run, label in labels.items()}
 
 
+def _short(value: Any) -> str:
+    """A parameter as a legend has it: with as many digits of a number as tables have."""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
 def _told_by(run: Compared, names: list[str]) -> str:
     given = zip(charts.short_names(names), map(run.parameters.get, names), strict=True)
-    told = ", ".join(f"{name}={value}" for name, value in given if value is not None)
+    told = ", ".join(f"{name}={_short(value)}" for name, value in given if value is not None)
     return told or run.name[:LONGEST_NAME]
 
 

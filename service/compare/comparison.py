@@ -197,9 +197,9 @@ def _mixtures(name: str, found: Sequence[Group]) -> Iterator[Note]:
 
 
 def _chances(judged: Sequence[Verdict]) -> Iterator[Note]:
-    note = verdicts.by_chance(judged, sum(each.interval is not None for each in judged))
-    if note is not None:
-        yield note
+    message = verdicts.by_chance(judged)
+    if message is not None:
+        yield _note("many_pairs", message)
 
 
 def _apart(name: str, axis: Axis, found: Sequence[Group]) -> Iterator[Note]:

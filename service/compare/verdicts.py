@@ -85,19 +85,16 @@ def of_groups(groups: Sequence[Group], outcomes: dict[str, Outcome | None], bett
     return _pairs(sides, better)
 
 
-def by_chance(judged: Sequence[Verdict], pairs: int) -> dict[str, str] | None:
-    """A caution (code, message) where so many pairs, each judged by itself, that chance alone would tell some apart.
-
-    pairs: out of which those that were judged are, or were chosen.
-    """
+def by_chance(judged: Sequence[Verdict]) -> str | None:
+    """A caution where so many pairs are judged, each by itself, that chance alone would tell some of them apart."""
+    pairs = sum(each.interval is not None for each in judged)
     expected = pairs * (1 - CONFIDENCE)
     if expected < MANY or all(each.verdict == "cannot_tell" for each in judged):
         return None
-    message = (
+    return (
         f"each of {pairs} pairs is judged by itself: were none of them different, chance alone would still call about "
         f"{max(1, round(expected))} better or worse"
     )
-    return {"code": "many_pairs", "message": message}
 
 
 def _pairs(sides: Sequence[Side], better: Direction) -> list[Verdict]:

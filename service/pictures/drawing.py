@@ -59,11 +59,11 @@ def draw(wanted: Picture) -> bytes:
         figure = Figure(figsize=(WIDTH, sum(heights) + 0.7), layout="constrained")
         grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
         legends = [_panel(axes, panel) for axes, panel in zip(grid[:, 0], wanted.panels, strict=True)]
-        grid[0, 0].set_title(_fitted(wanted.title, 80))
+        grid[0, 0].set_title(fitted(wanted.title, 80))
         bottom = grid[-1, 0]
         bottom.set_xlabel(wanted.x_label)
         if all(line.x.dtype.kind == "i" for panel in wanted.panels for line in panel.lines):
-            bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
+            _whole_numbers(bottom)
         if bottom.get_xlim()[1] >= MANY:
             bottom.xaxis.set_major_formatter(EngFormatter(sep=""))
         _uncover(figure, [legend for legend in legends if legend is not None])
@@ -73,14 +73,24 @@ def draw(wanted: Picture) -> bytes:
         return stored.getvalue()
 
 
+def _whole_numbers(axes: Axes) -> None:
+    """Steps have no parts: a single one stands between its neighbours."""
+    low, high = axes.get_xlim()
+    if high - low < 2:
+        middle = round((low + high) / 2)
+        axes.set_xlim(min(low, middle - 1), max(high, middle + 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 def _panel(axes: Axes, panel: Panel) -> Legend | None:
     """Draws the panel. Its legend, if that stands within the axes."""
     drawn = [line for line in panel.lines if np.isfinite(line.y).any()]
     values = np.concatenate([np.empty(0), *(_kept(line.y) for line in drawn)])
     logarithmic = _is_wide(values) if panel.log is None else panel.log and bool((values > 0).any())
-    axes.set_ylabel(_fitted(panel.y_label, 40))
+    axes.set_ylabel(fitted(panel.y_label, 40))
     if len(values) == 0:
-        axes.text(0.5, 0.5, "no points to draw", ha="center", va="center", transform=axes.transAxes, color="#777777")
+        words = f"values beyond {LARGEST:g} are not drawn" if drawn else "no points to draw"
+        axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes, color="#777777")
         axes.set_yticks([])
     target = panel.target
     if target is not None and math.isfinite(target) and abs(target) < LARGEST:
@@ -93,7 +103,7 @@ def _panel(axes: Axes, panel: Panel) -> Legend | None:
     looks = cycle([(stroke, colour) for stroke in STROKES for colour in COLOURS])
     for line, (stroke, colour) in zip(panel.lines, looks, strict=False):
         handles.append(_line(axes, line, colour, stroke, shaded=len(panel.lines) <= FEW))
-        names.append(_name(line))
+        names.append(_name(line, logarithmic=logarithmic))
     if target is not None:
         handles.append(axes.axhline(target, color="#777777", linewidth=1, linestyle=(0, (2, 2))))
         names.append(f"target {target:g}")
@@ -129,7 +139,7 @@ def _set_limits(axes: Axes, values: Floats, beside: Floats, *, logarithmic: bool
 
 
 def _logarithmic(axes: Axes, values: Floats) -> None:
-    axes.set_yscale("log")
+    axes.set_yscale("log", nonpositive="mask")
     positive = values[values > 0]
     low, high = max(float(positive.min()), SMALLEST), max(float(positive.max()), SMALLEST)
     if math.log10(high / low) < 3:  # powers of ten alone would leave an axis with two numbers
@@ -165,12 +175,15 @@ def _line(axes: Axes, line: Line, colour: str, stroke: object, *, shaded: bool) 
     return drawn
 
 
-def _name(line: Line) -> str:
+def _name(line: Line, *, logarithmic: bool) -> str:
+    """What the legend calls a line, with what the drawing cannot show of it."""
     odd = np.flatnonzero(~np.isfinite(line.y))
-    name = _fitted(line.name, LONGEST_NAME)
+    name = fitted(line.name, LONGEST_NAME)
     if len(odd):
         value = line.y[odd[0]]
         name += f" ({'NaN' if np.isnan(value) else 'infinite'} at {line.x[odd[0]]:.6g})"
+    if logarithmic and (below := int((line.y <= 0).sum())):
+        name += f" (without {below} at 0 or below)"
     return f" {name}" if name.startswith("_") else name  # matplotlib hides names that begin so
 
 
@@ -198,8 +211,12 @@ def _uncover(figure: Figure, legends: Sequence[Legend]) -> None:
         figure.draw_without_rendering()  # only now it is known where everything is
     for legend in legends:
         place = legend.get_window_extent()
-        paths = (line.get_transform().transform_path(line.get_path()) for line in legend.axes.get_lines())
-        if any(path.intersects_bbox(place, filled=False) for path in paths):
+        lines = (line.get_transform().transform_path(line.get_path()) for line in legend.axes.get_lines())
+        bands = (
+            band.get_transform().transform_path(path) for band in legend.axes.collections for path in band.get_paths()
+        )
+        crossed = any(path.intersects_bbox(place, filled=False) for path in lines)
+        if crossed or any(path.intersects_bbox(place) for path in bands):
             names = [text.get_text() for text in legend.get_texts()]
             _legend_beside(legend.axes, [handle for handle in legend.legend_handles if handle is not None], names)
 
@@ -213,5 +230,5 @@ def _is_wide(values: Floats) -> bool:
     return len(values) > 0 and bool(values.min() > 0) and math.log10(values.max()) - math.log10(values.min()) > DECADES
 
 
-def _fitted(text: str, most: int) -> str:
+def fitted(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"

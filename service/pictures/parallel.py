@@ -14,6 +14,7 @@ from service.pictures.requests import Floats
 BLUE, RED = COLOURS[:2]
 GREY = "#666666"
 WIDE = 20.0  # times, from which a parameter is placed by its logarithm
+FAINTEST = 0.2  # of the worst line, which is to be seen on paper too
 APART = 0.05  # of the height of an axis, from which two values can be written beside it
 
 
@@ -33,7 +34,7 @@ def panel(axes: Axes, report: Mapping[str, Any]) -> None:
             [column[at] for column in columns],
             "o-" if best else "-",
             color=RED if best else BLUE,
-            alpha=1.0 if best else 0.1 + 0.6 * float(better[at]),
+            alpha=1.0 if best else FAINTEST + 0.5 * float(better[at]),
             linewidth=2.2 if best else 1.2,
             markersize=4,
             label="best" if best else None,

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from service.pictures import parallel
-from service.pictures.drawing import COLOURS, DPI, STYLE, WIDTH
+from service.pictures.drawing import COLOURS, DPI, STYLE, WIDTH, fitted
 from service.pictures.requests import ReportPicture
 
 Report = Mapping[str, Any]
 BLUE, RED, GREEN = COLOURS[:3]
 BLACK, GREY = "#000000", "#666666"
 PANEL_WIDTH, PANEL_HEIGHT = 5.2, 4.2
-LONGEST_TITLE = 100
+LETTERS = 10  # of a title, that an inch has room for
 OTHER_RULES = {"steepest": "steepest descent", "valley": "valley", "tenth": "a tenth of the minimum's"}
 
 
@@ -31,17 +31,17 @@ def draw(wanted: ReportPicture) -> bytes:
         figure = Figure(figsize=(width, PANEL_HEIGHT), layout="constrained")
         for panel, axes in zip(panels, np.atleast_1d(figure.subplots(1, len(panels))), strict=True):
             panel(axes, report)
-        figure.suptitle(_title(wanted), fontsize=11, fontweight="bold", x=0.01, ha="left")
+        figure.suptitle(_title(wanted, int(LETTERS * width)), fontsize=11, fontweight="bold", x=0.01, ha="left")
         content = io.BytesIO()
         metadata = {"Date": None} if wanted.form == "svg" else None
         figure.savefig(content, format=wanted.form, dpi=DPI, metadata=metadata)
     return content.getvalue()
 
 
-def _title(wanted: ReportPicture) -> str:
+def _title(wanted: ReportPicture, most: int) -> str:
     partial = wanted.report.get("partial")
     so_far = f" ({partial['jobs_over']} of {partial['total_jobs']} jobs are over)" if partial else ""
-    return wanted.title[:LONGEST_TITLE] + so_far
+    return fitted(wanted.title, most - len(so_far)) + so_far
 
 
 def _range_test(axes: Axes, report: Report) -> None:
@@ -76,11 +76,13 @@ def _range_test(axes: Axes, report: Report) -> None:
     if report["interval"] is not None:
         label = "95 % interval of the suggestion"
         axes.axvspan(*report["interval"], color=GREEN, alpha=0.12, linewidth=0, label=label)
-    for (name, rate), marker in zip(report["others"].items(), "v<s", strict=False):
+    for place, ((name, rate), marker) in enumerate(zip(report["others"].items(), "v<s", strict=False)):
         if rate is not None:
             at_the_bottom = axes.get_xaxis_transform()
             label = f"{OTHER_RULES.get(name, name)}: {rate:.3g}"
-            axes.plot([rate], [0.03], marker, color=GREY, transform=at_the_bottom, linestyle="none", label=label)
+            # One above the other: they often suggest the same.
+            height = [0.03 + 0.05 * place]
+            axes.plot([rate], height, marker, color=GREY, transform=at_the_bottom, linestyle="none", label=label)
     positive = bool(rows) and min(low) > 0
     axes.set(
         xscale="log", yscale="log" if positive else "linear", xlabel="learning rate", ylabel="loss after the steps"
@@ -175,7 +177,7 @@ def _history(axes: Axes, report: Report) -> None:
         if of_state:
             trials, values = [row["trial"] for row in of_state], [row["value"] for row in of_state]
             axes.plot(trials, values, marker, color=colour, markersize=4, linestyle="none", label=label)
-    best = [row for row in report["history"] if row["best_so_far"] is not None]
+    best = [row for row in report["history"] if row["best_so_far"] is not None and row["state"] != "running"]
     if best:
         trials, values = [row["trial"] for row in best], [row["best_so_far"] for row in best]
         axes.step(trials, values, where="post", color=GREEN, label="best so far")

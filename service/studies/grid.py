@@ -14,6 +14,7 @@ from service.compare import verdicts
 from service.compare.verdicts import Side, Verdict
 from service.states import Direction
 
+MANY = 7  # verdicts on the best setting, from which on chance gives one in every fourth grid of settings alike
 NO_LEVELS: Mapping[str, Callable[[Any], Any]] = {}
 
 
@@ -44,7 +45,7 @@ def report(metric: str, direction: Direction, outcomes: Sequence[Outcome]) -> di
         "main_effects": main_effects(outcomes),
         "importances": None,
         "parallel_coordinates": parallel(metric, outcomes),
-        "warnings": list(_warnings(outcomes, groups, judged)),
+        "warnings": list(_warnings(outcomes, judged)),
     }
 
 
@@ -119,7 +120,8 @@ def main_effects(
 
     level_of: by the parameter's name, which level a value belongs to; each value is one of its own where none is given.
     The share is eta squared: of the sum of squares about the mean, what lies between the levels. Shares of
-    parameters add up to at most 1 where every combination was run; the rest is interaction and chance.
+    parameters add up to at most 1 where every combination was run; the rest is interaction and chance. It is None where
+    there are fewer than two runs for each level: a level of one run explains itself.
     """
     known = [each for each in outcomes if each.value is not None]
     if not known:
@@ -137,7 +139,7 @@ def main_effects(
         means = {key: fmean(map(_value, runs)) for key, runs in levels.items()}
         between = math.fsum(len(runs) * (means[key] - overall) ** 2 for key, runs in levels.items())
         effects[name] = {
-            "share_of_variance": between / total if total > 0 else None,
+            "share_of_variance": between / total if total > 0 and len(known) >= 2 * len(levels) else None,
             "range": max(means.values()) - min(means.values()),
             "levels": [
                 {"value": json.loads(key), "mean": means[key], "runs": len(levels[key])}
@@ -164,9 +166,7 @@ def parallel(metric: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def _warnings(
-    outcomes: Sequence[Outcome], groups: Sequence[dict[str, Any]], judged: Sequence[Verdict]
-) -> Iterable[dict[str, str]]:
+def _warnings(outcomes: Sequence[Outcome], judged: Sequence[Verdict]) -> Iterable[dict[str, str]]:
     missing = sum(each.value is None for each in outcomes)
     if missing:
         message = (
@@ -176,10 +176,12 @@ def _warnings(
         yield {"code": "runs_without_metric", "message": message}
     if len({each.seed for each in outcomes}) == 1 and len(outcomes) > 1:
         yield {"code": "one_seed", "message": "with one seed each, chance cannot be told from a real difference"}
-    # The best one was chosen from all, so that each pair had its chance to be told apart.
-    many = verdicts.by_chance(judged, math.comb(sum(len(group["values"]) > 1 for group in groups), 2))
-    if many is not None:
-        yield many
+    if len(judged) >= MANY and any(each.verdict != "cannot_tell" for each in judged):
+        message = (
+            f"the best of {len(judged) + 1} settings was chosen from all of them, and the others are held against it: "
+            "were none of them different, chance alone might still call some worse"
+        )
+        yield {"code": "many_pairs", "message": message}
 
 
 def _value(each: Outcome) -> float:

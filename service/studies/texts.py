@@ -27,6 +27,7 @@ SHORT = {
 DIGITS = {
     "learning_rate": 3,
     "seconds_to_target": 3,
+    "steps_to_target": None,
     "epochs_to_target": 3,
     "samples_to_target": None,
     "samples_per_second": None,
@@ -196,9 +197,11 @@ def _search_sentences(report: Report) -> Iterator[str]:
 
 def _effects(report: Report) -> Iterator[str]:
     for name, effect in report.get("main_effects", {}).items():
-        if effect["share_of_variance"] is not None:
+        if len(effect["levels"]) > 1:
+            share = effect["share_of_variance"]
+            told = name if share is None else f"{name} explains {share:.0%} of the variance"
             levels = ", ".join(f"{level['mean']:.4g} at {_level(level['value'])}" for level in effect["levels"])
-            yield f"{name} explains {effect['share_of_variance']:.0%} of the variance: mean {levels}"
+            yield f"{told}: mean {levels}"
 
 
 def _importance(report: Report) -> Iterator[str]:
