@@ -422,6 +422,53 @@ def test_a_run_of_a_script_is_shown_without_what_only_jobs_have(visit: Visit, bo
     assert page.evaluate("window.taken") is None
 
 
+def test_a_chart_says_what_its_axis_cannot_show(visit: Visit, box: Box) -> None:
+    run = box.admin.post("/v1/runs", json={"name": "a logarithm of a likelihood"}).json()["id"]
+    points = [{"metric": "loss", "step": step, "value": 2.0 - step} for step in range(1, 6)]
+    assert box.admin.post(f"/v1/runs/{run}/points", json={"points": points}).status_code == 200
+    page = visit.show(f"run/{run}?logy=1")
+    expect(page.locator("figcaption").first).to_contain_text("5 points 4 values of 0 or below are not shown")
+    page.get_by_label("log y").uncheck()
+    expect(page.locator("figcaption").first).not_to_contain_text("not shown")
+    page = visit.show(f"compare?runs={run}&metric=loss&logy=1")
+    expect(page.locator("figcaption").first).to_contain_text("4 values of 0 or below are not shown")
+
+
+CHARTED = """async (lines) => {
+  const { Chart } = await import("/web/charts/chart.js");
+  const host = document.body.appendChild(document.createElement("div"));
+  const found = [];
+  for (const y of lines) {
+    const chart = new Chart(host, { label: "a chart", xLabel: "step", wholeX: true });
+    const x = Float64Array.from(y, (_, place) => place + 1);
+    chart.show([{ label: "a line", color: "black", x, y: Float64Array.from(y) }]);
+    await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+    found.push(chart.plot.axes.map((axis) => axis._values.filter(Boolean)));
+  }
+  host.remove();
+  return found;
+}"""
+
+
+def test_axes_are_marked_where_numbers_are(visit: Visit) -> None:
+    given = [[0.5], [1, 2, 3], [3e-4, 3e-4 + 1e-19, 3e-4], [1e300, 5e299, 1e298], [0.123456, 0.123457, 0.123458]]
+    found = visit.show("studies").evaluate(CHARTED, given)
+    assert all(mark.isdigit() for across, _ in found for mark in across)
+    assert all(len(set(upward)) == len(upward) > 1 for _, upward in found)
+    assert "0.0003" in found[2][1]
+    assert "5e299" in found[3][1] or "4e299" in found[3][1]
+
+
+def test_numbers_of_a_table_stand_to_the_right_and_words_to_the_left(visit: Visit, study: str) -> None:
+    page = visit.show(f"study/{study}")
+    heads = page.get_by_role("table", name="Rates").locator("th")
+    expect(heads).to_have_count(5)
+    aligned = heads.evaluate_all("each => each.map((head) => [head.textContent, getComputedStyle(head).textAlign])")
+    assert [side for _, side in aligned[:2]] == ["right", "right"]
+    jobs = page.get_by_role("table", name="Jobs").locator("th").first
+    assert jobs.evaluate("head => getComputedStyle(head).textAlign") != "right"
+
+
 def test_whoever_may_only_read_is_offered_nothing_else(browser: Browser, box: Box, pair: list[str]) -> None:
     with box.speaking_as("reader", Scope.READ) as reader, visiting(browser, box.server.url, secret(reader)) as visit:
         page = visit.show(f"run/{pair[0]}")

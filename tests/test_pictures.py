@@ -246,12 +246,40 @@ def test_a_legend_hides_no_line(studio: Studio) -> None:
         return max(float(number) for number in re.findall(r"[\d.]+", patch.get("d", ""))[::2])
 
     assert right_end(up_and_down) < right_end(rising) - 50
+    banded = line([0.0, 1.0], low=np.array([-2.0, -2.0]), high=np.array([3.0, 3.0]))
+    assert right_end(banded) < right_end(rising) - 50
 
 
 def test_an_axis_of_many_decades_names_its_powers_of_ten(studio: Studio) -> None:
     drawn = studio.make(picture(line((10.0 ** -np.arange(9)).tolist()), form="svg")).decode()
     assert {"10⁻²", "10⁻⁸"} <= words(drawn.encode())
     assert "$" not in drawn
+
+
+def test_what_a_picture_cannot_draw_it_tells(studio: Studio) -> None:
+    below = Picture("", [Panel([line([1.0, 0.0, -1.0, 0.5])], "loss", log=True)], "step", "svg")
+    assert "a line (without 2 at 0 or below)" in words(studio.make(below))
+    assert "values beyond 1e+100 are not drawn" in words(studio.make(picture(line([1e300, 1e299]), form="svg")))
+    assert "no points to draw" in words(studio.make(picture(line([np.nan]), form="svg")))
+    many = [Line(f"run {number}", np.arange(9), np.arange(9.0) + number) for number in range(30)]
+    aimed = Picture("", [Panel(many, "loss", target=2.0)], "step", "svg")
+    assert {"target 2", "and 7 more"} <= words(studio.make(aimed))
+
+
+def test_a_point_that_no_neighbour_makes_a_line_is_a_dot(studio: Studio) -> None:
+    together, apart = (
+        studio.make(picture(line(values), form="svg")).count(b"<use")
+        for values in ([1.0, 2.0, 3.0, 4.0, 5.0], [1.0, np.nan, 3.0, np.nan, 5.0])
+    )
+    assert apart == together + 4, "three dots, and one of the legend that now tells of NaN"
+
+
+def test_steps_have_no_parts_and_what_is_lost_to_rounding_no_slope(studio: Studio) -> None:
+    single = words(studio.make(picture(Line("", np.array([7]), np.array([0.5])), form="svg")))
+    assert {"6", "7", "8"} <= single
+    assert not single & {"6.5", "7.5", "7.2"}
+    flat = words(studio.make(picture(line((3e-4 + 1e-19 * np.arange(50)).tolist()), form="svg")))
+    assert "0.000300" in flat
 
 
 def test_a_target_is_seen_however_far_it_is(studio: Studio) -> None:

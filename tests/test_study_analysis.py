@@ -224,6 +224,15 @@ def test_a_grid_of_equal_values_has_nothing_to_explain() -> None:
     assert [each["share_of_variance"] for each in effects.values()] == [None, None]
 
 
+def test_a_level_of_one_run_explains_nothing() -> None:
+    alone = [Outcome("j", {"a": a}, 0, float(a)) for a in range(4)]
+    report = grid.report("m", Direction.MIN, alone)
+    assert report["main_effects"]["a"]["share_of_variance"] is None
+    assert "a: mean 0 at 0, 1 at 1, 2 at 2, 3 at 3" in texts.sentences("grid", report)
+    twice = [*alone, *(Outcome("j", {"a": a}, 1, float(a)) for a in range(4))]
+    assert grid.main_effects(twice)["a"]["share_of_variance"] == 1
+
+
 def test_a_grid_says_what_may_mislead() -> None:
     failed = [
         Outcome(each.job_id, each.parameters, each.seed, None if each.job_id == "job-001" else each.value)

@@ -27,7 +27,8 @@ FEW = 6  # lines whose surroundings are shown; those of more cover each other
 BESIDE = 0.5  # of what the lines span: the room above and below them for what surrounds them
 INSIDE = 6  # names that have room within the axes
 MOST_NAMES = 24
-LONGEST_NAME = 44
+LONGEST_NAME, LONGEST_TITLE = 44, 70
+ALMOST = 1e-9  # of a size: what is lost to rounding
 DECADES = 1.5  # positive values that span more are drawn on a logarithmic scale
 LARGEST, SMALLEST = 1e100, 1e-100  # beyond these the arithmetic of axes overflows
 MANY, MOST_MANY = 10_000, 1e12  # between these, numbers at an axis are in thousands, millions and so on
@@ -59,12 +60,14 @@ def draw(wanted: Picture) -> bytes:
         figure = Figure(figsize=(WIDTH, sum(heights) + 0.7), layout="constrained")
         grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
         legends = [_panel(axes, panel) for axes, panel in zip(grid[:, 0], wanted.panels, strict=True)]
-        grid[0, 0].set_title(fitted(wanted.title, 80))
+        grid[0, 0].set_title(fitted(wanted.title, LONGEST_TITLE))
         bottom = grid[-1, 0]
         bottom.set_xlabel(wanted.x_label)
         if all(line.x.dtype.kind == "i" for panel in wanted.panels for line in panel.lines):
             _whole_numbers(bottom)
-        if bottom.get_xlim()[1] >= MANY:
+        if not any(np.isfinite(axes.dataLim.intervalx).all() for axes in grid[:, 0]):
+            bottom.set_xticks([])
+        elif bottom.get_xlim()[1] >= MANY:
             bottom.xaxis.set_major_formatter(EngFormatter(sep=""))
         _uncover(figure, [legend for legend in legends if legend is not None])
         stored = io.BytesIO()
@@ -102,11 +105,11 @@ def _panel(axes: Axes, panel: Panel) -> Legend | None:
     handles, names = [], []
     looks = cycle([(stroke, colour) for stroke in STROKES for colour in COLOURS])
     for line, (stroke, colour) in zip(panel.lines, looks, strict=False):
-        handles.append(_line(axes, line, colour, stroke, shaded=len(panel.lines) <= FEW))
+        handles.append(_line(axes, line, colour, stroke, shaded=len(panel.lines) <= FEW, logarithmic=logarithmic))
         names.append(_name(line, logarithmic=logarithmic))
-    if target is not None:
-        handles.append(axes.axhline(target, color="#777777", linewidth=1, linestyle=(0, (2, 2))))
-        names.append(f"target {target:g}")
+    if target is not None:  # first, so that it is among the names however many there are
+        handles.insert(0, axes.axhline(target, color="#777777", linewidth=1, linestyle=(0, (2, 2))))
+        names.insert(0, f"target {target:g}")
     if len(values):
         _set_limits(axes, values, _surroundings(panel.lines), logarithmic=logarithmic)
     axes.margins(x=0.01)
@@ -132,14 +135,15 @@ def _set_limits(axes: Axes, values: Floats, beside: Floats, *, logarithmic: bool
     if logarithmic:
         axes.set_ylim(10**low / 1.15, 10**high * 1.15)
         return
-    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    flat = high - low <= ALMOST * max(abs(low), abs(high))
+    margin = 0.05 * (abs(high) if flat else high - low) or 1.0
     axes.set_ylim(low - margin, high + margin)
     if MANY <= high < MOST_MANY:
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
 
 
 def _logarithmic(axes: Axes, values: Floats) -> None:
-    axes.set_yscale("log", nonpositive="mask")
+    axes.set_yscale("log")
     positive = values[values > 0]
     low, high = max(float(positive.min()), SMALLEST), max(float(positive.max()), SMALLEST)
     if math.log10(high / low) < 3:  # powers of ten alone would leave an axis with two numbers
@@ -155,10 +159,14 @@ def _power(value: float, _place: object) -> str:
     return f"10{str(round(math.log10(value))).translate(SUPERSCRIPTS)}" if value > 0 else ""
 
 
-def _line(axes: Axes, line: Line, colour: str, stroke: object, *, shaded: bool) -> Line2D:
+def _line(axes: Axes, line: Line, colour: str, stroke: object, *, shaded: bool, logarithmic: bool) -> Line2D:
+    """Draws the line, with a dot where no neighbour makes it one."""
     kept = np.abs(line.y) <= LARGEST  # false for NaN
+    if logarithmic:
+        kept &= line.y > 0
     y = np.where(kept, line.y, np.nan)
-    alone = int(np.isfinite(y).sum()) == 1
+    beside = np.concatenate([[False], kept, [False]])
+    alone = np.flatnonzero(kept & ~beside[:-2] & ~beside[2:]).tolist()
     if shaded and line.low is not None and line.high is not None:
         low, high = (np.where(np.abs(each) <= LARGEST, each, np.nan) for each in (line.low, line.high))
         if np.array_equal(line.low, line.high, equal_nan=True):  # every point, behind a smoothed line
@@ -166,7 +174,8 @@ def _line(axes: Axes, line: Line, colour: str, stroke: object, *, shaded: bool) 
         else:
             axes.fill_between(line.x, low, high, color=colour, alpha=0.18, linewidth=0)
     [drawn] = axes.plot(
-        line.x, y, color=colour, linestyle=stroke, linewidth=1.4, marker="o" if alone else "", markersize=4,
+        line.x, y, color=colour, linestyle=stroke, linewidth=1.4, marker="o" if alone else "", markevery=alone,
+        markersize=4,
         solid_capstyle="round",
     )  # fmt: skip
     odd = np.flatnonzero(~np.isfinite(line.y))

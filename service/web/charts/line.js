@@ -135,13 +135,14 @@ export function drawDots(context, line, frame) {
   let end = place(line.x, frame.right);
   while (end < line.x.length && line.x[end] <= frame.right) end += 1;
   const few = line.scattered || (end - begin <= FEW && !line.quiet);
-  const size = 2.2 * frame.ratio;
+  const size = (line.scattered ? 3 : 2.2) * frame.ratio;
+  const isAlone = (i) => !line.quiet && !Number.isFinite(frame.y(line.y[i - 1])) && !Number.isFinite(frame.y(line.y[i + 1]));
   context.globalAlpha = line.alpha ?? 1;
   context.fillStyle = line.color;
   context.strokeStyle = line.color;
   for (let i = begin; i < end; i += 1) {
     const [x, y] = [frame.x(line.x[i]), frame.y(line.y[i])];
-    if (few && Number.isFinite(y)) {
+    if (Number.isFinite(y) && (few || isAlone(i))) {
       context.beginPath();
       context.arc(x, y, size, 0, 7);
       context.fill();

@@ -197,7 +197,7 @@ class Comparison {
   groupTable() {
     if (!this.groups.length) return null;
     const names = ["best", "deviation", "interval", ...this.outcomes().slice(1)].filter((name) => name in (this.groups[0].summary ?? {}));
-    const cell = (each) => (Array.isArray(each) ? each.map(number).join(" to ") : number(each));
+    const cell = (each) => (Array.isArray(each) ? each.map((end) => number(end)).join(" to ") : number(each));
     const rows = this.groups.map((group, place) => [group.rank ?? place + 1, swatch(place, svg), this.named(group.key), group.run_ids.length, ...names.map((name) => cell(group.summary[name]))]);
     return panel("Groups", table("Groups", ["#", "", "group", "runs", ...names.map((name) => this.inUnits(name))], rows));
   }
