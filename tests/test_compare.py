@@ -296,6 +296,10 @@ def test_runs_are_called_by_what_differs_and_by_their_names_where_that_is_the_sa
     )]  # fmt: skip
     assert "* learning_rate=0.1   o learning_rate=0.01" in legends[0]
     assert "* run first   o run second" in legends[1]
+    rates = [seeded(10 ** (-1 / 3), 0, [2.0, 1.0]), seeded(10 ** (-2 / 3), 0, [2.0, 1.5])]
+    assert "* learning_rate=0.46416   o learning_rate=0.21544" in compared.text(
+        compare("val_loss", Axis.STEP, rates), 100
+    )
     assert "2 more seeds of each would show what is chance" in legends[0].replace("\n  ", " ")
 
 

@@ -97,6 +97,17 @@ def test_the_same_curve_comes_as_csv_lines_and_text(admin: httpx.Client, pair: l
     assert "train_loss" in text
 
 
+def test_metrics_of_one_kind_share_a_text_chart_and_others_have_their_own(
+    admin: httpx.Client, pair: list[dict[str, Any]]
+) -> None:
+    path = f"/v1/runs/{pair[0]['id']}/curves?format=text&x=time"
+    alike = admin.get(f"{path}&metric=train_loss&metric=val_loss").text
+    apart = admin.get(f"{path}&metric=train_loss&metric=val_accuracy&metric=val_loss").text
+    assert (alike.count("└"), apart.count("└")) == (1, 2)
+    assert {"train_loss, val_loss", "val_accuracy"} <= {line.split(", log")[0] for line in apart.splitlines()}
+    assert apart.count("training time (s)") == 2
+
+
 @pytest.mark.parametrize(
     ("query", "param"),
     [

@@ -324,6 +324,9 @@ def test_a_study_is_asked_for_and_shown_with_its_picture(visit: Visit, study: st
     page = visit.show("studies")
     page.get_by_role("heading", name="New study").click()
     expect(page.get_by_text("24 jobs")).to_be_visible()  # 12 rates with two seeds, and nothing is created
+    page.get_by_label("The request, as JSON").fill("{")
+    expect(page.get_by_text("This is no JSON yet.")).to_be_visible()
+    expect(page.get_by_text("24 jobs")).to_have_count(0)
 
 
 def test_groups_over_seeds_are_drawn_with_what_is_said_of_them(visit: Visit, box: Box) -> None:
@@ -434,12 +437,12 @@ def test_a_chart_says_what_its_axis_cannot_show(visit: Visit, box: Box) -> None:
     expect(page.locator("figcaption").first).to_contain_text("4 values of 0 or below are not shown")
 
 
-CHARTED = """async (lines) => {
+CHARTED = """async ([options, lines]) => {
   const { Chart } = await import("/web/charts/chart.js");
   const host = document.body.appendChild(document.createElement("div"));
   const found = [];
   for (const y of lines) {
-    const chart = new Chart(host, { label: "a chart", xLabel: "step", wholeX: true });
+    const chart = new Chart(host, { label: "a chart", xLabel: "step", ...options });
     const x = Float64Array.from(y, (_, place) => place + 1);
     chart.show([{ label: "a line", color: "black", x, y: Float64Array.from(y) }]);
     await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
@@ -448,15 +451,30 @@ CHARTED = """async (lines) => {
   host.remove();
   return found;
 }"""
+PARALLEL = """async (sizes) => {
+  const { parallel } = await import("/web/charts/parallel.js");
+  const entries = sizes.map((size, id) => ({ id, name: "a run", parameters: { size }, best: id }));
+  const made = parallel("loss", "min", ["size"], entries);
+  const texts = [...made.querySelector(".axis").querySelectorAll("text:not(.head)")];
+  return texts.sort((a, b) => b.getAttribute("y") - a.getAttribute("y")).map((text) => text.textContent);
+}"""
 
 
 def test_axes_are_marked_where_numbers_are(visit: Visit) -> None:
     given = [[0.5], [1, 2, 3], [3e-4, 3e-4 + 1e-19, 3e-4], [1e300, 5e299, 1e298], [0.123456, 0.123457, 0.123458]]
-    found = visit.show("studies").evaluate(CHARTED, given)
+    page = visit.show("studies")
+    found = page.evaluate(CHARTED, [{"wholeX": True}, given])
     assert all(mark.isdigit() for across, _ in found for mark in across)
     assert all(len(set(upward)) == len(upward) > 1 for _, upward in found)
     assert "0.0003" in found[2][1]
     assert "5e299" in found[3][1] or "4e299" in found[3][1]
+    ticks = [[1, "one"], [50, "fifty"], [50.1, "beside it"], [100, "full"]]
+    [[across, _]] = page.evaluate(CHARTED, [{"xTicks": ticks}, [list(range(100))]])
+    assert across == ["one", "fifty", "full"]
+
+
+def test_sizes_stand_in_order_beside_their_axis_where_one_of_them_is_a_word(visit: Visit) -> None:
+    assert visit.show("studies").evaluate(PARALLEL, [128, 8, "full", 16]) == ["8", "16", "128", "full"]
 
 
 def test_numbers_of_a_table_stand_to_the_right_and_words_to_the_left(visit: Visit, study: str) -> None:

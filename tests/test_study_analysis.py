@@ -4,6 +4,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Literal
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from service.studies.lr_range import Finding
 from service.studies.requests import GridRequest, SearchRequest
 from service.studies.search import Tried
 
+SVG = "{http://www.w3.org/2000/svg}"
 RATES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 STEPS = 100
 
@@ -57,6 +59,19 @@ def test_the_suggestion_lies_between_the_best_rate_and_the_edge() -> None:
     assert found.interval[0] <= found.suggested <= found.interval[1]
     assert found.rule == lr_range.RULE
     assert found.others["tenth"] == pytest.approx(1e-3)
+
+
+def test_an_interval_from_one_seed_claims_no_more() -> None:
+    """What other seeds would say is in none of its resamples."""
+    losses = runs([1.9, 1.0, 0.2, 0.5, 3.0], [0.01, 0.01, 0.01, 0.05, 0.05])
+    two, one = (lr_range.as_dict(found_in(each)) for each in (losses, losses[:, :1]))
+    for report, words, label in (
+        (two, "at 95 %", "95 % interval of the suggestion"),
+        (one, "by one seed, which others may contradict", "interval of the suggestion, from one seed"),
+    ):
+        assert words in " ".join(texts.sentences("lr_range", report))
+        picture = ElementTree.fromstring(drawn("lr_range", report, "svg"))
+        assert label in {"".join(text.itertext()) for text in picture.iter(f"{SVG}text")}
 
 
 def test_a_rate_that_diverges_is_the_edge() -> None:
@@ -471,6 +486,15 @@ def test_every_kind_has_a_picture_and_a_text(form: Literal["png", "svg"]) -> Non
         assert content.startswith(b"\x89PNG" if form == "png" else b"<?xml"), kind
         for width in (60, 80, 120):
             assert all(len(line) <= width for line in texts.text(kind, report, width).splitlines()), kind
+
+
+def test_sizes_stand_in_order_beside_their_axis_where_one_of_them_is_a_word() -> None:
+    sizes = [128, 8, "full", 16]
+    found = [Outcome("j", {"size": size, "layers": [size]}, 0, place / 4) for place, size in enumerate(sizes)]
+    picture = ElementTree.fromstring(drawn("grid", grid.report("m", Direction.MIN, found), "svg"))
+    heights = {"".join(text.itertext()): float(text.get("y", "nan")) for text in picture.iter(f"{SVG}text")}
+    told = [heights[str(size)] for size in (8, 16, 128, "full")]
+    assert told == sorted(told, reverse=True), "y grows downwards"
 
 
 def test_a_report_of_nothing_can_be_drawn_too() -> None:

@@ -74,7 +74,8 @@ def _range_test(axes: Axes, report: Report) -> None:
         if mark is not None:
             axes.axvline(mark, color=colour, linestyle=style, label=f"{name}: {mark:.3g}")
     if report["interval"] is not None:
-        label = "95 % interval of the suggestion"
+        seeds = max(row["runs"] for row in report["rates"])
+        label = "95 % interval of the suggestion" if seeds > 1 else "interval of the suggestion, from one seed"
         axes.axvspan(*report["interval"], color=GREEN, alpha=0.12, linewidth=0, label=label)
     for place, ((name, rate), marker) in enumerate(zip(report["others"].items(), "v<s", strict=False)):
         if rate is not None:

@@ -158,7 +158,10 @@ def _range_sentences(report: Report) -> Iterator[str]:
         yield f"no clear answer: {report['no_clear_answer']['message']}"
     else:
         low, high = report["interval"]
-        yield f"suggested: {report['suggested']:.4g} (between {low:.2g} and {high:.2g} at 95 %): {report['rule']}"
+        sure = (
+            "at 95 %" if max(row["runs"] for row in report["rates"]) > 1 else "by one seed, which others may contradict"
+        )
+        yield f"suggested: {report['suggested']:.4g} (between {low:.2g} and {high:.2g} {sure}): {report['rule']}"
     others = {name: rate for name, rate in report["others"].items() if rate is not None}
     if others:
         yield "other rules: " + ", ".join(f"{name} {rate:.3g}" for name, rate in others.items())
