@@ -266,6 +266,29 @@ def test_what_a_picture_cannot_draw_it_tells(studio: Studio) -> None:
     assert {"target 2", "and 7 more"} <= words(studio.make(aimed))
 
 
+def test_a_line_through_means_does_not_dive_to_the_last_single_point(studio: Studio) -> None:
+    """Of buckets between 0 and 2 with means of 1, behind which the last point, 0, stands by itself."""
+    steps, beside = np.arange(40), np.arange(40) == 39
+    means, low, high = np.ones(40), np.zeros(40), np.full(40, 2.0)
+    means[39] = high[39] = 0.0
+
+    def lowest(number: int) -> float:
+        """How far down the line with the buckets goes: y grows downwards. Beside it are others without surroundings."""
+        others = [line([1.0, 1.0])] * number
+        drawn = studio.make(picture(Line("", steps, means, low, high, beside), *others, form="svg"))
+        lines = ElementTree.fromstring(drawn).iterfind(f".//{SVG}g[@id='axes_1']/{SVG}g/{SVG}path[@clip-path]")
+        [path] = [
+            each.get("d", "")
+            for each in lines
+            if "#0072b2" in each.get("style", "") and "fill: none" in each.get("style", "")
+        ]
+        numbers = [float(each) for each in re.findall(r"-?[\d.]+", path)]
+        return max(numbers[1::2]) - min(numbers[1::2])
+
+    assert lowest(1) == 0
+    assert lowest(7) > 50, "nothing else shows the point where the surroundings of many are left out"
+
+
 def test_a_point_that_no_neighbour_makes_a_line_is_a_dot(studio: Studio) -> None:
     together, apart = (
         studio.make(picture(line(values), form="svg")).count(b"<use")

@@ -8,7 +8,7 @@ import numpy as np
 from service import charts
 from service.api import formats
 from service.api.formats import Format
-from service.api.shown_curves import X_LABELS, columns, joined, logarithmic
+from service.api.shown_curves import X_LABELS, columns, joined, logarithmic, surroundings
 from service.compare import Compared, Comparison, Ranked, Verdict
 from service.pictures import CurveFile, Line, Panel, Picture
 
@@ -123,21 +123,14 @@ def picture(found: Comparison, form: Format, target: float | None, log: bool | N
         lines = [_band(each, found) for each in _groups_by_rank(found) if each.group.curve is not None]
     else:
         lines = [
-            Line(charts.escaped(labels[run.run_id]), run.x, run.y, *_extremes(run))
+            Line(charts.escaped(labels[run.run_id]), run.x, run.y, *surroundings(run.curve, smoothed=run.smoothed))
             for run in _by_rank(found)
-            if run.x is not None and run.y is not None
+            if run.curve is not None and run.x is not None and run.y is not None
         ]
     told = ", ".join(charts.short_names(names))
     title = f"{found.metric} by {told}" if told else found.metric
     panel = Panel(lines, charts.escaped(found.metric), logarithmic(log, [found.metric]), target)
     return Picture(charts.escaped(title), [panel], X_LABELS[found.x], "png" if form is Format.PNG else "svg")
-
-
-def _extremes(run: Compared) -> tuple[Any, Any]:
-    curve = run.curve
-    if curve is None or not (curve.downsampled or run.smoothed):
-        return None, None
-    return curve.min, curve.max
 
 
 def _band(ranked: Ranked, found: Comparison) -> Line:

@@ -114,8 +114,14 @@ def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
 def line(name: str, curve: Curve, x: Any, smoothing: float) -> Line:
     """With the extremes of its buckets; of a smoothed curve that shows every point, with these."""
     y = smoothed(curve, smoothing)
-    surrounded = curve.downsampled or smoothing > 0
-    return Line(charts.escaped(name), x, y, *((curve.min, curve.max) if surrounded else (None, None)))
+    return Line(charts.escaped(name), x, y, *surroundings(curve, smoothed=smoothing > 0))
+
+
+def surroundings(curve: Curve, *, smoothed: bool) -> tuple[Any, Any, Any]:
+    """(low, high, beside): of the line in a picture. All None where it shows every point as it is."""
+    if not (curve.downsampled or smoothed):
+        return None, None, None
+    return curve.min, curve.max, (curve.weight == 0) & curve.downsampled
 
 
 def logarithmic(log: bool | None, metrics: Iterable[str]) -> bool | None:

@@ -161,6 +161,7 @@ def _power(value: float, _place: object) -> str:
 
 def _line(axes: Axes, line: Line, colour: str, stroke: object, *, shaded: bool, logarithmic: bool) -> Line2D:
     """Draws the line, with a dot where no neighbour makes it one."""
+    line = line.without_single() if shaded else line
     kept = np.abs(line.y) <= LARGEST  # false for NaN
     if logarithmic:
         kept &= line.y > 0
