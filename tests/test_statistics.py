@@ -95,7 +95,7 @@ def test_small_and_skewed_samples_are_told_by_the_bootstrap() -> None:
     assert (alone.lower, alone.upper, alone.method) == (None, None, None)
 
 
-@pytest.mark.parametrize("seeds", [(2, 2), (3, 3), (5, 5), (20, 20), (2, 5), (2, 20), (3, 20), (20, 4)])
+@pytest.mark.parametrize("seeds", [(3, 3), (5, 5), (20, 20), (2, 20), (20, 3)])
 @pytest.mark.parametrize("kind", ["normal", "lognormal"])
 def test_of_a_thousand_pairs_alike_at_most_one_in_twenty_gets_a_verdict(seeds: tuple[int, int], kind: str) -> None:
     chance = np.random.default_rng([*seeds, SEED])
@@ -127,7 +127,7 @@ def test_of_a_thousand_pairs_of_curves_alike_at_most_one_in_twenty_gets_a_verdic
         assert sum(verdict != "cannot_tell" for verdict in told) <= 50, memory
 
 
-@pytest.mark.parametrize("deviations", [(1.0, 1.0), (1.0, 0.1), (0.3, 0.5)])
+@pytest.mark.parametrize("deviations", [(1.0, 1.0), (1.0, 0.1)])
 def test_so_many_seeds_as_are_said_to_be_needed_settle_it_in_four_cases_of_five(
     deviations: tuple[float, float],
 ) -> None:
