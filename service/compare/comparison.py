@@ -95,13 +95,14 @@ def compare(
             run_id=entry.run_id,
             name=entry.name,
             parameters={name: entry.parameters[name] for name in differing if name in entry.parameters},
-            curve=entry.curve,
-            x=entry.x,
-            y=None if entry.curve is None else smooth(entry.curve.value, smoothing, entry.curve.weight > 0),
+            curve=curve,
+            x=x,
+            y=_smoothed(curve, smoothing),
             summary=told,
             rank=rank,
         )
         for entry, told, rank in zip(entries, outcomes, ranks, strict=True)
+        for curve, x in [entry.shown]
     ]
     warnings = list(_warnings(metric, axis, entries, differing))
     if group_by is None:
@@ -109,13 +110,17 @@ def compare(
         return Comparison(metric, better, axis, differing, runs, None, [], judged, [*warnings, *_chances(judged)])
     name = groups.parameter(entries, group_by)
     by_run = {entry.run_id: told for entry, told in zip(entries, outcomes, strict=True)}
-    shown = {run.run_id: run.y for run in runs}
-    found = groups.group(entries, by_run, shown, name, points, reaching=target is not None)
+    smoothed = {entry.run_id: _smoothed(entry.curve, smoothing) for entry in entries}
+    found = groups.group(entries, by_run, smoothed, name, points, reaching=target is not None)
     order = ranked([each.summary.best for each in found], better)
     numbered = [Ranked(each, rank) for each, rank in zip(found, order, strict=True)]
     judged = verdicts.of_groups(found, by_run, better)
     warnings += [*_mixtures(name, found), *_apart(name, axis, found), *_chances(judged)]
     return Comparison(metric, better, axis, differing, runs, name, numbered, judged, warnings)
+
+
+def _smoothed(curve: Curve | None, weight: float) -> Floats | None:
+    return None if curve is None else smooth(curve.value, weight, curve.weight > 0)
 
 
 def differing_parameters(parameters: Sequence[Mapping[str, Any]]) -> list[str]:

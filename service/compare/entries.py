@@ -20,7 +20,7 @@ class Entry:
     parameters: flat, with dotted names. metrics: all that the run has logged.
     summary, curve, x: of the compared metric, None when the run does not have it; the curve as `curves.read` gives it,
     x the coordinates of its points, shape (m,). axes: the coordinates of the same points along every axis that the run
-    has.
+    has. drawn: a coarser curve and its coordinates that are to be shown in place of these; nothing is judged by them.
     """
 
     run_id: str
@@ -32,6 +32,11 @@ class Entry:
     x: Integers | Floats | None = None
     running: bool = False
     axes: Mapping[Axis, Integers | Floats] | None = None
+    drawn: tuple[Curve, Integers | Floats] | None = None
+
+    @property
+    def shown(self) -> tuple[Curve | None, Integers | Floats | None]:
+        return self.drawn or (self.curve, self.x)
 
     @property
     def best(self) -> float | None:

@@ -69,7 +69,7 @@ def parameter(entries: Sequence[Entry], name: str) -> str:
 def group(
     entries: Sequence[Entry],
     outcomes: Mapping[str, Outcome | None],
-    shown: Mapping[str, Floats | None],
+    smoothed: Mapping[str, Floats | None],
     name: str,
     points: int,
     *,
@@ -77,8 +77,8 @@ def group(
 ) -> list[Group]:
     """The runs by their value of a parameter, in the order of the values: numbers rising, then the others as they come.
 
-    outcomes: by run. shown: by run, the values of its curve as they are shown, smoothed or not. points: at most so many
-    on the common grid. reaching: whether there is a target.
+    outcomes: by run. smoothed: by run, the values of its curve, smoothed as far as was asked for. points: at most so
+    many on the common grid. reaching: whether there is a target.
     """
     found: dict[Any, list[Entry]] = {}
     for entry in entries:
@@ -87,7 +87,7 @@ def group(
         Group(
             members[0].parameters.get(name),
             members,
-            _curve(members, shown, points),
+            _curve(members, smoothed, points),
             _summary([told for each in members if (told := outcomes[each.run_id]) is not None], reaching),
         )
         for members in found.values()
@@ -105,17 +105,17 @@ def _place(key: Any) -> tuple[bool, float]:
     return (not number, float(key) if number else 0.0)
 
 
-def _curve(entries: Sequence[Entry], shown: Mapping[str, Floats | None], points: int) -> GroupCurve | None:
+def _curve(entries: Sequence[Entry], smoothed: Mapping[str, Floats | None], points: int) -> GroupCurve | None:
     """The curves on a common grid over the x that all of them have, by linear interpolation.
 
     Where all runs were logged at the same x, the grid is just these, and nothing is interpolated.
     """
-    lines = [line for entry in entries if (line := _line(entry, shown[entry.run_id])) is not None]
+    lines = [line for entry in entries if (line := _line(entry, smoothed[entry.run_id])) is not None]
     if not lines:
         return None
     low, high = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
     first = lines[0][0]
-    if all(len(x) == len(first) and np.array_equal(x, first) for x, _ in lines):
+    if len(first) <= points and all(np.array_equal(x, first) for x, _ in lines):
         grid = first
     elif low < high:
         grid = np.linspace(low, high, max(FEWEST, min(points, *(len(x) for x, _ in lines))))
