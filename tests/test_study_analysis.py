@@ -74,6 +74,16 @@ def test_an_interval_from_one_seed_claims_no_more() -> None:
         assert label in {"".join(text.itertext()) for text in picture.iter(f"{SVG}text")}
 
 
+def test_a_loss_that_is_cut_to_leave_room_is_said_to_be() -> None:
+    for end, words in ((3.0, set()), (30.0, {"training loss, cut at 4"})):
+        report = lr_range.as_dict(found_in(runs([1.9, 1.0, 0.2, 0.5, end], [1e-6] * 5)))
+        picture = ElementTree.fromstring(drawn("lr_range", report, "svg"))
+        told = {"".join(text.itertext()) for text in picture.iter(f"{SVG}text")}
+        assert {text for text in told if "cut at" in text} >= words
+        assert any("cut at" in text for text in told) is bool(words)
+        assert ("after the steps, cut at 4" in texts.text("lr_range", report, 80)) is bool(words)
+
+
 def test_a_rate_that_diverges_is_the_edge() -> None:
     losses = runs([1.9, 1.0, 0.2, 0.15, 0.5])
     losses[4, 1, 30:] = np.inf

@@ -54,17 +54,22 @@ def _range_test(axes: Axes, report: Report) -> None:
     def under(name: str, among: list[Report]) -> list[float]:
         return [min(row[name], ceiling) for row in among]
 
+    def told(label: str, name: str, among: list[Report]) -> str:
+        return f"{label}, cut at {ceiling:.3g}" if any(row[name] > ceiling for row in among) else label
+
     low, high = under("low", rows), under("high", rows)
     held = [row for row in rows if row["held_out_loss"] is not None]
-    axes.fill_between(rates, low, high, color=BLUE, alpha=0.2, linewidth=0, label="training loss, all seeds")
-    axes.plot(rates, under("loss", rows), "o-", color=BLUE, markersize=4, label="training loss")
+    axes.fill_between(
+        rates, low, high, color=BLUE, alpha=0.2, linewidth=0, label=told("training loss, all seeds", "high", rows)
+    )
+    axes.plot(rates, under("loss", rows), "o-", color=BLUE, markersize=4, label=told("training loss", "loss", rows))
     if held:
         axes.plot(
             [row["learning_rate"] for row in held],
             under("held_out_loss", held),
             ".--",
             color=GREY,
-            label="loss on rows held back",
+            label=told("loss on rows held back", "held_out_loss", held),
         )
     for name, mark, colour, style in (
         ("best after the steps", report["best_after_steps"], BLACK, ":"),

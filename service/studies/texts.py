@@ -242,9 +242,12 @@ def _range_chart(report: Report, width: int) -> str:
     x = np.log10([row["learning_rate"] for row in known])
     # What exploded would leave no room for the rest.
     initial = report["initial_loss"] or math.inf
-    losses = np.minimum([row["loss"] for row in known], initial + abs(initial))
+    ceiling = initial + abs(initial)
+    whole = np.array([row["loss"] for row in known])
+    losses = np.minimum(whole, ceiling)
+    cut = f", cut at {ceiling:.3g}" if whole.max() > ceiling else ""
     ends = np.array([losses.min(), losses.max()])
-    lines = [charts.Line("training loss after the steps", x, losses)]
+    lines = [charts.Line(f"training loss after the steps{cut}", x, losses)]
     for name, mark in (
         ("best after the steps", report["best_after_steps"]),
         ("suggested", report["suggested"]),
