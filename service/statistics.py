@@ -17,6 +17,7 @@ CONFIDENCE = 0.95
 SMALL = 10  # from so many samples on, a mean is nearly normal whatever they are drawn from
 SKEWED = 1.0
 RESAMPLES = 2000
+POWER = 0.8  # of finding a difference that is there
 ALMOST = 1e-14
 ROUNDS = 500
 
@@ -139,7 +140,17 @@ class Mean:
 
 def mean_of_samples(samples: Floats) -> Mean:
     """Of independent samples: shape (n,), n >= 2."""
-    return Mean(float(samples.mean()), float(samples.std(ddof=1)) / math.sqrt(len(samples)), len(samples) - 1)
+    freedom = len(samples) - 1
+    if alike(samples):
+        return Mean(float(samples[0]), 0.0, freedom)
+    return Mean(float(samples.mean()), float(samples.std(ddof=1)) / math.sqrt(len(samples)), freedom)
+
+
+def alike(values: Floats) -> bool:
+    """Whether all values are the same. Their deviation does not tell: the mean of three times 0.1 is not 0.1, and what
+    is left by rounding would pass for a spread, and for a difference.
+    """
+    return bool(values.min() == values.max())
 
 
 def mean_of_series(values: Floats) -> Mean:
@@ -151,37 +162,68 @@ def mean_of_series(values: Floats) -> Mean:
     count = len(values)
     length = max(2, math.isqrt(count))
     blocks = count / length
+    freedom = max(1.0, blocks - 1)
+    if alike(values):
+        return Mean(float(values[0]), 0.0, freedom)
     sums = np.cumsum(np.concatenate([[0.0], values, values[: length - 1]]))
     means = (sums[length:] - sums[:-length]) / length
     variance = float(((means - values.mean()) ** 2).mean()) / (blocks - 1)
-    return Mean(float(values.mean()), math.sqrt(variance), max(1.0, blocks - 1))
+    return Mean(float(values.mean()), math.sqrt(variance), freedom)
 
 
 def difference(first: Mean, second: Mean, confidence: float) -> tuple[float, float, float]:
     """(difference, low, high) of two means, with Welch's degrees of freedom (Welch 1947)."""
     apart = first.value - second.value
-    variances = first.error**2, second.error**2
-    total = sum(variances)
-    if not math.isfinite(total):
+    error, freedom = _of_difference(first, second)
+    if not math.isfinite(error):
         return apart, -math.inf, math.inf  # larger than can be told
-    if total == 0:
-        return apart, apart, apart
-    parts = variances[0] / total, variances[1] / total
+    margin = t_quantile(0.5 + confidence / 2, freedom) * error
+    return apart, apart - margin, apart + margin
+
+
+def difference_of_samples(first: Floats, second: Floats, confidence: float) -> tuple[float, float, float]:
+    """(difference, low, high) of the means of independent samples: shapes (n,) and (m,), both at least 2.
+
+    By Welch; where n and m differ no narrower than by Student, with one variance for both. The deviation of two samples
+    may by chance be next to nothing, and beside twenty others Welch's interval then is: it is right too rarely.
+    """
+    means = mean_of_samples(first), mean_of_samples(second)
+    apart, low, high = difference(*means, confidence)
+    if len(first) == len(second):
+        return apart, low, high
+    freedom = len(first) + len(second) - 2
+    # Of each the sum of squares is n (n - 1) times the squared error of the mean.
+    error = math.hypot(*(mean.error * math.sqrt((mean.freedom + 1) * mean.freedom) for mean in means))
+    error *= math.sqrt((1 / len(first) + 1 / len(second)) / freedom)
+    margin = t_quantile(0.5 + confidence / 2, freedom) * error
+    return apart, min(low, apart - margin), max(high, apart + margin)
+
+
+def _of_difference(first: Mean, second: Mean) -> tuple[float, float]:
+    """(error, freedom): of the difference of two means, infinite where it is larger than can be told."""
+    error = math.hypot(first.error, second.error)
+    if error == 0 or not math.isfinite(error):
+        return error, first.freedom + second.freedom
+    parts = (first.error / error) ** 2, (second.error / error) ** 2
     freedom = 1 / (parts[0] ** 2 / first.freedom + parts[1] ** 2 / second.freedom)
     # Rounded down a little, so that many pairs share a quantile; the interval is never narrower for it.
-    shared = math.floor(freedom * 10) / 10 if freedom > 10 else math.floor(freedom * 100) / 100
-    margin = t_quantile(0.5 + confidence / 2, shared) * math.sqrt(total)
-    return apart, apart - margin, apart + margin
+    return error, math.floor(freedom * 10) / 10 if freedom > 10 else math.floor(freedom * 100) / 100
 
 
 def samples_needed(apart: float, deviations: tuple[float, float], confidence: float, most: int) -> int | None:
     """How many samples of each of two kinds would tell means so far apart from each other; None beyond `most`.
 
-    deviations: of single samples. For the size of difference that was seen, not for any smaller one.
+    deviations: of single samples. If the true difference is the one that was seen, so many find it in four cases of
+    five (Cohen 1988, Statistical power analysis, section 2.4, with t in place of the normal distribution).
     """
-    variance = deviations[0] ** 2 + deviations[1] ** 2
-    for count in range(2, most + 1):
-        margin = t_quantile(0.5 + confidence / 2, 2 * count - 2) * math.sqrt(variance / count)
-        if margin < abs(apart):
+    # By the normal distribution, whose quantiles are smaller: fewer are never enough, and it is but a few more.
+    quantiles = NormalDist().inv_cdf(0.5 + confidence / 2) + NormalDist().inv_cdf(POWER)
+    root = quantiles * math.hypot(*deviations) / abs(apart) if apart else math.inf
+    if not root <= math.sqrt(most):
+        return None
+    for count in range(max(2, math.ceil(root * root)), most + 1):
+        means = [Mean(0.0, deviation / math.sqrt(count), count - 1) for deviation in deviations]
+        error, freedom = _of_difference(*means)
+        if (t_quantile(0.5 + confidence / 2, freedom) + t_quantile(POWER, freedom)) * error < abs(apart):
             return count
     return None

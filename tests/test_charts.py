@@ -95,6 +95,21 @@ def test_what_is_not_finite_leaves_a_gap_and_a_note() -> None:
     assert any(row[first - 3 : first].strip() for row in framed)
 
 
+def test_a_note_is_told_to_its_end_however_narrow_the_chart() -> None:
+    chart = line_chart([Line("a loss", STEPS, np.where(STEPS == 401, np.nan, falling(100)))], 30, 8, x_label="step")
+    said = " ".join(" ".join(chart.splitlines()).split())
+    assert said.endswith("a loss: 1 not finite, the first at step 401")
+    assert widest(chart) <= 30
+
+
+def test_steps_are_marked_at_whole_numbers() -> None:
+    for steps in ([1], [1, 2], [3, 4, 5], list(range(8, 13))):
+        lines = line_chart([Line("loss", np.array(steps), np.ones(len(steps)))], 120, 8).splitlines()
+        marks = lines[next(place for place, line in enumerate(lines) if "└" in line) + 1].split()
+        assert marks
+        assert all(mark.isdigit() for mark in marks)
+
+
 @pytest.mark.parametrize("values", [[], [math.nan], [math.inf, -math.inf, math.nan], [1e301]])
 def test_a_chart_of_nothing_says_so(values: list[float]) -> None:
     chart = line_chart([Line("loss", np.arange(len(values)), np.array(values))], title="val_loss")

@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 
-from service.cli import spec_file
+from service.cli import screen, spec_file
 from service.cli.screen import WrongUse
 from service.client import Client, Problem, Unreachable
 
@@ -187,6 +187,15 @@ def test_the_list_has_a_line_a_job_with_its_loss(box: Box, finished: str) -> Non
     assert re.search(r"\d\.\d+", line)
     assert finished not in box("jobs", "--status", "running")
     assert json.loads(box("jobs", "--user", "nobody", "--json"))["data"] == []
+
+
+def test_a_job_has_its_loss_beside_it_however_many_scripts_log_too(box: Box) -> None:
+    job = json.loads(box("submit", "-", "--wait", "--json", given=json.dumps(SHORT)))["id"]
+    with Client(box.environment["TRAINBOX_URL"], (box.home / "admin.token").read_text().strip()) as client:
+        for name in ("first", "second"):
+            client.post("/v1/runs", {"name": name})
+    [line] = [line for line in box("jobs", "--limit", "1").splitlines() if line.startswith(job)]
+    assert re.search(r" 20/20 +\d\.\d+ ", line)
 
 
 def test_an_id_may_be_cut_while_one_job_alone_begins_so(box: Box, finished: str) -> None:
@@ -382,6 +391,27 @@ def test_wrong_use_is_exit_code_2(box: Box, tmp_path: Path) -> None:
     box("jobs", code=2, TRAINBOX_URL="ftp://127.0.0.1")
     assert "TRAINBOX_PORT" in box("serve", code=2, TRAINBOX_PORT="many")
     assert "--allow-remote" in box("serve", "--host", "0.0.0.0", code=2, TRAINBOX_HOME=str(tmp_path / "other"))
+
+
+def test_a_file_that_cannot_be_written_is_told_before_anything_is_begun(
+    box: Box, finished: str, tmp_path: Path
+) -> None:
+    nowhere = str(tmp_path / "nowhere" / "answer.png")
+    assert "there is no folder" in box("curve", finished, "--save", nowhere, code=2)
+    study = ["study", "lr-range", "-", "--wait", "--save"]
+    assert "there is no folder" in box(*study, nowhere, code=2, given=json.dumps(SHORT))
+    assert "must end with .png, .svg, .csv" in box(
+        *study, str(tmp_path / "answer.pdf"), code=2, given=json.dumps(SHORT)
+    )
+    assert json.loads(box("study", "list", "--json"))["data"] == []
+    (tmp_path / "taken.csv").mkdir()
+    assert "cannot be written" in box("curve", finished, "--save", str(tmp_path / "taken.csv"), code=2)
+
+
+def test_a_huge_number_is_told_in_few_characters() -> None:
+    assert [screen.number(value) for value in (1e300, 123456.7, 0.00012341, None, "NaN", 12)] == [
+        "1e+300", "123,457", "0.0001234", "-", "NaN", "12",
+    ]  # fmt: skip
 
 
 def test_the_doctor_finds_a_running_service_well(box: Box) -> None:

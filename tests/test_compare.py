@@ -130,6 +130,19 @@ def test_smoothing_changes_the_curve_shown_and_no_number() -> None:
     assert 2.9 < smooth.runs[0].y[-1] < 3
 
 
+def test_smoothing_reaches_the_curves_of_groups_and_no_number_of_theirs() -> None:
+    entries = [seeded(0.1, seed, [4.0 + seed, 2.0 + seed, 4.0 + seed, 2.0 + seed]) for seed in (0, 1)]
+    plain, smooth = (
+        compare("val_loss", Axis.STEP, entries, smoothing=weight, group_by="learning_rate").groups[0].group
+        for weight in (0.0, 0.9)
+    )
+    assert smooth.summary == plain.summary
+    assert plain.curve is not None
+    assert smooth.curve is not None
+    assert plain.curve.band.mean == pytest.approx([4.5, 2.5, 4.5, 2.5])
+    assert smooth.curve.band.mean[-1] == pytest.approx(3.45, abs=0.1)
+
+
 def test_differing_parameters_come_with_hyperparameters_first_and_in_the_order_of_the_spec() -> None:
     shared = {"task": "classification", "dataset": "digits@1"}
     first = {
@@ -195,6 +208,13 @@ def test_what_makes_runs_hard_to_compare_is_said() -> None:
     }
 
 
+def test_ends_of_curves_are_told_in_the_unit_of_x() -> None:
+    for axis, unit in ((Axis.TIME, "seconds"), (Axis.GPU_SECONDS, "GPU seconds"), (Axis.SAMPLES, "samples")):
+        entries = [entry_of("a", [1.0, 2.0]), entry_of("b", [1.0] * 5)]
+        [warning] = compare("val_loss", axis, entries).warnings
+        assert warning["message"] == f"the curves end between 2 and 5 {unit}"
+
+
 def seeded(rate: float, seed: int, values: list[float]) -> Entry:
     parameters = {"hyperparameters.learning_rate": rate, "hyperparameters.seed": seed}
     return entry_of(f"{rate}-{seed}", values, parameters=parameters)
@@ -221,6 +241,25 @@ def test_seeds_of_one_setting_become_one_curve_with_a_band() -> None:
     assert (verdict.a, verdict.b, verdict.basis) == (0.01, 0.1, "seeds")
     assert verdict.difference == pytest.approx(2.1 - 1.2)
     assert codes(found) == []
+
+
+def test_a_group_with_a_run_that_came_to_nothing_is_not_judged_by_the_others() -> None:
+    entries = [seeded(0.1, seed, [3.0, 2.0 + seed / 10]) for seed in range(4)]
+    entries += [seeded(1.0, seed, [3.0, 1.0 + seed / 10]) for seed in range(3)] + [seeded(1.0, 3, [np.nan, np.nan])]
+    found = compare("val_loss", Axis.STEP, entries, group_by="learning_rate")
+    assert [each.group.summary.best is None for each in found.groups] == [False, True]
+    assert [each.rank for each in found.groups] == [1, 2]
+    [verdict] = found.verdicts
+    assert (verdict.verdict, verdict.difference, verdict.more_seeds_needed) == ("cannot_tell", None, None)
+    assert compare("val_loss", Axis.STEP, entries[:-1], group_by="learning_rate").verdicts[0].verdict == "worse"
+
+
+def test_groups_that_came_to_the_same_have_no_deviation_and_many_pairs_a_caution() -> None:
+    entries = [seeded(rate, seed, [3.0, 0.1 * rate]) for rate in range(1, 9) for seed in range(4)]
+    found = compare("val_loss", Axis.STEP, entries, group_by="learning_rate")
+    assert {each.group.summary.deviation for each in found.groups} == {0.0}
+    assert "many_pairs" in codes(found)
+    assert "many_pairs" not in codes(compare("val_loss", Axis.STEP, entries[:12], group_by="learning_rate"))
 
 
 def test_curves_logged_at_other_steps_are_averaged_where_all_of_them_are() -> None:
@@ -257,6 +296,10 @@ def test_runs_are_called_by_what_differs_and_by_their_names_where_that_is_the_sa
     )]  # fmt: skip
     assert "* learning_rate=0.1   o learning_rate=0.01" in legends[0]
     assert "* run first   o run second" in legends[1]
+    rates = [seeded(10 ** (-1 / 3), 0, [2.0, 1.0]), seeded(10 ** (-2 / 3), 0, [2.0, 1.5])]
+    assert "* learning_rate=0.46416   o learning_rate=0.21544" in compared.text(
+        compare("val_loss", Axis.STEP, rates), 100
+    )
     assert "2 more seeds of each would show what is chance" in legends[0].replace("\n  ", " ")
 
 
@@ -275,6 +318,13 @@ def test_a_text_tells_first_how_the_best_compares_with_each_of_the_others_and_ho
     assert all("learning_rate=4" in line for line in told[:5])
     assert not any("learning_rate=4" in line for line in told[5:])
     assert "… 3 further pairs" in text
+
+
+def test_the_same_number_makes_one_group_however_it_was_written() -> None:
+    given: list[Any] = [1, 1.0, True, "1", [1], [1]]
+    entries = [entry_of(str(place), [1.0], parameters={"rate": value}) for place, value in enumerate(given)]
+    groups = compare("val_loss", Axis.STEP, entries, group_by="rate").groups
+    assert [len(each.group.entries) for each in groups] == [2, 1, 1, 2]
 
 
 def test_grouping_by_what_no_run_has_or_by_half_a_name_is_refused() -> None:

@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 import httpx
+import numpy as np
 import pytest
 from boxes import digits, finish, submit, train, values
 from conftest import Box
@@ -97,6 +98,17 @@ def test_the_same_curve_comes_as_csv_lines_and_text(admin: httpx.Client, pair: l
     assert "train_loss" in text
 
 
+def test_metrics_of_one_kind_share_a_text_chart_and_others_have_their_own(
+    admin: httpx.Client, pair: list[dict[str, Any]]
+) -> None:
+    path = f"/v1/runs/{pair[0]['id']}/curves?format=text&x=time"
+    alike = admin.get(f"{path}&metric=train_loss&metric=val_loss").text
+    apart = admin.get(f"{path}&metric=train_loss&metric=val_accuracy&metric=val_loss").text
+    assert (alike.count("└"), apart.count("└")) == (1, 2)
+    assert {"train_loss, val_loss", "val_accuracy"} <= {line.split(", log")[0] for line in apart.splitlines()}
+    assert apart.count("training time (s)") == 2
+
+
 @pytest.mark.parametrize(
     ("query", "param"),
     [
@@ -154,6 +166,23 @@ def test_a_comparison_by_filter_takes_the_runs_that_match(admin: httpx.Client) -
     body = admin.get("/v1/compare?tag.set=compared&metric=val_loss").json()
     assert {run["run_id"] for run in body["runs"]} == ids
     assert body["differing_parameters"] == ["hyperparameters.seed"]
+
+
+def test_what_is_said_of_runs_does_not_depend_on_how_many_points_are_shown(shared: httpx.Client) -> None:
+    chance = np.random.default_rng(7)
+    ids = []
+    for rate, end in ((0.1, 0.5), (0.01, 0.45)):
+        ids.append(shared.post("/v1/runs", json={"name": "noisy", "parameters": {"rate": rate}}).json()["id"])
+        values = end + np.exp(-np.arange(3000) / 500) + 0.1 * chance.standard_normal(3000)
+        points = [{"metric": "loss", "step": step, "value": value} for step, value in enumerate(values.tolist(), 1)]
+        assert shared.post(f"/v1/runs/{ids[-1]}/points", json={"points": points}).status_code == 200
+    query: dict[str, Any] = {"runs": ",".join(ids), "metric": "loss", "target": 0.6, "group_by": "rate"}
+    few, many = (shared.get("/v1/compare", params=query | {"points": points}).json() for points in (10, 1000))
+    assert [len(run["curve"]["points"]["x"]) <= 10 for run in few["runs"]] == [True, True]
+    assert len(many["runs"][0]["curve"]["points"]["x"]) > 300
+    assert few["verdicts"] == many["verdicts"] != []
+    for kind in ("runs", "groups"):
+        assert [each["summary"] for each in few[kind]] == [each["summary"] for each in many[kind]]
 
 
 def test_a_run_without_the_metric_is_listed_without_a_curve(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:

@@ -127,6 +127,18 @@ def test_a_sibling_that_learned_far_more_says_which_way_the_rate_is_wrong() -> N
     assert smaller.findings[0].suggestion == "try hyperparameters.learning_rate 0.002"
 
 
+@pytest.mark.parametrize("rate", [0.001, 0.1])
+def test_a_lucky_batch_of_a_sibling_is_held_against_the_luckiest_of_this_run(rate: float) -> None:
+    losses = falling(end=1.3)
+    losses[30::37] = 0.02
+    case = Case(
+        signal(losses),
+        parameters={"hyperparameters.learning_rate": 0.01},
+        siblings=[Sibling("a-sibling", rate, 0.02)],
+    )
+    assert diagnose(case).verdict is Code.UNDERFITTING
+
+
 def test_no_rate_is_suggested_that_a_sibling_did_not_train_with() -> None:
     facts: dict[str, Any] = {"parameters": {"hyperparameters.learning_rate": 10.0}}
     climbing = signal(np.linspace(2.3, 4.0, 100))
@@ -183,6 +195,10 @@ def test_the_verdict_of_a_trained_job_comes_with_its_evidence(admin: httpx.Clien
     )
     text = admin.get(f"/v1/runs/{broken['id']}/diagnosis?format=text")
     assert "diverged (error" in text.text
+    for width in (20, 60):
+        narrow = admin.get(f"/v1/runs/{broken['id']}/diagnosis", params={"format": "text", "width": width}).text
+        assert max(map(len, narrow.splitlines())) <= width
+        assert "".join(narrow.split()) == "".join(text.text.split())
     for form in ("csv", "ndjson"):
         assert "diverged" in admin.get(f"/v1/runs/{broken['id']}/diagnosis", params={"format": form}).text
     assert admin.get("/v1/runs/00000000-0000000/diagnosis").status_code == 404

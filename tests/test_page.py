@@ -174,9 +174,9 @@ def test_one_signs_in_with_a_token_that_stays_in_the_tab(browser: Browser, box: 
 def test_a_job_from_the_form_is_planned_trained_and_watched(visit: Visit) -> None:
     page = visit.show("submit")
     page.get_by_label("dataset").fill("digits")
-    page.get_by_label("epochs").fill("150")
+    page.get_by_label("epochs").fill("100000")
     plan = page.locator("aside")
-    expect(plan).to_contain_text("3\u202f450")  # steps: 23 an epoch
+    expect(plan).to_contain_text("2\u202f300\u202f000")  # steps: 23 an epoch
     expect(page.get_by_label("task")).to_have_value("classification")
     page.get_by_label("learning rate").fill("0.5")
     expect(plan).to_contain_text("the usual start lies between")
@@ -187,7 +187,9 @@ def test_a_job_from_the_form_is_planned_trained_and_watched(visit: Visit) -> Non
     page.wait_for_function(
         "first => Number(/train_loss, (\\d+)/.exec(document.querySelector('.chart').ariaLabel)?.[1]) > first", arg=first
     )
-    expect(page.locator(".badge").first).to_contain_text(re.compile("succeeded|failed"))
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_role("button", name="Cancel the job").click()
+    expect(page.locator(".badge").first).to_contain_text("cancelled")
     page.get_by_role("tab", name="Logs").click()
     expect(page.locator(".log")).not_to_be_empty()
     page.get_by_role("tab", name="Events").click()
@@ -322,6 +324,9 @@ def test_a_study_is_asked_for_and_shown_with_its_picture(visit: Visit, study: st
     page = visit.show("studies")
     page.get_by_role("heading", name="New study").click()
     expect(page.get_by_text("24 jobs")).to_be_visible()  # 12 rates with two seeds, and nothing is created
+    page.get_by_label("The request, as JSON").fill("{")
+    expect(page.get_by_text("This is no JSON yet.")).to_be_visible()
+    expect(page.get_by_text("24 jobs")).to_have_count(0)
 
 
 def test_groups_over_seeds_are_drawn_with_what_is_said_of_them(visit: Visit, box: Box) -> None:
@@ -423,6 +428,68 @@ def test_a_run_of_a_script_is_shown_without_what_only_jobs_have(visit: Visit, bo
     page.get_by_role("button", name="Delete the run").click()
     page.wait_for_url(re.compile("#/runs"))
     assert box.admin.get(f"/v1/runs/{run}").status_code == 404
+
+
+def test_a_chart_says_what_its_axis_cannot_show(visit: Visit, box: Box) -> None:
+    run = box.admin.post("/v1/runs", json={"name": "a logarithm of a likelihood"}).json()["id"]
+    points = [{"metric": "loss", "step": step, "value": 2.0 - step} for step in range(1, 6)]
+    assert box.admin.post(f"/v1/runs/{run}/points", json={"points": points}).status_code == 200
+    page = visit.show(f"run/{run}?logy=1")
+    expect(page.locator("figcaption").first).to_contain_text("5 points 4 values of 0 or below are not shown")
+    page.get_by_label("log y").uncheck()
+    expect(page.locator("figcaption").first).not_to_contain_text("not shown")
+    page = visit.show(f"compare?runs={run}&metric=loss&logy=1")
+    expect(page.locator("figcaption").first).to_contain_text("4 values of 0 or below are not shown")
+
+
+CHARTED = """async ([options, lines]) => {
+  const { Chart } = await import("/web/charts/chart.js");
+  const host = document.body.appendChild(document.createElement("div"));
+  const found = [];
+  for (const y of lines) {
+    const chart = new Chart(host, { label: "a chart", xLabel: "step", ...options });
+    const x = Float64Array.from(y, (_, place) => place + 1);
+    chart.show([{ label: "a line", color: "black", x, y: Float64Array.from(y) }]);
+    await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+    found.push(chart.plot.axes.map((axis) => axis._values.filter(Boolean)));
+  }
+  host.remove();
+  return found;
+}"""
+PARALLEL = """async (sizes) => {
+  const { parallel } = await import("/web/charts/parallel.js");
+  const entries = sizes.map((size, id) => ({ id, name: "a run", parameters: { size }, best: id }));
+  const made = parallel("loss", "min", ["size"], entries);
+  const texts = [...made.querySelector(".axis").querySelectorAll("text:not(.head)")];
+  return texts.sort((a, b) => b.getAttribute("y") - a.getAttribute("y")).map((text) => text.textContent);
+}"""
+
+
+def test_axes_are_marked_where_numbers_are(visit: Visit) -> None:
+    given = [[0.5], [1, 2, 3], [3e-4, 3e-4 + 1e-19, 3e-4], [1e300, 5e299, 1e298], [0.123456, 0.123457, 0.123458]]
+    page = visit.show("studies")
+    found = page.evaluate(CHARTED, [{"wholeX": True}, given])
+    assert all(mark.isdigit() for across, _ in found for mark in across)
+    assert all(len(set(upward)) == len(upward) > 1 for _, upward in found)
+    assert "0.0003" in found[2][1]
+    assert "5e299" in found[3][1] or "4e299" in found[3][1]
+    ticks = [[1, "one"], [50, "fifty"], [50.1, "beside it"], [100, "full"]]
+    [[across, _]] = page.evaluate(CHARTED, [{"xTicks": ticks}, [list(range(100))]])
+    assert across == ["one", "fifty", "full"]
+
+
+def test_sizes_stand_in_order_beside_their_axis_where_one_of_them_is_a_word(visit: Visit) -> None:
+    assert visit.show("studies").evaluate(PARALLEL, [128, 8, "full", 16]) == ["8", "16", "128", "full"]
+
+
+def test_numbers_of_a_table_stand_to_the_right_and_words_to_the_left(visit: Visit, study: str) -> None:
+    page = visit.show(f"study/{study}")
+    heads = page.get_by_role("table", name="Rates").locator("th")
+    expect(heads).to_have_count(5)
+    aligned = heads.evaluate_all("each => each.map((head) => [head.textContent, getComputedStyle(head).textAlign])")
+    assert [side for _, side in aligned[:2]] == ["right", "right"]
+    jobs = page.get_by_role("table", name="Jobs").locator("th").first
+    assert jobs.evaluate("head => getComputedStyle(head).textAlign") != "right"
 
 
 def test_whoever_may_only_read_is_offered_nothing_else(browser: Browser, box: Box, pair: list[str]) -> None:

@@ -1,15 +1,16 @@
 """Intervals: equal to SciPy's, and right about as often as they say."""
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 from scipy import stats
 
 from service import statistics
-from service.compare.verdicts import CONFIDENCE, Side, judge
+from service.compare.verdicts import CONFIDENCE, Side, by_chance, judge
 from service.curves.rollups import Floats
 from service.states import Direction
-from service.statistics import Mean
 
 SEED = 2026
 
@@ -63,6 +64,17 @@ def test_a_difference_is_welchs_as_scipy_has_it(first: Floats, second: Floats) -
         assert high - low == pytest.approx(expected.high - expected.low, rel=0.15)
 
 
+@settings(max_examples=15, deadline=None)
+@given(samples, samples)
+def test_of_unequal_numbers_the_interval_is_the_wider_of_welchs_and_students(first: Floats, second: Floats) -> None:
+    if len(first) != len(second) and first.std() > 1e-3 and second.std() > 1e-3:
+        _, low, high = statistics.difference_of_samples(first, second, 0.95)
+        student = stats.ttest_ind(first, second).confidence_interval(0.95)
+        welch = stats.ttest_ind(first, second, equal_var=False).confidence_interval(0.95)
+        wider = max(student.high - student.low, welch.high - welch.low)
+        assert wider * (1 - 1e-9) <= high - low <= wider * 1.15
+
+
 def test_the_bootstrap_is_like_scipys_where_samples_are_many_and_wider_where_they_are_few() -> None:
     values = np.random.default_rng(SEED).exponential(size=60)
     low, high = statistics.bootstrap_interval(values[:, None], 0.95)
@@ -83,13 +95,13 @@ def test_small_and_skewed_samples_are_told_by_the_bootstrap() -> None:
     assert (alone.lower, alone.upper, alone.method) == (None, None, None)
 
 
-@pytest.mark.parametrize("seeds", [3, 5, 20])
+@pytest.mark.parametrize("seeds", [(3, 3), (5, 5), (20, 20), (2, 20), (20, 3)])
 @pytest.mark.parametrize("kind", ["normal", "lognormal"])
-def test_of_a_thousand_pairs_alike_at_most_one_in_twenty_gets_a_verdict(seeds: int, kind: str) -> None:
-    chance = np.random.default_rng([SEED, seeds])
-    drawn = chance.normal(size=(1000, 2, seeds))
+def test_of_a_thousand_pairs_alike_at_most_one_in_twenty_gets_a_verdict(seeds: tuple[int, int], kind: str) -> None:
+    chance = np.random.default_rng([*seeds, SEED])
+    drawn = chance.normal(size=(1000, sum(seeds)))
     drawn = drawn if kind == "normal" else np.exp(drawn)
-    told = [judge(side("a", a), side("b", b), Direction.MIN).verdict for a, b in drawn]
+    told = [judge(side("a", row[: seeds[0]]), side("b", row[seeds[0] :]), Direction.MIN).verdict for row in drawn]
     assert sum(verdict != "cannot_tell" for verdict in told) <= 50
 
 
@@ -115,13 +127,28 @@ def test_of_a_thousand_pairs_of_curves_alike_at_most_one_in_twenty_gets_a_verdic
         assert sum(verdict != "cannot_tell" for verdict in told) <= 50, memory
 
 
-def test_the_seeds_that_are_said_to_be_needed_do_settle_it() -> None:
-    needed = statistics.samples_needed(1.0, (1.0, 1.0), CONFIDENCE, 1000)
+@pytest.mark.parametrize("deviations", [(1.0, 1.0), (1.0, 0.1)])
+def test_so_many_seeds_as_are_said_to_be_needed_settle_it_in_four_cases_of_five(
+    deviations: tuple[float, float],
+) -> None:
+    needed = statistics.samples_needed(1.0, deviations, CONFIDENCE, 1000)
     assert needed is not None
-    error = (1 / needed) ** 0.5
-    means = Mean(1.0, error, needed - 1), Mean(0.0, error, needed - 1)
-    assert statistics.difference(*means, CONFIDENCE)[1] > 0
+    chance = np.random.default_rng(SEED)
+    drawn = [chance.normal(mean, spread, (1000, needed)) for mean, spread in zip((0, 1), deviations, strict=True)]
+    for count, least, most in ((needed, 760, 900), (needed // 2, 0, 700)):
+        told = [
+            judge(side("a", a[:count]), side("b", b[:count]), Direction.MIN).verdict
+            for a, b in zip(*drawn, strict=True)
+        ]
+        assert least <= told.count("better") <= most, count
+
+
+def test_what_no_number_of_seeds_can_tell_has_none() -> None:
     assert statistics.samples_needed(1e-6, (1.0, 1.0), CONFIDENCE, 1000) is None
+    assert statistics.samples_needed(0.0, (1.0, 1.0), CONFIDENCE, 1000) is None
+    assert statistics.samples_needed(1e-300, (1e300, 1.0), CONFIDENCE, 1000) is None
+    assert statistics.samples_needed(1.0, (np.inf, 1.0), CONFIDENCE, 1000) is None
+    assert statistics.samples_needed(1e300, (1.0, 0.0), CONFIDENCE, 1000) == 2
 
 
 def test_a_verdict_is_about_the_first_and_minds_the_direction() -> None:
@@ -135,6 +162,16 @@ def test_a_verdict_is_about_the_first_and_minds_the_direction() -> None:
     unclear = judge(side("a", low[:2]), side("b", low[2:]), Direction.MIN)
     assert unclear.verdict == "cannot_tell"
     assert unclear.more_seeds_needed
+
+
+@pytest.mark.parametrize("value", [0.1, 0.7, 0.9722222222222222])
+def test_equal_values_are_equal_however_many_there_are_of_them(value: float) -> None:
+    """The means of three and of five times 0.1 differ in their last digit, and so do their deviations from 0."""
+    three, five = np.full(3, value), np.full(5, value)
+    assert judge(side("a", three), side("b", five), Direction.MIN).verdict == "cannot_tell"
+    assert judge(side("a", three), side("b", 2 * three), Direction.MIN).verdict == "cannot_tell"
+    assert judge(of_curve("a", np.full(8, value)), of_curve("b", np.full(13, value)), Direction.MIN).difference == 0
+    assert statistics.mean_of_samples(three).error == 0
 
 
 def test_runs_that_all_came_to_the_same_prove_little_when_they_are_few() -> None:
@@ -151,3 +188,21 @@ def test_one_run_each_is_compared_by_its_end() -> None:
     assert (told.verdict, told.basis) == ("better", "tail")
     unknown = judge(side("a", near[:1]), side("b", far[:1]), Direction.MIN)
     assert (unknown.verdict, unknown.interval, unknown.more_seeds_needed) == ("cannot_tell", None, 2)
+    nothing = judge(side("a", near[:0]), side("b", far), Direction.MIN)
+    assert (nothing.verdict, nothing.difference, nothing.more_seeds_needed) == ("cannot_tell", None, None)
+
+
+def test_a_reader_is_told_when_chance_alone_would_tell_some_of_many_pairs_apart() -> None:
+    chance = np.random.default_rng(SEED)
+    alike = [side(str(number), chance.normal(size=5)) for number in range(20)]
+    pairs = list(combinations(alike, 2))
+    judged = [judge(a, b, Direction.MIN) for a, b in pairs]
+    assert any(each.verdict != "cannot_tell" for each in judged), "it does happen"
+    told = by_chance(judged) or ""
+    assert told.startswith("each of 190 pairs")
+    assert told.endswith("about 7 better or worse")
+    decided, undecided = (
+        [each for each in judged if (each.verdict == "cannot_tell") is open_still] for open_still in (False, True)
+    )
+    assert by_chance(decided[:14]) is None
+    assert by_chance(undecided) is None

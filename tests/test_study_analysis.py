@@ -1,24 +1,29 @@
 """What studies conclude from runs: numbers in, conclusions out. No service here."""
 
+from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, Literal
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from benchmarks import learning_rate
 from service import plan as plans, raw_spec
+from service.curves import Summary
 from service.pictures import ReportPicture
 from service.pictures.__main__ import make
 from service.plan import Plan
 from service.states import Direction
-from service.studies import batch_size, grid, importances, lr_range, pruning, sayings, search, texts
+from service.studies import batch_size, evidence, grid, importances, lr_range, pruning, sayings, search, texts
 from service.studies.batch_size import BatchRun
 from service.studies.grid import Outcome
 from service.studies.lr_range import Finding
-from service.studies.requests import SearchRequest
+from service.studies.requests import GridRequest, SearchRequest
 from service.studies.search import Tried
 
+SVG = "{http://www.w3.org/2000/svg}"
 RATES = [1e-4, 1e-3, 1e-2, 1e-1, 1.0]
 STEPS = 100
 
@@ -54,6 +59,29 @@ def test_the_suggestion_lies_between_the_best_rate_and_the_edge() -> None:
     assert found.interval[0] <= found.suggested <= found.interval[1]
     assert found.rule == lr_range.RULE
     assert found.others["tenth"] == pytest.approx(1e-3)
+
+
+def test_an_interval_from_one_seed_claims_no_more() -> None:
+    """What other seeds would say is in none of its resamples."""
+    losses = runs([1.9, 1.0, 0.2, 0.5, 3.0], [0.01, 0.01, 0.01, 0.05, 0.05])
+    two, one = (lr_range.as_dict(found_in(each)) for each in (losses, losses[:, :1]))
+    for report, words, label in (
+        (two, "at 95 %", "95 % interval of the suggestion"),
+        (one, "by one seed, which others may contradict", "interval of the suggestion, from one seed"),
+    ):
+        assert words in " ".join(texts.sentences("lr_range", report))
+        picture = ElementTree.fromstring(drawn("lr_range", report, "svg"))
+        assert label in {"".join(text.itertext()) for text in picture.iter(f"{SVG}text")}
+
+
+def test_a_loss_that_is_cut_to_leave_room_is_said_to_be() -> None:
+    for end, words in ((3.0, set()), (30.0, {"training loss, cut at 4"})):
+        report = lr_range.as_dict(found_in(runs([1.9, 1.0, 0.2, 0.5, end], [1e-6] * 5)))
+        picture = ElementTree.fromstring(drawn("lr_range", report, "svg"))
+        told = {"".join(text.itertext()) for text in picture.iter(f"{SVG}text")}
+        assert {text for text in told if "cut at" in text} >= words
+        assert any("cut at" in text for text in told) is bool(words)
+        assert ("after the steps, cut at 4" in texts.text("lr_range", report, 80)) is bool(words)
 
 
 def test_a_rate_that_diverges_is_the_edge() -> None:
@@ -113,6 +141,35 @@ def test_a_run_that_does_not_count_changes_nothing() -> None:
     found = found_in(losses)
     assert found.rates[1].runs == 1
     assert (found.best_after_steps, found.stability_edge) == (1e-2, 1e-1)
+
+
+def test_losses_below_nothing_are_judged_as_they_are_above() -> None:
+    losses = runs([1.9, 1.0, 0.2, 0.5, 3.0], [0.01, 0.01, 0.01, 0.05, 0.05])
+    below = losses - 2.5  # as the logarithm of a likelihood may be
+    found, usual = found_in(below), found_in(losses)
+    assert (
+        (found.best_after_steps, found.stability_edge) == (usual.best_after_steps, usual.stability_edge) == (1e-2, 0.1)
+    )
+    assert found.suggested == pytest.approx(usual.suggested)
+    assert found.initial_loss == pytest.approx(-0.5, abs=0.1)
+    told = [rate.loss for rate in found.rates]
+    assert told == pytest.approx([rate.loss - 2.5 for rate in usual.rates if rate.loss], abs=1e-3)
+    report = lr_range.as_dict(found)
+    assert drawn("lr_range", report)
+    assert "suggested" in texts.text("lr_range", report, 80)
+    held_out = np.repeat(np.array([[-0.5], [-1.0], [-2.0], [-1.5], [1.0]]), 2, axis=1)
+    assert found_in(below, held_out).no_clear_answer is None
+    nothing = np.zeros((5, 2, STEPS))
+    assert (found_in(nothing).no_clear_answer or {})["code"] == "flat"
+
+
+def test_what_the_last_update_broke_is_infinite_and_not_unmeasured() -> None:
+    measured = Summary(1, 1, "val_loss", Direction.MIN, 1, 0, 0.5, 1, 0.5, 1)
+    assert evidence.held_out(measured) == 0.5
+    assert (
+        evidence.held_out(replace(measured, last=np.nan)) == evidence.held_out(replace(measured, last=np.inf)) == np.inf
+    )
+    assert np.isnan(evidence.held_out(None))
 
 
 def test_the_suggested_rate_is_as_good_as_the_best_of_all_and_noise_has_none(tmp_path: Path) -> None:
@@ -183,6 +240,41 @@ def test_a_grid_ranks_by_the_metrics_direction() -> None:
     assert most["best"]["parameters"] == {"a": 1, "b": 1}
     assert [row["rank"] for row in most["ranking"][:3]] == [1, 1, 3]
     assert [verdict["b"] for verdict in most["verdicts"]] == [{"a": 1, "b": 0}, {"a": 0, "b": 1}, {"a": 0, "b": 0}]
+
+
+def test_a_grid_of_equal_values_has_nothing_to_explain() -> None:
+    """Whose mean is not one of them, in the last digit."""
+    same = [Outcome("j", {"a": a, "b": b}, seed, 0.1) for a in (0, 1) for b in (0, 1, 2) for seed in (0, 1)]
+    effects = grid.main_effects(same)
+    assert [each["share_of_variance"] for each in effects.values()] == [None, None]
+
+
+def test_a_level_of_one_run_explains_nothing() -> None:
+    alone = [Outcome("j", {"a": a}, 0, float(a)) for a in range(4)]
+    report = grid.report("m", Direction.MIN, alone)
+    assert report["main_effects"]["a"]["share_of_variance"] is None
+    assert "a: mean 0 at 0, 1 at 1, 2 at 2, 3 at 3" in texts.sentences("grid", report)
+    twice = [*alone, *(Outcome("j", {"a": a}, 1, float(a)) for a in range(4))]
+    assert grid.main_effects(twice)["a"]["share_of_variance"] == 1
+
+
+def test_a_grid_says_what_may_mislead() -> None:
+    failed = [
+        Outcome(each.job_id, each.parameters, each.seed, None if each.job_id == "job-001" else each.value)
+        for each in outcomes()
+    ]
+    report = grid.report("m", Direction.MIN, failed)
+    said = list(texts.sentences("grid", report))
+    assert any("(1 of its 2 runs gave a value)" in sentence for sentence in said)
+    assert any(sentence.startswith("runs_without_metric: 1 of 8 runs gave no value") for sentence in said)
+    [single] = grid.report("m", Direction.MIN, [Outcome("j", {"a": a}, 0, a / 4) for a in (1, 2)])["verdicts"]
+    assert (single["verdict"], single["difference"], single["interval"]) == ("cannot_tell", -0.25, None)
+    chance = np.random.default_rng(0).normal(0, 0.1, (8, 3))
+    many = [Outcome("j", {"a": a}, seed, a // 7 + chance[a, seed]) for a in range(8) for seed in range(3)]
+    report = grid.report("m", Direction.MIN, many)
+    assert [note["code"] for note in report["warnings"]] == ["many_pairs"]
+    assert "the best of 8 settings" in report["warnings"][0]["message"]
+    assert any(sentence.endswith("; and 1 more") for sentence in texts.sentences("grid", report))
 
 
 def test_a_grid_without_any_value_has_no_best() -> None:
@@ -263,6 +355,27 @@ def test_importances_name_the_parameter_that_matters() -> None:
     assert importances.weighed(asked, few)["importances"] is None
 
 
+def test_only_what_varied_has_an_importance() -> None:
+    def weighed(values: dict[str, list[Any]]) -> Any:
+        asked = GridRequest.model_validate({"base": {}, "grid": values, "seeds": 3})
+        chance = np.random.default_rng(0)
+        points = [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
+        found = [Outcome("j", each, seed, chance.normal()) for each in points for seed in range(6)]
+        return importances.weighed(asked, grid.report("m", Direction.MIN, found))["importances"]
+
+    assert weighed({"rate": [0.1], "size": [8]}) is None
+    assert weighed({"rate": [0.1, 0.2], "size": [8]}) == {"rate": 1.0}
+    assert set(weighed({"rate": [0.1, 0.2], "size": [8], "layers": [[8], [8, 8]]})) == {"rate", "layers"}
+
+
+def test_what_is_not_finite_is_the_worst_whichever_way_is_better() -> None:
+    running = {0: [np.nan] * 3, 1: [0.4, -np.inf, 0.4], 2: [0.5, np.inf, 0.5], 3: [0.9] * 3}
+    assert sorted(pruning.hopeless("asha", Direction.MAX, running, {}, 9)) == [0, 1, 2]
+    assert sorted(pruning.hopeless("asha", Direction.MIN, running, {}, 9)) == [0, 2, 3]
+    whole = {number: [0.5] * 9 for number in range(10, 15)}
+    assert sorted(pruning.hopeless("median", Direction.MAX, running, whole, 9)) == [0, 1]
+
+
 def planned(batch_size: int | str) -> Plan:
     raw = {"task": "classification", "dataset": "digits", "hyperparameters": {"batch_size": batch_size}}
     return plans.make(raw_spec.parse(raw, lambda _: []), 1797)
@@ -283,6 +396,25 @@ def test_batch_sizes_are_compared_in_time_and_in_accuracy() -> None:
     assert report["rows"][2]["seconds_to_target"] is None
     assert any("Never reached it: batch size full" in sentence for sentence in report["conclusions"])
     assert sizes("range_test")["confounded"] is False
+
+
+def test_a_seed_that_never_came_to_the_target_took_longer_than_all_others() -> None:
+    def run(seconds: float | None) -> BatchRun:
+        never = BatchRun("j", 8, 0.1, planned(8), best=0.8)
+        return (
+            never
+            if seconds is None
+            else replace(never, steps_to_target=10, epochs_to_target=1, seconds_to_target=seconds)
+        )
+
+    def typical(*seconds: float | None) -> Any:
+        known = [run(each) for each in seconds]
+        [row] = batch_size.report({"metric": "val_accuracy", "value": 0.9}, Direction.MAX, "fixed", known)["rows"]
+        return row["seconds_to_target"], row["runs_to_target"]
+
+    assert typical(1.0, 2.0, None) == (2.0, 2)
+    assert typical(3.0, 1.0, 2.0, None) == (2.5, 3)
+    assert typical(1.0, None) == typical(1.0, None, None) == (None, 1)
 
 
 def row(size: int | str, samples: int | None, **more: Any) -> dict[str, Any]:
@@ -364,6 +496,15 @@ def test_every_kind_has_a_picture_and_a_text(form: Literal["png", "svg"]) -> Non
         assert content.startswith(b"\x89PNG" if form == "png" else b"<?xml"), kind
         for width in (60, 80, 120):
             assert all(len(line) <= width for line in texts.text(kind, report, width).splitlines()), kind
+
+
+def test_sizes_stand_in_order_beside_their_axis_where_one_of_them_is_a_word() -> None:
+    sizes = [128, 8, "full", 16]
+    found = [Outcome("j", {"size": size, "layers": [size]}, 0, place / 4) for place, size in enumerate(sizes)]
+    picture = ElementTree.fromstring(drawn("grid", grid.report("m", Direction.MIN, found), "svg"))
+    heights = {"".join(text.itertext()): float(text.get("y", "nan")) for text in picture.iter(f"{SVG}text")}
+    told = [heights[str(size)] for size in (8, 16, 128, "full")]
+    assert told == sorted(told, reverse=True), "y grows downwards"
 
 
 def test_a_report_of_nothing_can_be_drawn_too() -> None:

@@ -47,6 +47,7 @@ def test_a_study_that_goes_on_tells_what_it_knows_so_far(admin: httpx.Client, un
             assert len([row for row in report["ranking"] if row["rank"]]) == 3
         case "search":
             assert [row["state"] for row in report["history"]].count("complete") == 3
+            assert report["steps"] == report["steps_without_pruning"] > 0, "of the trials that are over"
         case "lr_range":
             assert report["no_clear_answer"]["code"] == "not_over"
             assert [row["runs"] for row in report["rates"]] == [1, 1, 1, 0]

@@ -15,7 +15,8 @@ from service.api.delivery import Delivered, Delivery
 from service.api.formats import Format, WantedDrawing, Width
 from service.api.listings import Filtered
 from service.api.place import Here
-from service.api.runs import Logarithmic, MetricName, PointCount, Smoothing, along, columns
+from service.api.runs import Logarithmic, MetricName, PointCount, Smoothing
+from service.api.shown_curves import along, columns
 from service.api.strict_route import StrictRoute
 from service.api.views.compare import ComparisonView
 from service.compare import Compared, Comparison, Entry, Ranked
@@ -29,6 +30,7 @@ from service.users import Principal
 router = APIRouter(prefix="/v1", tags=["runs"], route_class=StrictRoute)
 
 MOST_RUNS = 50
+FEWEST_JUDGED = 1000  # points of a curve that its ends, its verdicts and its way to a target are found with
 LEFT_OUT = {
     "code": "only_the_newest",
     "message": f"more than {MOST_RUNS} runs match the filters: these are the newest",
@@ -113,12 +115,28 @@ def _entries(
     axis: Axis,
     points: int,
 ) -> list[Entry]:
+    """points: that are shown of a curve. What is said of it does not depend on them."""
     logged = [found[metric] for each in subjects if metric in (found := recorded.get(each.seq, {}))]
-    read = dict(zip((each.run for each in logged), curves.read_all(session, logged, points), strict=True))
-    return [_entry(each, recorded.get(each.seq, {}), read.get(each.seq), metric, axis) for each in subjects]
+
+    def read(most: int) -> dict[int, Curve]:
+        return dict(zip((each.run for each in logged), curves.read_all(session, logged, most), strict=True))
+
+    judged = read(max(points, FEWEST_JUDGED))
+    drawn = read(points) if points < FEWEST_JUDGED else {}
+    return [
+        _entry(each, recorded.get(each.seq, {}), judged.get(each.seq), drawn.get(each.seq), metric, axis)
+        for each in subjects
+    ]
 
 
-def _entry(subject: Subject, recorded: dict[str, Summary], curve: Curve | None, metric: str, axis: Axis) -> Entry:
+def _entry(
+    subject: Subject,
+    recorded: dict[str, Summary],
+    curve: Curve | None,
+    drawn: Curve | None,
+    metric: str,
+    axis: Axis,
+) -> Entry:
     axes = {}
     if curve is not None:
         axes = {each: along(subject, each, curve) for each in {*subject.counting.available, axis}}
@@ -132,6 +150,7 @@ def _entry(subject: Subject, recorded: dict[str, Summary], curve: Curve | None, 
         x=axes.get(axis),
         running=subject.status not in TERMINAL,
         axes=axes,
+        drawn=None if drawn is None else (drawn, along(subject, axis, drawn)),
     )
 
 

@@ -1,6 +1,5 @@
 """A comparison as a table, as text, as a picture and as columns of a file."""
 
-import textwrap
 from collections import Counter
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 from service import charts
 from service.api import formats
 from service.api.formats import Format
-from service.api.runs import X_LABELS, columns, joined
+from service.api.shown_curves import X_LABELS, columns, joined, logarithmic, surroundings
 from service.compare import Compared, Comparison, Ranked, Verdict
 from service.pictures import CurveFile, Line, Panel, Picture
 
@@ -25,14 +24,9 @@ def table(found: Comparison) -> tuple[list[str], formats.Rows]:
         short = found.grouped_by.rpartition(".")[2]
         headers = ["rank", short, "runs", "best", "low", "high", "deviation", at, "last", "tail_mean", "to_target"]
         return headers, [_group_row(each) for each in _groups_by_rank(found)]
-    names = _short_names(found.differing_parameters)
+    names = charts.short_names(found.differing_parameters)
     headers = ["rank", "run_id", "name", *names, "best", at, "last", "tail_mean", "to_target"]
     return headers, [_row(run, found.differing_parameters) for run in _by_rank(found)]
-
-
-def _short_names(differing: list[str]) -> list[str]:
-    short = [name.rpartition(".")[2] for name in differing]
-    return [full if short.count(last) > 1 else last for full, last in zip(differing, short, strict=True)]
 
 
 def _row(run: Compared, differing: list[str]) -> list[formats.Cell]:
@@ -89,14 +83,14 @@ def text(found: Comparison, width: int) -> str:
             for run in _by_rank(found)
             if run.x is not None and run.y is not None
         ]
-    drawn = charts.line_chart(lines, width, x_label=found.x.value, y_label=found.metric)
+    drawn = charts.line_chart(lines, width, x_label=X_LABELS[found.x], y_label=found.metric)
     notes = [_sentence(verdict, found) for verdict in _verdicts_by_rank(found)[:MOST_SENTENCES]]
     if (more := len(found.verdicts) - MOST_SENTENCES) > 0:
         notes.append(f"… {more} further pairs: all of them with format=json")
     notes += [f"{note['code']}: {note['message']}" for note in found.warnings]
     parts = [charts.table(headers, rows, width), drawn]
     if notes:
-        parts.append("".join(f"{line}\n" for note in notes for line in _wrapped(charts.escaped(note), width)))
+        parts.append("".join(charts.paragraph(note, width) for note in notes))
     return "\n".join(parts)
 
 
@@ -117,12 +111,8 @@ def _sentence(verdict: Verdict, found: Comparison) -> str:
 def _told(name: Any, found: Comparison) -> str:
     """A run or a group as the legend has it."""
     if found.grouped_by is not None:
-        return f"{found.grouped_by.rpartition('.')[2]}={name}"
+        return f"{found.grouped_by.rpartition('.')[2]}={_short(name)}"
     return _legend(found)[1][name]
-
-
-def _wrapped(sentence: str, width: int) -> list[str]:
-    return textwrap.wrap(sentence, width, subsequent_indent="  ") or [""]
 
 
 def picture(found: Comparison, form: Format, target: float | None, log: bool | None) -> Picture:
@@ -133,21 +123,14 @@ def picture(found: Comparison, form: Format, target: float | None, log: bool | N
         lines = [_band(each, found) for each in _groups_by_rank(found) if each.group.curve is not None]
     else:
         lines = [
-            Line(charts.escaped(labels[run.run_id]), run.x, run.y, *_extremes(run))
+            Line(charts.escaped(labels[run.run_id]), run.x, run.y, *surroundings(run.curve, smoothed=run.smoothed))
             for run in _by_rank(found)
-            if run.x is not None and run.y is not None
+            if run.curve is not None and run.x is not None and run.y is not None
         ]
-    told = ", ".join(_short_names(names))
+    told = ", ".join(charts.short_names(names))
     title = f"{found.metric} by {told}" if told else found.metric
-    panel = Panel(lines, charts.escaped(found.metric), log, target)
+    panel = Panel(lines, charts.escaped(found.metric), logarithmic(log, [found.metric]), target)
     return Picture(charts.escaped(title), [panel], X_LABELS[found.x], "png" if form is Format.PNG else "svg")
-
-
-def _extremes(run: Compared) -> tuple[Any, Any]:
-    curve = run.curve
-    if curve is None or not (curve.downsampled or run.smoothed):
-        return None, None
-    return curve.min, curve.max
 
 
 def _band(ranked: Ranked, found: Comparison) -> Line:
@@ -162,7 +145,7 @@ def _group_label(ranked: Ranked, found: Comparison) -> str:
     assert found.grouped_by is not None
     runs = ranked.group.summary.runs
     seeds = f"mean of {runs}" if runs > 1 else "one run"
-    return f"{found.grouped_by.rpartition('.')[2]}={ranked.group.key} ({seeds})"
+    return f"{found.grouped_by.rpartition('.')[2]}={_short(ranked.group.key)} ({seeds})"
 
 
 def _legend(found: Comparison) -> tuple[list[str], dict[str, str]]:
@@ -182,9 +165,14 @@ def _legend(found: Comparison) -> tuple[list[str], dict[str, str]]:
     return names, {run: label if called[label] == 1 else f"{label} ({run})" for run, label in labels.items()}
 
 
+def _short(value: Any) -> str:
+    """A parameter as a legend has it: with as many digits of a number as tables have."""
+    return f"{value:.5g}" if isinstance(value, float) else str(value)
+
+
 def _told_by(run: Compared, names: list[str]) -> str:
-    given = [(name, run.parameters.get(name)) for name in names]
-    told = ", ".join(f"{name.rpartition('.')[2]}={value}" for name, value in given if value is not None)
+    given = zip(charts.short_names(names), map(run.parameters.get, names), strict=True)
+    told = ", ".join(f"{name}={_short(value)}" for name, value in given if value is not None)
     return told or run.name[:LONGEST_NAME]
 
 

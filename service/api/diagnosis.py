@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 from fastapi import APIRouter, Response
 
-from service import examination
+from service import charts, examination
 from service.api import formats
 from service.api.access import Reader
 from service.api.answers import Json
@@ -35,16 +35,18 @@ def get_diagnosis(here: Here, principal: Reader, run_id: RunId, form: Wanted, wi
         return formats.lines(findings)
     if form is Format.CSV:
         return formats.table(TABLE, [[_cell(each[name]) for name in TABLE] for each in findings], form, width)
-    return formats.text("\n".join(_sentences(each) for each in findings))
+    return formats.text("\n".join(_sentences(each, width) for each in findings))
 
 
 def _cell(value: Any) -> formats.Cell:
     return orjson.dumps(value).decode() if isinstance(value, dict) else value
 
 
-def _sentences(finding: dict[str, Any]) -> str:
+def _sentences(finding: dict[str, Any], width: int) -> str:
+    """What was found, where, what to try and by which rule. No line is longer than `width`."""
     first, last = finding["from_step"], finding["to_step"]
     where = "" if first is None else f", steps {first} to {last}"
-    suggestion = f"\n  {finding['suggestion']}" if finding["suggestion"] else ""
-    rule = finding["evidence"].get("rule", "")
-    return f"{finding['code']} ({finding['severity']}{where})\n  {finding['explanation']}{suggestion}\n  rule: {rule}\n"
+    rule = f"rule: {finding['evidence'].get('rule', '')}"
+    told = [each for each in (finding["explanation"], finding["suggestion"], rule) if each]
+    head = charts.paragraph(f"{finding['code']} ({finding['severity']}{where})", width)
+    return head + "".join(charts.paragraph(each, width, "  ") for each in told)

@@ -2,16 +2,15 @@
 
 from typing import Annotated, Any, Literal
 
-import numpy as np
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from service import charts, curves, patterns, runs
-from service.api import formats, whole_curves
+from service import curves, patterns, runs
+from service.api import formats, shown_curves, whole_curves
 from service.api.access import Reader
-from service.api.answers import Json, columns_once
+from service.api.answers import Json
 from service.api.delivery import Delivered
-from service.api.formats import Format, Wanted, WantedDrawing, Width
+from service.api.formats import Wanted, WantedDrawing, Width
 from service.api.listings import Page
 from service.api.paths import RunId
 from service.api.place import Here
@@ -20,7 +19,6 @@ from service.api.views.runs import CurveList, RunList, WholeRun
 from service.api.whole_curves import Whole
 from service.curves import Axis, Curve, Summary
 from service.errors import NotFound
-from service.pictures import CurveFile, Line, Panel, Picture
 from service.runs import Subject
 from service.states import TERMINAL, Direction
 from service.tasks import TRAINER_METRICS, trained_metrics
@@ -33,15 +31,6 @@ Smoothing = Annotated[float, Query(ge=0, le=0.999, description="weight of the mo
 StepBound = Annotated[int | None, Query(ge=-(2**63), lt=2**63)]
 Logarithmic = Annotated[bool | None, Query(description="of pictures: a logarithmic y axis; by default where it helps")]
 FIXED = ["id", "name", "status", "user", "project", "created_at", "duration_seconds"]
-CURVE_TABLE = ["metric", "step", "x", "y", "min", "max"]
-X_LABELS = {
-    Axis.STEP: "step",
-    Axis.EPOCH: "epoch",
-    Axis.SAMPLES: "training samples seen",
-    Axis.TIME: "training time (s)",
-    Axis.GPU_SECONDS: "GPU time (s)",
-}
-MOST_PANELS = 6
 MOST_NAMED = 30  # metrics in an error
 
 
@@ -143,8 +132,9 @@ def get_curves(
         whole = Whole(here.database, subject, whole_curves.summaries(summaries, names), x, bounds[0], bounds[1])
         return delivery.stream(whole_curves.stream(whole, form), whole_curves.STREAMED[form], tag)
     if form in formats.TABULAR:
-        return delivery.send(_tabular(subject, read, form, x, smooth, width), tag)
-    return delivery.send(formats.drawn(here.studio.make(_drawing(subject, read, form, x, smooth, log)), form), tag)
+        return delivery.send(shown_curves.tabular(subject, read, form, x, smooth, width), tag)
+    drawn = here.studio.make(shown_curves.drawing(subject, read, form, x, smooth, log))
+    return delivery.send(formats.drawn(drawn, form), tag)
 
 
 def _require_possible(session: Session, subject: Subject, names: set[str]) -> None:
@@ -184,112 +174,3 @@ def _tag(delivery: Delivered, subject: Subject, summaries: dict[str, Summary]) -
     if subject.status not in TERMINAL:
         return None
     return delivery.tag(subject.id, subject.name, [(each.metric, each.count) for each in summaries.values()])
-
-
-def _tabular(
-    subject: Subject, read: dict[str, Curve], form: Format, axis: Axis, smoothing: float, width: int
-) -> Response:
-    if form is Format.TEXT:
-        return formats.text(_chart(subject, read, axis, smoothing, width))
-    if form is Format.CSV:
-        return formats.table(CURVE_TABLE, _rows(subject, read, axis, smoothing), form, width)
-    views = [view(name, curve, subject, axis, smoothing) for name, curve in read.items()]
-    if form is Format.NDJSON:
-        return formats.lines(views)
-    # Written once, though the points of a lone curve stand in the answer twice.
-    written = [each | {"points": columns_once(each["points"])} for each in views]
-    alone = written[0] if len(written) == 1 else {}
-    return Json({"run_id": subject.id, **alone, "data": written})
-
-
-def view(metric: str, curve: Curve, subject: Subject, axis: Axis, smoothing: float) -> dict[str, Any]:
-    """What users see of a curve: columns of the same length."""
-    return {
-        "metric": metric,
-        "x": axis.value,
-        "count": curve.count,
-        "downsampled": curve.downsampled,
-        "points": columns(curve, along(subject, axis, curve), smoothed(curve, smoothing)),
-    }
-
-
-def along(subject: Subject, axis: Axis, curve: Curve) -> Any:
-    return subject.counting.along(axis, curve.step, curve.time)
-
-
-def columns(curve: Curve, x: Any, y: Any) -> dict[str, Any]:
-    return {"x": x, "y": y, "step": curve.step, "min": curve.min, "max": curve.max}
-
-
-def smoothed(curve: Curve, weight: float) -> Any:
-    return curves.smooth(curve.value, weight, curve.weight > 0)
-
-
-def _rows(subject: Subject, read: dict[str, Curve], axis: Axis, smoothing: float) -> formats.Rows:
-    rows: list[tuple[formats.Cell, ...]] = []
-    for name, curve in read.items():
-        x, y = along(subject, axis, curve), smoothed(curve, smoothing)
-        table = (column.tolist() for column in (curve.step, x, y, curve.min, curve.max))
-        rows += [(name, *row) for row in zip(*table, strict=True)]
-    return rows
-
-
-def _drawing(
-    subject: Subject, read: dict[str, Curve], form: Format, axis: Axis, smoothing: float, log: bool | None
-) -> Picture | CurveFile:
-    if form is Format.PARQUET:
-        parts = [columns(curve, along(subject, axis, curve), smoothed(curve, smoothing)) for curve in read.values()]
-        metrics = [name for name, curve in read.items() for _ in curve.step]
-        return CurveFile({"metric": metrics, **joined(parts)})
-    panels: dict[str, list[Line]] = {}
-    for name, curve in read.items():
-        panels.setdefault(_unit(name), []).append(line(name, curve, along(subject, axis, curve), smoothing))
-    shown = list(panels.items())
-    if len(shown) > MOST_PANELS:
-        shown = [("value", [each for lines in panels.values() for each in lines])]
-    return Picture(
-        charts.escaped(subject.name),
-        [Panel(lines, lines[0].name if len(lines) == 1 else unit, log) for unit, lines in shown],
-        X_LABELS[axis],
-        "png" if form is Format.PNG else "svg",
-    )
-
-
-def joined(parts: list[dict[str, Any]]) -> dict[str, Any]:
-    """The columns of several curves behind one another."""
-    names = ("x", "y", "step", "min", "max")
-    return {name: np.concatenate([np.empty(0), *(part[name] for part in parts)]) for name in names} | {
-        "step": np.concatenate([np.empty(0, np.int64), *(part["step"] for part in parts)])
-    }
-
-
-def line(name: str, curve: Curve, x: Any, smoothing: float) -> Line:
-    """With the extremes of its buckets; of a smoothed curve that shows every point, with these."""
-    y = smoothed(curve, smoothing)
-    surrounded = curve.downsampled or smoothing > 0
-    return Line(charts.escaped(name), x, y, *((curve.min, curve.max) if surrounded else (None, None)))
-
-
-def _unit(metric: str) -> str:
-    """What metrics that are drawn over each other have in common: losses, or shares between 0 and 1."""
-    last = metric.replace("/", "_").rpartition("_")[2]
-    return "score" if last in SHARES else last
-
-
-SHARES = frozenset(("accuracy", "recall", "precision", "f1", "acc"))
-
-
-def _chart(subject: Subject, read: dict[str, Curve], axis: Axis, smoothing: float, width: int) -> str:
-    lines = [charts.Line(name, along(subject, axis, curve), smoothed(curve, smoothing)) for name, curve in read.items()]
-    headers = ["metric", "points", "first", "last", "min", "max"]
-    rows = [_summary_row(name, curve) for name, curve in read.items()]
-    drawn = charts.line_chart(lines, width, title=subject.name, x_label=axis.value, y_label=", ".join(read))
-    return f"{drawn}\n{charts.table(headers, rows, width)}"
-
-
-def _summary_row(name: str, curve: Curve) -> list[formats.Cell]:
-    if curve.count == 0:
-        return [name, 0, None, None, None, None]
-    finite = curve.min[curve.weight > 0], curve.max[curve.weight > 0]
-    low, high = (float(finite[0].min()), float(finite[1].max())) if len(finite[0]) else (None, None)
-    return [name, curve.count, float(curve.value[0]), float(curve.value[-1]), low, high]

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from pydantic import AfterValidator
 from starlette.concurrency import run_in_threadpool
 
-from service import bell
+from service import bell, charts
 from service.api import formats
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
@@ -176,7 +176,7 @@ def _answer(here: Here, principal: Reader, study_id: str, form: Format, width: i
     if form in (Format.PNG, Format.SVG):
         if report is None:
             raise NoReport(study_id, JobStatus(study["status"]))
-        wanted = ReportPicture(kind, report, study["name"], "png" if form is Format.PNG else "svg")
+        wanted = ReportPicture(kind, report, charts.escaped(study["name"]), "png" if form is Format.PNG else "svg")
         return formats.drawn(here.studio.make(wanted), form)
     if form is Format.CSV:
         return formats.table(*_table(study), Format.CSV, width)

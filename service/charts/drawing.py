@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from rich.cells import cell_len
 
 from service.charts import scales
-from service.charts.lettering import escaped, fitted
+from service.charts.lettering import escaped, fitted, paragraph
 from service.charts.scales import Scale
 from service.curves.rollups import Floats, Integers
 
@@ -54,7 +54,7 @@ def line_chart(
     x, y = (np.concatenate([np.empty(0), *(stroke[axis] for stroke in strokes)]) for axis in (0, 1))
     head = [escaped(title)] if title else []
     if len(y) == 0:
-        return _page([*head, "no points to draw", *_notes(lines, x_label)], width)
+        return _page([*head, "no points to draw", *_notes(lines, x_label, width)], width)
 
     logarithmic = bool(y.min() > 0 and math.log10(y.max()) - math.log10(y.min()) > DECADES)
     if logarithmic:
@@ -62,7 +62,9 @@ def line_chart(
     if y_label:
         head.append(escaped(y_label) + (", logarithmic" if logarithmic else ""))
     y_scale = (scales.logarithmic if logarithmic else scales.linear)(float(y.min()), float(y.max()), height // 4)
-    x_scale = scales.linear(_left_end(float(x.min()), float(x.max())), float(x.max()), width // 12, exact=True)
+    whole = all(np.asarray(line.x).dtype.kind == "i" for line in lines)
+    left, right = _left_end(float(x.min()), float(x.max())), float(x.max())
+    x_scale = scales.linear(left, right, width // 12, exact=True, whole=whole)
     columns = max(width - max(map(len, y_scale.labels)) - 2, 1)
     if len(strokes) == 1:
         strokes, markers = [_thinned(strokes[0], x_scale, 2 * columns)], ["braille"]
@@ -70,7 +72,7 @@ def line_chart(
         strokes, markers = [_averaged(stroke, x_scale, columns) for stroke in strokes], list(MARKERS)
     body = _drawn(strokes, markers, x_scale, y_scale, width, height)
     foot = [escaped(x_label).rjust(width)] if x_label else []
-    return _page([*head, *body, *foot, *_legend(lines, width), *_notes(lines, x_label)], width)
+    return _page([*head, *body, *foot, *_legend(lines, width), *_notes(lines, x_label, width)], width)
 
 
 def _left_end(low: float, high: float) -> float:
@@ -161,13 +163,14 @@ def _legend(lines: Sequence[Line], width: int) -> Iterator[str]:
     yield row
 
 
-def _notes(lines: Sequence[Line], x_label: str) -> Iterator[str]:
+def _notes(lines: Sequence[Line], x_label: str, width: int) -> Iterator[str]:
     """What the drawing cannot show."""
     for line in lines:
         odd = np.flatnonzero(~np.isfinite(line.y))
         if len(odd):
-            place = f"{escaped(x_label) or 'x'} {line.x[odd[0]]:.6g}"
-            yield f"{escaped(line.name) or 'values'}: {len(odd)} not finite, the first at {place}"
+            place = f"{x_label or 'x'} {line.x[odd[0]]:.6g}"
+            note = f"{line.name or 'values'}: {len(odd)} not finite, the first at {place}"
+            yield from paragraph(note, width).splitlines()
 
 
 def _page(lines: Sequence[str], width: int) -> str:

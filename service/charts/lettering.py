@@ -1,6 +1,7 @@
 """Texts and numbers as they stand in charts and tables: printable, and no wider than there is room."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from rich.cells import cell_len, set_cell_size
@@ -13,9 +14,23 @@ def escaped(text: str) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def short_names(names: Sequence[str]) -> list[str]:
+    """The last part of each dotted name, unless two have it in common."""
+    last = [name.rpartition(".")[2] for name in names]
+    return [name if last.count(short) > 1 else short for name, short in zip(names, last, strict=True)]
+
+
 def fitted(text: str, width: int) -> str:
     """The text, its end replaced by an ellipsis when it takes more than `width` cells of a terminal."""
     return text if cell_len(text) <= width else set_cell_size(text, width - 1).rstrip() + "…"
+
+
+def paragraph(sentence: str, width: int, first: str = "", further: str = "  ") -> str:
+    """The sentence in lines of at most `width` characters, each ended. first, further: what the lines begin with."""
+    lines = textwrap.wrap(
+        escaped(sentence), width, initial_indent=first, subsequent_indent=further, break_on_hyphens=False
+    )
+    return "".join(f"{line}\n" for line in lines)
 
 
 def not_finite(value: float) -> str:

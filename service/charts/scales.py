@@ -19,16 +19,18 @@ class Scale(NamedTuple):
     labels: list[str]
 
 
-def linear(low: float, high: float, most: int, *, exact: bool = False) -> Scale:
+def linear(low: float, high: float, most: int, *, exact: bool = False, whole: bool = False) -> Scale:
     """About `most` ticks or fewer, at least two. The ends are ticks too, unless they are to be `exact`.
 
-    A span of nothing is widened around its middle.
+    A span of nothing is widened around its middle. whole: ticks are whole numbers.
     """
     size = max(abs(low), abs(high))
     if high - low <= max(size * ALMOST, TINY):
-        margin = size / 10 if size > TINY else 1.0
+        margin = max(size / 10 if size > TINY else 1.0, float(whole))
         low, high, exact = low - margin, high + margin, False
     step = _round_step((high - low) / max(most, 2))
+    if whole:
+        step = 5.0 if step == 2.5 else max(step, 1.0)
     if not exact:
         low, high = min(low, _floor(low / step) * step), max(high, -_floor(-high / step) * step)
     first, last = -_floor(-low / step), _floor(high / step)

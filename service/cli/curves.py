@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from service.cli import screen
+from service.cli import saving, screen
 from service.cli.connection import RunId, connect, resolve
 
 SAVED = ("png", "svg", "parquet", "csv")
@@ -65,10 +65,7 @@ def compare(
 
 
 def _save(client: Any, path: str, query: dict[str, Any], file: Path) -> None:
-    form = file.suffix.removeprefix(".").lower()
-    if form not in SAVED:
-        raise screen.WrongUse(f"the name must end with .{', .'.join(SAVED)}")
-    file.write_bytes(client.content(path, format=form, **query))
+    saving.write(file, client.content(path, format=saving.form_of(file, SAVED), **query))
     screen.say(str(file))
 
 

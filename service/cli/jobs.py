@@ -97,7 +97,7 @@ def list_jobs(
         if as_json:
             screen.say_json(answer)
             return
-        losses = _losses(client, answer["data"], wanted)
+        losses = _losses(client, wanted, {job["id"] for job in answer["data"]})
     if not answer["data"]:
         screen.say("no jobs")
         return
@@ -119,14 +119,14 @@ def list_jobs(
         screen.complain(f"there are more than {limit}: ask with --limit, --status, --project or --user")
 
 
-def _losses(client: "Client", jobs: list[dict[str, Any]], wanted: dict[str, Any]) -> dict[str, Any]:
-    """The last loss of each job by its id. Runs of scripts may lie between them: so it is read up to the oldest."""
+def _losses(client: "Client", wanted: dict[str, Any], jobs: set[str]) -> dict[str, Any]:
+    """The last training losses of these jobs. Among the runs, the newest first, are others that no job has left."""
     found: dict[str, Any] = {}
-    oldest = min((job["created_at"] for job in jobs), default="")
-    for run in client.pages("/v1/runs", **wanted) if jobs else ():
-        if run["created_at"] < oldest:
+    for run in client.pages("/v1/runs", **wanted | {"limit": 200}):
+        if len(found) == len(jobs) or run["id"] < min(jobs):
             break
-        found[run["id"]] = run["metrics"].get("train_loss", {}).get("last")
+        if run["id"] in jobs:
+            found[run["id"]] = run["metrics"].get("train_loss", {}).get("last")
     return found
 
 

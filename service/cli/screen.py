@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 PIPE_WIDTH = 240  # columns when nobody looks: wide enough that no cell is cut
 TEXT_WIDTH = 120  # of what the service draws, when nobody looks
 WIDEST_TEXT = 400  # that the service draws
+LONG = 1e9  # from which on the digits of a number take more room than they tell
 UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 # A name or a log line could otherwise move the cursor, or answer questions of the terminal.
@@ -90,7 +91,7 @@ def number(value: Any) -> str:
         return "-"
     if not isinstance(value, float):
         return str(value)
-    return f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    return f"{value:,.0f}" if 10_000 <= abs(value) < LONG else f"{value:.4g}"
 
 
 def value(given: Any) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.cli import progress, screen
+from service.cli import progress, saving, screen
 from service.cli.connection import connect, resolve
 from service.states import TERMINAL, JobStatus, StudyKind
 
@@ -96,17 +96,14 @@ def report(client: "Client", study: dict[str, Any], save: Path | None, *, as_jso
         screen.say("")
         screen.say(client.text(path, format="text", width=min(screen.console().width, WIDEST)))
     if save is not None:
-        save.write_bytes(client.content(path, format=form_of(save)))
+        saving.write(save, client.content(path, format=form_of(save)))
         if not as_json:
             screen.say(f"\nwritten to {save}")
 
 
 def form_of(file: Path) -> str:
-    """Raises WrongUse for a name that tells none."""
-    form = file.suffix.removeprefix(".").lower()
-    if form not in SAVED:
-        raise screen.WrongUse(f"the name of the file must end with .{', .'.join(SAVED)}")
-    return form
+    """Raises WrongUse for a file that cannot be a report's."""
+    return saving.form_of(file, SAVED)
 
 
 def show(

@@ -8,7 +8,7 @@ from service.compare.comparison import (
     differing_parameters,
     ranked,
 )
-from service.compare.entries import Entry, Outcome, mean_height, outcome, tail_mean
+from service.compare.entries import Entry, Outcome, mean_height, outcome, reached, tail_mean
 from service.compare.groups import Group
 from service.compare.verdicts import Verdict
 
@@ -25,5 +25,6 @@ __all__ = [
     "mean_height",
     "outcome",
     "ranked",
+    "reached",
     "tail_mean",
 ]

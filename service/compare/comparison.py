@@ -18,6 +18,13 @@ INTERESTING = ("hyperparameters.", "model.")  # parameters that come first, in t
 DATA = {"dataset", "data.missing", "validation.fraction"}
 LOSS = {"hyperparameters.loss", "hyperparameters.label_smoothing"}
 SEED = "hyperparameters.seed"
+UNITS = {
+    Axis.STEP: "steps",
+    Axis.EPOCH: "epochs",
+    Axis.SAMPLES: "samples",
+    Axis.TIME: "seconds",
+    Axis.GPU_SECONDS: "GPU seconds",
+}
 MISSING = object()
 MOST_NAMED = 30  # metrics
 
@@ -89,26 +96,32 @@ def compare(
             run_id=entry.run_id,
             name=entry.name,
             parameters={name: entry.parameters[name] for name in differing if name in entry.parameters},
-            curve=entry.curve,
-            x=entry.x,
-            y=None if entry.curve is None else smooth(entry.curve.value, smoothing, entry.curve.weight > 0),
+            curve=curve,
+            x=x,
+            y=_smoothed(curve, smoothing),
             summary=told,
             rank=rank,
         )
         for entry, told, rank in zip(entries, outcomes, ranks, strict=True)
+        for curve, x in [entry.shown]
     ]
     warnings = list(_warnings(metric, axis, entries, differing))
     if group_by is None:
         judged = verdicts.of_runs(entries, outcomes, better)
-        return Comparison(metric, better, axis, differing, runs, None, [], judged, warnings)
+        return Comparison(metric, better, axis, differing, runs, None, [], judged, [*warnings, *_chances(judged)])
     name = groups.parameter(entries, group_by)
     by_run = {entry.run_id: told for entry, told in zip(entries, outcomes, strict=True)}
-    found = groups.group(entries, by_run, name, points, reaching=target is not None)
+    smoothed = {entry.run_id: _smoothed(entry.curve, smoothing) for entry in entries}
+    found = groups.group(entries, by_run, smoothed, name, points, reaching=target is not None)
     order = ranked([each.summary.best for each in found], better)
     numbered = [Ranked(each, rank) for each, rank in zip(found, order, strict=True)]
     judged = verdicts.of_groups(found, by_run, better)
-    warnings += [*_mixtures(name, found), *_apart(name, axis, found)]
+    warnings += [*_mixtures(name, found), *_apart(name, axis, found), *_chances(judged)]
     return Comparison(metric, better, axis, differing, runs, name, numbered, judged, warnings)
+
+
+def _smoothed(curve: Curve | None, weight: float) -> Floats | None:
+    return None if curve is None else smooth(curve.value, weight, curve.weight > 0)
 
 
 def differing_parameters(parameters: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -197,6 +210,12 @@ def _mixtures(name: str, found: Sequence[Group]) -> Iterator[Note]:
         yield _note("different_within_groups", f"runs with the same {name} also differ in {names}")
 
 
+def _chances(judged: Sequence[Verdict]) -> Iterator[Note]:
+    message = verdicts.by_chance(judged)
+    if message is not None:
+        yield _note("many_pairs", message)
+
+
 def _apart(name: str, axis: Axis, found: Sequence[Group]) -> Iterator[Note]:
     """Groups that cannot be shown as one curve: their runs' curves have no stretch in common."""
     keys = [str(each.key) for each in found if each.curve is None and each.summary.best is not None]
@@ -210,7 +229,7 @@ def _apart(name: str, axis: Axis, found: Sequence[Group]) -> Iterator[Note]:
 def _unequal_lengths(axis: Axis, entries: Sequence[Entry]) -> Iterator[Note]:
     ends = [float(each.x[-1]) for each in entries if each.x is not None and len(each.x)]
     if ends and 2 * min(ends) < max(ends):
-        unit = "seconds" if axis is Axis.TIME else axis.value + ("" if axis is Axis.SAMPLES else "s")
+        unit = UNITS[axis]
         advice = "; x=epoch or x=samples sets them side by side" if axis is Axis.STEP else ""
         yield _note("different_lengths", f"the curves end between {min(ends):,.6g} and {max(ends):,.6g} {unit}{advice}")
 

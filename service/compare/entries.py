@@ -20,7 +20,7 @@ class Entry:
     parameters: flat, with dotted names. metrics: all that the run has logged.
     summary, curve, x: of the compared metric, None when the run does not have it; the curve as `curves.read` gives it,
     x the coordinates of its points, shape (m,). axes: the coordinates of the same points along every axis that the run
-    has.
+    has. drawn: a coarser curve and its coordinates that are to be shown in place of these; nothing is judged by them.
     """
 
     run_id: str
@@ -32,6 +32,11 @@ class Entry:
     x: Integers | Floats | None = None
     running: bool = False
     axes: Mapping[Axis, Integers | Floats] | None = None
+    drawn: tuple[Curve, Integers | Floats] | None = None
+
+    @property
+    def shown(self) -> tuple[Curve | None, Integers | Floats | None]:
+        return self.drawn or (self.curve, self.x)
 
     @property
     def best(self) -> float | None:
@@ -64,7 +69,7 @@ def outcome(entry: Entry, better: Direction, target: float | None) -> Outcome | 
     if summary is None or curve is None or x is None:
         return None
     at_best = (curve.step == summary.best_step) & ((curve.min == summary.best) | (curve.max == summary.best))
-    met = None if target is None else _first(_reached(curve, better, target))
+    met = None if target is None else reached(curve, better, target)
     return Outcome(
         last=summary.last,
         best=summary.best,
@@ -101,12 +106,15 @@ def mean_height(x: Integers | Floats, y: Floats) -> float | None:
     return float((y[:-1] * (gaps / 2)).sum() + (y[1:] * (gaps / 2)).sum())
 
 
-def _reached(curve: Curve, better: Direction, target: float) -> Any:
+def reached(curve: Curve, better: Direction, target: float) -> int | None:
+    """Which point of the curve, or bucket of points, is the first at the target or past it; None for a metric without a
+    direction too.
+    """
     if better is Direction.MIN:
-        return np.isfinite(curve.min) & (curve.min <= target)
+        return _first(np.isfinite(curve.min) & (curve.min <= target))
     if better is Direction.MAX:
-        return np.isfinite(curve.max) & (curve.max >= target)
-    return np.zeros(len(curve.step), bool)
+        return _first(np.isfinite(curve.max) & (curve.max >= target))
+    return None
 
 
 def _first(mask: Any) -> int | None:

@@ -70,20 +70,27 @@ def parameter(entries: Sequence[Entry], name: str) -> str:
 
 
 def group(
-    entries: Sequence[Entry], outcomes: Mapping[str, Outcome | None], name: str, points: int, *, reaching: bool
+    entries: Sequence[Entry],
+    outcomes: Mapping[str, Outcome | None],
+    smoothed: Mapping[str, Floats | None],
+    name: str,
+    points: int,
+    *,
+    reaching: bool,
 ) -> list[Group]:
     """The runs by their value of a parameter, in the order of the values: numbers rising, then the others as they come.
 
-    outcomes: by run. points: at most so many on the common grid. reaching: whether there is a target.
+    outcomes: by run. smoothed: by run, the values of its curve, smoothed as far as was asked for. points: at most so
+    many on the common grid. reaching: whether there is a target.
     """
-    found: dict[str, list[Entry]] = {}
+    found: dict[Any, list[Entry]] = {}
     for entry in entries:
-        found.setdefault(repr(entry.parameters.get(name)), []).append(entry)
+        found.setdefault(_identity(entry.parameters.get(name)), []).append(entry)
     groups = [
         Group(
             members[0].parameters.get(name),
             members,
-            _curve(members, points),
+            _curve(members, smoothed, points),
             _summary([told for each in members if (told := outcomes[each.run_id]) is not None], reaching),
         )
         for members in found.values()
@@ -91,22 +98,27 @@ def group(
     return sorted(groups, key=lambda each: _place(each.key))
 
 
+def _identity(key: Any) -> Any:
+    """1 and 1.0 are one value, true and the text 1 are others."""
+    return key if isinstance(key, int | float) and not isinstance(key, bool) else (type(key), repr(key))
+
+
 def _place(key: Any) -> tuple[bool, float]:
     number = isinstance(key, int | float) and not isinstance(key, bool)
     return (not number, float(key) if number else 0.0)
 
 
-def _curve(entries: Sequence[Entry], points: int) -> GroupCurve | None:
+def _curve(entries: Sequence[Entry], smoothed: Mapping[str, Floats | None], points: int) -> GroupCurve | None:
     """The curves on a common grid over the x that all of them have, by linear interpolation.
 
     Where all runs were logged at the same x, the grid is just these, and nothing is interpolated.
     """
-    lines = [line for entry in entries if (line := _line(entry)) is not None]
+    lines = [line for entry in entries if (line := _line(entry, smoothed[entry.run_id])) is not None]
     if not lines:
         return None
     low, high = max(x[0] for x, _ in lines), min(x[-1] for x, _ in lines)
     first = lines[0][0]
-    if all(len(x) == len(first) and np.array_equal(x, first) for x, _ in lines):
+    if len(first) <= points and all(np.array_equal(x, first) for x, _ in lines):
         grid = first
     elif low < high:
         grid = np.linspace(low, high, max(FEWEST, min(points, *(len(x) for x, _ in lines))))
@@ -115,13 +127,13 @@ def _curve(entries: Sequence[Entry], points: int) -> GroupCurve | None:
     return GroupCurve(grid, statistics.band(np.stack([np.interp(grid, x, y) for x, y in lines])))
 
 
-def _line(entry: Entry) -> tuple[Floats, Floats] | None:
+def _line(entry: Entry, values: Floats | None) -> tuple[Floats, Floats] | None:
     """The finite points of a run by rising x, one for each x: shape (n,) both."""
-    if entry.curve is None or entry.x is None:
+    if entry.curve is None or entry.x is None or values is None:
         return None
-    shown = entry.curve.weight > 0
-    x, places = np.unique(entry.x[shown].astype(np.float64), return_index=True)
-    return (x, entry.curve.value[shown][places]) if len(x) else None
+    counted = entry.curve.weight > 0
+    x, places = np.unique(entry.x[counted].astype(np.float64), return_index=True)
+    return (x, values[counted][places]) if len(x) else None
 
 
 def _summary(outcomes: Sequence[Outcome], reaching: bool) -> GroupOutcome:
@@ -140,10 +152,16 @@ def _summary(outcomes: Sequence[Outcome], reaching: bool) -> GroupOutcome:
         area=_mean([each.area for each in outcomes]),
         to_target=_mean([each.to_target for each in outcomes]),
         reached=reached if reaching else None,
-        deviation=float(best.std(ddof=1)) if len(best) > 1 else None,
+        deviation=_deviation(best),
         interval=interval,
         method=None if band is None else band.method,
     )
+
+
+def _deviation(best: Floats) -> float | None:
+    if len(best) < 2:
+        return None
+    return 0.0 if statistics.alike(best) else float(best.std(ddof=1))
 
 
 def bests(outcomes: Sequence[Outcome]) -> Floats:

@@ -24,6 +24,7 @@ FEWEST_OF_TAIL = 8
 TAIL = 0.25  # share of a curve that is compared when there is one seed each
 MOST_SEEDS = 1000
 UNKNOWN_SPREAD = 2  # further seeds that give a spread at all
+MANY = 0.5  # verdicts that chance alone is to be expected to give, from which on a reader is told
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class Verdict:
     difference: a minus b, of the mean best values over seeds, or of the ends of the two curves; None where one of them
     has no finite value. interval: of the difference; None where there is too little to make one. basis: `seeds`, or
     `tail` for one run each, which says how these two runs ended and nothing about other seeds. more_seeds_needed: of
-    each, for a difference of the size that was seen; None when it is settled, or would take more than a thousand.
+    each, to find a difference of the size that was seen in four cases of five; None when it is settled, or would take
+    more than a thousand.
     """
 
     a: Any
@@ -49,6 +51,7 @@ class Verdict:
 class Side:
     """One of two that are compared: its name, the best values of its runs, and how its curve ends.
 
+    bests: shape (n,); empty where one of the runs has none, since those that are left were chosen by having one.
     tail: of the curve of its one run, None where that is too short for an error. end: the mean of the last tenth.
     """
 
@@ -76,8 +79,22 @@ def of_groups(groups: Sequence[Group], outcomes: dict[str, Outcome | None], bett
         if told:
             alone = next(each for each in group.entries if outcomes[each.run_id] is not None)
             tail_of_one = tail(alone) if len(told) == 1 else None
-            sides.append(Side(group.key, bests(told), tail_of_one, group.summary.tail_mean))
+            found = bests(told)
+            whole = found if len(found) == len(told) else found[:0]
+            sides.append(Side(group.key, whole, tail_of_one, group.summary.tail_mean))
     return _pairs(sides, better)
+
+
+def by_chance(judged: Sequence[Verdict]) -> str | None:
+    """A caution where so many pairs are judged, each by itself, that chance alone would tell some of them apart."""
+    pairs = sum(each.interval is not None for each in judged)
+    expected = pairs * (1 - CONFIDENCE)
+    if expected < MANY or all(each.verdict == "cannot_tell" for each in judged):
+        return None
+    return (
+        f"each of {pairs} pairs is judged by itself: were none of them different, chance alone would still call about "
+        f"{max(1, round(expected))} better or worse"
+    )
 
 
 def _pairs(sides: Sequence[Side], better: Direction) -> list[Verdict]:
@@ -88,11 +105,12 @@ def _pairs(sides: Sequence[Side], better: Direction) -> list[Verdict]:
 
 def judge(first: Side, second: Side, better: Direction) -> Verdict:
     """By the seeds where both have several, else by the ends of the two curves."""
+    if min(len(first.bests), len(second.bests)) == 0:
+        return Verdict(first.name, second.name, None, None, "cannot_tell", "tail", None)
     if min(len(first.bests), len(second.bests)) >= FEWEST_SEEDS:
-        if first.bests.std() == second.bests.std() == 0:
+        if statistics.alike(first.bests) and statistics.alike(second.bests):
             return _without_spread(first, second, better)
-        means = statistics.mean_of_samples(first.bests), statistics.mean_of_samples(second.bests)
-        apart, low, high = statistics.difference(*means, CONFIDENCE)
+        apart, low, high = statistics.difference_of_samples(first.bests, second.bests, CONFIDENCE)
         verdict = _word(low, high, better)
         needed = _more_seeds(first.bests, second.bests, apart) if verdict == "cannot_tell" else None
         return Verdict(first.name, second.name, apart, (low, high), verdict, "seeds", needed)

@@ -11,7 +11,7 @@ HELD_DOWN = 0.01  # weight decay that may hold a model down
 
 BENGIO = "Bengio 2012, Practical recommendations for gradient-based training, section 3.1.1"
 SMITH = "Smith 2018, A disciplined approach to neural network hyper-parameters, section 3"
-PRECHELT = "Prechelt 1998, Early stopping - but when?, the generalization loss GL"
+PRECHELT = "Prechelt 1998, Early stopping - but when?"
 GUO = "Guo et al. 2017, On calibration of modern neural networks, section 3"
 GOODFELLOW = "Goodfellow, Bengio, Courville 2016, Deep learning, section 5.2"
 

@@ -63,7 +63,8 @@ def plateaued(case: Case, train: Signal) -> Finding | None:
             "metric": train.metric,
             "level_at_half": short(float(train.level[half])),
             "tail_mean": short(train.tail),
-            "rule": f"the second half brought less than {STEADY / 2:.1%} of the whole fall ({PRECHELT})",
+            "rule": f"the second half brought less than {STEADY / 2:.1%} of the whole fall "
+            f"(compare the training progress in {PRECHELT})",
         },
         f"{train.metric} has been at about {say(train.tail)} since step {int(train.steps[half])}: the steps since then "
         "changed next to nothing.",
@@ -112,7 +113,11 @@ def turned_up(case: Case, train: Signal, validation: Signal) -> Finding | None:
         Code.OVERFITTING,
         step,
         validation.last_step,
-        facts | {"rule": f"the validation loss is {TURNED_UP:.0%} above its lowest while training falls ({PRECHELT})"},
+        facts
+        | {
+            "rule": f"the validation loss is {TURNED_UP:.0%} above its lowest while training falls (the generalization "
+            f"loss in {PRECHELT})"
+        },
         f"{turned}, while {train.metric} went on falling from {say(train.at(step))} to {say(train.tail)}: "
         "the model learns its training samples by heart.",
         f"stop around step {step}, or try hyperparameters.weight_decay {decay:g} or model.dropout 0.2",

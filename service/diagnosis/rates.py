@@ -48,9 +48,9 @@ def too_high(case: Case, train: Signal) -> Finding | None:
         if better is None:
             return None
         place = int(train.steps[0])
-        facts |= {"lowest_level": short(lowest), **_of_sibling(better)}
+        facts |= {"lowest": short(train.bottom), **_of_sibling(better)}
         rule = f"a run with a smaller learning rate, all else equal, fell by more than {1 / BETWEEN:g} times as much"
-        words = f"{train.metric} fell to {say(lowest)}; with {better.learning_rate:g} it fell to {say(better.lowest)}"
+        words = _beside(train, better)
     return Finding(
         Code.LEARNING_RATE_TOO_HIGH,
         place,
@@ -78,9 +78,9 @@ def too_low(case: Case, train: Signal) -> Finding | None:
         words = f"{train.metric} is at {say(tail)} and still falls steadily"
         factor = 10.0 if train.share_at_end > 2 * STILL_FALLING else 3.0
     elif better is not None:
-        facts |= _of_sibling(better)
+        facts |= {"lowest": short(train.bottom), **_of_sibling(better)}
         rule = f"a run with a larger learning rate, all else equal, fell by more than {1 / BETWEEN:g} times as much"
-        words = f"{train.metric} fell to {say(tail)}; with {better.learning_rate:g} it fell to {say(better.lowest)}"
+        words = _beside(train, better)
         factor = 3.0
     else:
         return None
@@ -99,12 +99,18 @@ def _better_sibling(case: Case, train: Signal, *, larger: bool) -> Sibling | Non
     rate = case.learning_rate
     if rate is None:
         return None
-    fall = train.start - train.lowest[0]
+    # Single values on both sides: the lowest of them lies below any level, by as much as the batches are noisy.
+    fall = train.start - train.bottom
     others = _learned(case, above=rate) if larger else _learned(case, below=rate)
     best = min(others, key=lambda each: each.lowest, default=None)
     if best is None or fall > BETWEEN * (train.start - best.lowest):
         return None
     return best
+
+
+def _beside(train: Signal, sibling: Sibling) -> str:
+    lowest, rate = say(train.bottom), sibling.learning_rate
+    return f"{train.metric} came down to {lowest} at best; with {rate:g} it came down to {say(sibling.lowest)}"
 
 
 def _of_sibling(sibling: Sibling) -> dict[str, Any]:

@@ -89,7 +89,8 @@ def _too_short(case: Case) -> Finding:
         None,
         case.train.last_step if case.train is not None and count else None,
         {"points": count, "rule": f"fewer than {FEWEST} points of {name}"},
-        f"{name} has {count} points; from fewer than {FEWEST}, chance and trend cannot be told apart.",
+        f"{name} has {count} point{'' if count == 1 else 's'}; from fewer than {FEWEST}, chance and trend cannot be "
+        "told apart.",
         "wait for more steps" if case.running else "train longer: hyperparameters.max_steps 100 or more",
     )
 

@@ -94,6 +94,11 @@ class Signal:
         return float(finite[place]), int(self.curve.step[place])
 
     @cached_property
+    def bottom(self) -> float:
+        """The lowest single value, as the summaries of other runs have it."""
+        return float(self.curve.min[np.isfinite(self.curve.min)].min())
+
+    @cached_property
     def lowest(self) -> tuple[float, int]:
         """The lowest level, of bins averaged in threes so that one lucky stretch does not count, and its step."""
         smoothed = smoothed_level(self.level)

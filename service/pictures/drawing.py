@@ -27,7 +27,8 @@ FEW = 6  # lines whose surroundings are shown; those of more cover each other
 BESIDE = 0.5  # of what the lines span: the room above and below them for what surrounds them
 INSIDE = 6  # names that have room within the axes
 MOST_NAMES = 24
-LONGEST_NAME = 44
+LONGEST_NAME, LONGEST_TITLE = 44, 70
+ALMOST = 1e-9  # of a size: what is lost to rounding
 DECADES = 1.5  # positive values that span more are drawn on a logarithmic scale
 LARGEST, SMALLEST = 1e100, 1e-100  # beyond these the arithmetic of axes overflows
 MANY, MOST_MANY = 10_000, 1e12  # between these, numbers at an axis are in thousands, millions and so on
@@ -59,12 +60,14 @@ def draw(wanted: Picture) -> bytes:
         figure = Figure(figsize=(WIDTH, sum(heights) + 0.7), layout="constrained")
         grid = figure.subplots(len(heights), 1, sharex=True, squeeze=False, height_ratios=heights)
         legends = [_panel(axes, panel) for axes, panel in zip(grid[:, 0], wanted.panels, strict=True)]
-        grid[0, 0].set_title(_fitted(wanted.title, 80))
+        grid[0, 0].set_title(fitted(wanted.title, LONGEST_TITLE))
         bottom = grid[-1, 0]
         bottom.set_xlabel(wanted.x_label)
         if all(line.x.dtype.kind == "i" for panel in wanted.panels for line in panel.lines):
-            bottom.xaxis.set_major_locator(MaxNLocator(integer=True))
-        if bottom.get_xlim()[1] >= MANY:
+            _whole_numbers(bottom)
+        if not any(np.isfinite(axes.dataLim.intervalx).all() for axes in grid[:, 0]):
+            bottom.set_xticks([])
+        elif bottom.get_xlim()[1] >= MANY:
             bottom.xaxis.set_major_formatter(EngFormatter(sep=""))
         _uncover(figure, [legend for legend in legends if legend is not None])
         stored = io.BytesIO()
@@ -73,25 +76,40 @@ def draw(wanted: Picture) -> bytes:
         return stored.getvalue()
 
 
+def _whole_numbers(axes: Axes) -> None:
+    """Steps have no parts: a single one stands between its neighbours."""
+    low, high = axes.get_xlim()
+    if high - low < 2:
+        middle = round((low + high) / 2)
+        axes.set_xlim(min(low, middle - 1), max(high, middle + 1))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
 def _panel(axes: Axes, panel: Panel) -> Legend | None:
     """Draws the panel. Its legend, if that stands within the axes."""
     drawn = [line for line in panel.lines if np.isfinite(line.y).any()]
     values = np.concatenate([np.empty(0), *(_kept(line.y) for line in drawn)])
     logarithmic = _is_wide(values) if panel.log is None else panel.log and bool((values > 0).any())
-    axes.set_ylabel(_fitted(panel.y_label, 40))
+    axes.set_ylabel(fitted(panel.y_label, 40))
     if len(values) == 0:
-        axes.text(0.5, 0.5, "no points to draw", ha="center", va="center", transform=axes.transAxes, color="#777777")
+        words = f"values beyond {LARGEST:g} are not drawn" if drawn else "no points to draw"
+        axes.text(0.5, 0.5, words, ha="center", va="center", transform=axes.transAxes, color="#777777")
         axes.set_yticks([])
+    target = panel.target
+    if target is not None and math.isfinite(target) and abs(target) < LARGEST:
+        values = np.append(values, target)
+    else:
+        target = None
     if logarithmic:
         _logarithmic(axes, values)
     handles, names = [], []
     looks = cycle([(stroke, colour) for stroke in STROKES for colour in COLOURS])
     for line, (stroke, colour) in zip(panel.lines, looks, strict=False):
-        handles.append(_line(axes, line, colour, stroke, shaded=len(panel.lines) <= FEW))
-        names.append(_name(line))
-    if panel.target is not None and math.isfinite(panel.target) and abs(panel.target) < LARGEST:
-        handles.append(axes.axhline(panel.target, color="#777777", linewidth=1, linestyle=(0, (2, 2))))
-        names.append(f"target {panel.target:g}")
+        handles.append(_line(axes, line, colour, stroke, shaded=len(panel.lines) <= FEW, logarithmic=logarithmic))
+        names.append(_name(line, logarithmic=logarithmic))
+    if target is not None:  # first, so that it is among the names however many there are
+        handles.insert(0, axes.axhline(target, color="#777777", linewidth=1, linestyle=(0, (2, 2))))
+        names.insert(0, f"target {target:g}")
     if len(values):
         _set_limits(axes, values, _surroundings(panel.lines), logarithmic=logarithmic)
     axes.margins(x=0.01)
@@ -117,7 +135,8 @@ def _set_limits(axes: Axes, values: Floats, beside: Floats, *, logarithmic: bool
     if logarithmic:
         axes.set_ylim(10**low / 1.15, 10**high * 1.15)
         return
-    margin = 0.05 * (high - low) or 0.05 * abs(high) or 1.0
+    flat = high - low <= ALMOST * max(abs(low), abs(high))
+    margin = 0.05 * (abs(high) if flat else high - low) or 1.0
     axes.set_ylim(low - margin, high + margin)
     if MANY <= high < MOST_MANY:
         axes.yaxis.set_major_formatter(EngFormatter(sep=""))
@@ -140,10 +159,15 @@ def _power(value: float, _place: object) -> str:
     return f"10{str(round(math.log10(value))).translate(SUPERSCRIPTS)}" if value > 0 else ""
 
 
-def _line(axes: Axes, line: Line, colour: str, stroke: object, *, shaded: bool) -> Line2D:
+def _line(axes: Axes, line: Line, colour: str, stroke: object, *, shaded: bool, logarithmic: bool) -> Line2D:
+    """Draws the line, with a dot where no neighbour makes it one."""
+    line = line.without_single() if shaded else line
     kept = np.abs(line.y) <= LARGEST  # false for NaN
+    if logarithmic:
+        kept &= line.y > 0
     y = np.where(kept, line.y, np.nan)
-    alone = int(np.isfinite(y).sum()) == 1
+    beside = np.concatenate([[False], kept, [False]])
+    alone = np.flatnonzero(kept & ~beside[:-2] & ~beside[2:]).tolist()
     if shaded and line.low is not None and line.high is not None:
         low, high = (np.where(np.abs(each) <= LARGEST, each, np.nan) for each in (line.low, line.high))
         if np.array_equal(line.low, line.high, equal_nan=True):  # every point, behind a smoothed line
@@ -151,7 +175,8 @@ def _line(axes: Axes, line: Line, colour: str, stroke: object, *, shaded: bool) 
         else:
             axes.fill_between(line.x, low, high, color=colour, alpha=0.18, linewidth=0)
     [drawn] = axes.plot(
-        line.x, y, color=colour, linestyle=stroke, linewidth=1.4, marker="o" if alone else "", markersize=4,
+        line.x, y, color=colour, linestyle=stroke, linewidth=1.4, marker="o" if alone else "", markevery=alone,
+        markersize=4,
         solid_capstyle="round",
     )  # fmt: skip
     odd = np.flatnonzero(~np.isfinite(line.y))
@@ -160,12 +185,15 @@ def _line(axes: Axes, line: Line, colour: str, stroke: object, *, shaded: bool) 
     return drawn
 
 
-def _name(line: Line) -> str:
+def _name(line: Line, *, logarithmic: bool) -> str:
+    """What the legend calls a line, with what the drawing cannot show of it."""
     odd = np.flatnonzero(~np.isfinite(line.y))
-    name = _fitted(line.name, LONGEST_NAME)
+    name = fitted(line.name, LONGEST_NAME)
     if len(odd):
         value = line.y[odd[0]]
         name += f" ({'NaN' if np.isnan(value) else 'infinite'} at {line.x[odd[0]]:.6g})"
+    if logarithmic and (below := int((line.y <= 0).sum())):
+        name += f" (without {below} at 0 or below)"
     return f" {name}" if name.startswith("_") else name  # matplotlib hides names that begin so
 
 
@@ -193,8 +221,12 @@ def _uncover(figure: Figure, legends: Sequence[Legend]) -> None:
         figure.draw_without_rendering()  # only now it is known where everything is
     for legend in legends:
         place = legend.get_window_extent()
-        paths = (line.get_transform().transform_path(line.get_path()) for line in legend.axes.get_lines())
-        if any(path.intersects_bbox(place, filled=False) for path in paths):
+        lines = (line.get_transform().transform_path(line.get_path()) for line in legend.axes.get_lines())
+        bands = (
+            band.get_transform().transform_path(path) for band in legend.axes.collections for path in band.get_paths()
+        )
+        crossed = any(path.intersects_bbox(place, filled=False) for path in lines)
+        if crossed or any(path.intersects_bbox(place) for path in bands):
             names = [text.get_text() for text in legend.get_texts()]
             _legend_beside(legend.axes, [handle for handle in legend.legend_handles if handle is not None], names)
 
@@ -208,5 +240,5 @@ def _is_wide(values: Floats) -> bool:
     return len(values) > 0 and bool(values.min() > 0) and math.log10(values.max()) - math.log10(values.min()) > DECADES
 
 
-def _fitted(text: str, most: int) -> str:
+def fitted(text: str, most: int) -> str:
     return text if len(text) <= most else text[: most - 1] + "…"

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from service.pictures import parallel
-from service.pictures.drawing import COLOURS, DPI, STYLE, WIDTH
+from service.pictures.drawing import COLOURS, DPI, STYLE, WIDTH, fitted
 from service.pictures.requests import ReportPicture
 
 Report = Mapping[str, Any]
 BLUE, RED, GREEN = COLOURS[:3]
 BLACK, GREY = "#000000", "#666666"
 PANEL_WIDTH, PANEL_HEIGHT = 5.2, 4.2
-LONGEST_TITLE = 100
+LETTERS = 10  # of a title, that an inch has room for
 OTHER_RULES = {"steepest": "steepest descent", "valley": "valley", "tenth": "a tenth of the minimum's"}
 
 
@@ -31,39 +31,45 @@ def draw(wanted: ReportPicture) -> bytes:
         figure = Figure(figsize=(width, PANEL_HEIGHT), layout="constrained")
         for panel, axes in zip(panels, np.atleast_1d(figure.subplots(1, len(panels))), strict=True):
             panel(axes, report)
-        figure.suptitle(_title(wanted), fontsize=11, fontweight="bold", x=0.01, ha="left")
+        figure.suptitle(_title(wanted, int(LETTERS * width)), fontsize=11, fontweight="bold", x=0.01, ha="left")
         content = io.BytesIO()
         metadata = {"Date": None} if wanted.form == "svg" else None
         figure.savefig(content, format=wanted.form, dpi=DPI, metadata=metadata)
     return content.getvalue()
 
 
-def _title(wanted: ReportPicture) -> str:
+def _title(wanted: ReportPicture, most: int) -> str:
     partial = wanted.report.get("partial")
     so_far = f" ({partial['jobs_over']} of {partial['total_jobs']} jobs are over)" if partial else ""
-    return wanted.title[:LONGEST_TITLE] + so_far
+    return fitted(wanted.title, most - len(so_far)) + so_far
 
 
 def _range_test(axes: Axes, report: Report) -> None:
     rows = [row for row in report["rates"] if row["loss"] is not None]
     rates = [row["learning_rate"] for row in rows]
     # What exploded would leave no room for the rest.
-    ceiling = 2 * (report["initial_loss"] or 1.0)
+    initial = report["initial_loss"] or 1.0
+    ceiling = initial + abs(initial)
 
     def under(name: str, among: list[Report]) -> list[float]:
         return [min(row[name], ceiling) for row in among]
 
+    def told(label: str, name: str, among: list[Report]) -> str:
+        return f"{label}, cut at {ceiling:.3g}" if any(row[name] > ceiling for row in among) else label
+
     low, high = under("low", rows), under("high", rows)
     held = [row for row in rows if row["held_out_loss"] is not None]
-    axes.fill_between(rates, low, high, color=BLUE, alpha=0.2, linewidth=0, label="training loss, all seeds")
-    axes.plot(rates, under("loss", rows), "o-", color=BLUE, markersize=4, label="training loss")
+    axes.fill_between(
+        rates, low, high, color=BLUE, alpha=0.2, linewidth=0, label=told("training loss, all seeds", "high", rows)
+    )
+    axes.plot(rates, under("loss", rows), "o-", color=BLUE, markersize=4, label=told("training loss", "loss", rows))
     if held:
         axes.plot(
             [row["learning_rate"] for row in held],
             under("held_out_loss", held),
             ".--",
             color=GREY,
-            label="loss on rows held back",
+            label=told("loss on rows held back", "held_out_loss", held),
         )
     for name, mark, colour, style in (
         ("best after the steps", report["best_after_steps"], BLACK, ":"),
@@ -73,13 +79,16 @@ def _range_test(axes: Axes, report: Report) -> None:
         if mark is not None:
             axes.axvline(mark, color=colour, linestyle=style, label=f"{name}: {mark:.3g}")
     if report["interval"] is not None:
-        label = "95 % interval of the suggestion"
+        seeds = max(row["runs"] for row in report["rates"])
+        label = "95 % interval of the suggestion" if seeds > 1 else "interval of the suggestion, from one seed"
         axes.axvspan(*report["interval"], color=GREEN, alpha=0.12, linewidth=0, label=label)
-    for (name, rate), marker in zip(report["others"].items(), "v<s", strict=False):
+    for place, ((name, rate), marker) in enumerate(zip(report["others"].items(), "v<s", strict=False)):
         if rate is not None:
             at_the_bottom = axes.get_xaxis_transform()
             label = f"{OTHER_RULES.get(name, name)}: {rate:.3g}"
-            axes.plot([rate], [0.03], marker, color=GREY, transform=at_the_bottom, linestyle="none", label=label)
+            # One above the other: they often suggest the same.
+            height = [0.03 + 0.05 * place]
+            axes.plot([rate], height, marker, color=GREY, transform=at_the_bottom, linestyle="none", label=label)
     positive = bool(rows) and min(low) > 0
     axes.set(
         xscale="log", yscale="log" if positive else "linear", xlabel="learning rate", ylabel="loss after the steps"
@@ -174,7 +183,7 @@ def _history(axes: Axes, report: Report) -> None:
         if of_state:
             trials, values = [row["trial"] for row in of_state], [row["value"] for row in of_state]
             axes.plot(trials, values, marker, color=colour, markersize=4, linestyle="none", label=label)
-    best = [row for row in report["history"] if row["best_so_far"] is not None]
+    best = [row for row in report["history"] if row["best_so_far"] is not None and row["state"] != "running"]
     if best:
         trials, values = [row["trial"] for row in best], [row["best_so_far"] for row in best]
         axes.step(trials, values, where="post", color=GREEN, label="best so far")

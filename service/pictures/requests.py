@@ -15,7 +15,9 @@ Integers = NDArray[np.int64]
 class Line:
     """One curve: shape (n,) each; where y is not finite the line has a gap, and the legend says so. All texts print.
 
-    low, high: what is shown lightly around it, the extremes of buckets or the interval of a mean.
+    low, high: what is shown lightly around it, the extremes of buckets or the interval of a mean. beside: which of the
+    points are single ones beside buckets; where the surroundings are drawn these show them, and a line through means
+    would dive to them.
     """
 
     name: str
@@ -23,6 +25,14 @@ class Line:
     y: Floats
     low: Floats | None = None
     high: Floats | None = None
+    beside: NDArray[np.bool_] | None = None
+
+    def without_single(self) -> "Line":
+        """Without the finite points that stand beside buckets."""
+        if self.beside is None or self.low is None or self.high is None:
+            return self
+        kept = ~self.beside | ~np.isfinite(self.y)
+        return Line(self.name, self.x[kept], self.y[kept], self.low[kept], self.high[kept])
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,6 +4,7 @@ Steps to a target against the batch size, with the line on which twice the batch
 Shallue et al. (2019, "Measuring the effects of data parallelism on neural network training", section 4).
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -38,12 +39,6 @@ class BatchRun:
     samples_per_second: float | None = None
     peak_memory_mib: float | None = None
     failed: str | None = None
-
-
-def reached(curve: Curve, direction: Direction, target: float) -> int | None:
-    """Which point of the curve, or bucket of points, is the first at the target or past it."""
-    past = curve.max >= target if direction is Direction.MAX else curve.min <= target
-    return int(past.argmax()) if past.any() else None
 
 
 def span(curve: Curve, at: int) -> tuple[int, int]:
@@ -85,18 +80,16 @@ def _row(runs: Sequence[BatchRun]) -> Row:
     plans = [run.plan for run in runs if run.plan is not None and run.failed is None]
     hit = [run for run in runs if run.steps_to_target is not None]
     bests = [run.best for run in runs if run.best is not None]
-    # A size of which not half the seeds come to the target has no typical time to it.
-    enough = 2 * len(hit) > len(runs)
     return {
         "batch_size": runs[0].batch_size,
         "samples_per_step": plans[0].batch_size if plans else None,
         "learning_rate": runs[0].learning_rate,
         "samples_per_second": _median([run.samples_per_second for run in runs]),
         "peak_memory_mib": _median([run.peak_memory_mib for run in runs]),
-        "steps_to_target": _median([run.steps_to_target for run in hit]) if enough else None,
-        "epochs_to_target": _median([run.epochs_to_target for run in hit]) if enough else None,
-        "samples_to_target": _median([run.samples_to_target for run in hit]) if enough else None,
-        "seconds_to_target": _median([run.seconds_to_target for run in hit]) if enough else None,
+        "steps_to_target": _until([run.steps_to_target for run in runs]),
+        "epochs_to_target": _until([run.epochs_to_target for run in runs]),
+        "samples_to_target": _until([run.samples_to_target for run in runs]),
+        "seconds_to_target": _until([run.seconds_to_target for run in runs]),
         "best": _median(bests),
         "bests": bests,
         "runs": len(runs),
@@ -108,6 +101,15 @@ def _row(runs: Sequence[BatchRun]) -> Row:
 def _median(values: Sequence[Any]) -> Any:
     known = [value for value in values if value is not None]
     return median(known) if known else None
+
+
+def _until(values: Sequence[float | None]) -> float | None:
+    """The median of what it took to come to the target; None when no more than half of the runs came there.
+
+    One that never came took longer than all others: to leave it out would flatter a size of which some runs fail.
+    """
+    found = median(math.inf if value is None else value for value in values)
+    return found if math.isfinite(found) else None
 
 
 def _pick(rows: Sequence[Row], name: str, *, least: bool) -> Any:
@@ -144,7 +146,7 @@ def _conclusions(rows: Sequence[Row], target: Row, direction: Direction, policy:
         row = by_size[fastest]
         yield (
             f"Fastest to {aim}: batch size {fastest}, {row['seconds_to_target']:.3g} s, "
-            f"{row['steps_to_target']:g} steps, {row['epochs_to_target']:.3g} epochs."
+            f"{row['steps_to_target']:,.10g} steps, {row['epochs_to_target']:.3g} epochs."
         )
     if accurate is not None:
         yield f"Best {target['metric']}: batch size {accurate}, {by_size[accurate]['best']:.4g}."

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from service import curves, plan
+from service import compare, curves, plan
 from service.curves import Curve, Summary
 from service.plan import Plan
 from service.runs import as_text
@@ -112,11 +112,20 @@ def arrival(session: Session, summary: Summary | None, direction: Direction, tar
     Exact for curves of up to a hundred million points: a bucket that holds the place is looked at once more.
     """
     found = curve(session, summary)
-    at = batch_size.reached(found, direction, target)
+    at = compare.reached(found, direction, target)
     if at is not None and found.downsampled:
         found = curve(session, summary, *batch_size.span(found, at))
-        at = batch_size.reached(found, direction, target)
+        at = compare.reached(found, direction, target)
     return None if at is None else (int(found.step[at]), float(found.time[at]))
+
+
+def held_out(summary: Summary | None) -> float:
+    """The loss on the validation split after the last step: NaN where it was not measured, infinite where it is no
+    number. That may be although all training losses are: the last update comes behind the last of them.
+    """
+    if summary is None or summary.last is None:
+        return np.nan
+    return summary.last if np.isfinite(summary.last) else np.inf
 
 
 def losses(session: Session, summary: Summary | None, steps: int) -> Floats:

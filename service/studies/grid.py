@@ -11,9 +11,10 @@ import numpy as np
 
 from service import statistics
 from service.compare import verdicts
-from service.compare.verdicts import Side
+from service.compare.verdicts import Side, Verdict
 from service.states import Direction
 
+MANY = 7  # verdicts on the best setting, from which on chance gives one in every fourth grid of settings alike
 NO_LEVELS: Mapping[str, Callable[[Any], Any]] = {}
 
 
@@ -33,17 +34,18 @@ def report(metric: str, direction: Direction, outcomes: Sequence[Outcome]) -> di
     `importances.weighed` adds how much each parameter mattered.
     """
     groups = _groups(direction, outcomes)
+    judged = _verdicts(direction, groups)
     return {
         "metric": metric,
         "direction": direction.value,
         "best": groups[0] if groups and groups[0]["mean"] is not None else None,
         "ranking": ranking(direction, outcomes),
         "groups": groups,
-        "verdicts": _verdicts(direction, groups),
+        "verdicts": [vars(each) for each in judged],
         "main_effects": main_effects(outcomes),
         "importances": None,
         "parallel_coordinates": parallel(metric, outcomes),
-        "warnings": list(_warnings(outcomes)),
+        "warnings": list(_warnings(outcomes, judged)),
     }
 
 
@@ -92,14 +94,14 @@ def _groups(direction: Direction, outcomes: Sequence[Outcome]) -> list[dict[str,
     return sorted(groups, key=lambda group: _order(direction, group["mean"]))
 
 
-def _verdicts(direction: Direction, groups: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+def _verdicts(direction: Direction, groups: Sequence[dict[str, Any]]) -> list[Verdict]:
     """The best group against each of the others."""
     known = [group for group in groups if group["values"]]
-    return [vars(verdicts.judge(_side(known[0]), _side(other), direction)) for other in known[1:]]
+    return [verdicts.judge(_side(known[0]), _side(other), direction) for other in known[1:]]
 
 
 def _side(group: dict[str, Any]) -> Side:
-    return Side(group["parameters"], np.array(group["values"], np.float64), None)
+    return Side(group["parameters"], np.array(group["values"], np.float64), None, group["mean"])
 
 
 def interval(values: Sequence[float]) -> list[float] | None:
@@ -118,13 +120,16 @@ def main_effects(
 
     level_of: by the parameter's name, which level a value belongs to; each value is one of its own where none is given.
     The share is eta squared: of the sum of squares about the mean, what lies between the levels. Shares of
-    parameters add up to at most 1 where every combination was run; the rest is interaction and chance.
+    parameters add up to at most 1 where every combination was run; the rest is interaction and chance. It is None where
+    there are fewer than two runs for each level: a level of one run explains itself.
     """
     known = [each for each in outcomes if each.value is not None]
     if not known:
         return {}
     overall = fmean(map(_value, known))
-    total = math.fsum((_value(each) - overall) ** 2 for each in known)
+    # Of values that are all the same, rounding would leave a spread to explain.
+    all_same = statistics.alike(np.array([each.value for each in known], np.float64))
+    total = 0.0 if all_same else math.fsum((_value(each) - overall) ** 2 for each in known)
     effects = {}
     for name in outcomes[0].parameters:
         level = level_of.get(name, _itself)
@@ -134,7 +139,7 @@ def main_effects(
         means = {key: fmean(map(_value, runs)) for key, runs in levels.items()}
         between = math.fsum(len(runs) * (means[key] - overall) ** 2 for key, runs in levels.items())
         effects[name] = {
-            "share_of_variance": between / total if total > 0 else None,
+            "share_of_variance": between / total if total > 0 and len(known) >= 2 * len(levels) else None,
             "range": max(means.values()) - min(means.values()),
             "levels": [
                 {"value": json.loads(key), "mean": means[key], "runs": len(levels[key])}
@@ -161,12 +166,22 @@ def parallel(metric: str, outcomes: Sequence[Outcome]) -> dict[str, Any]:
     }
 
 
-def _warnings(outcomes: Sequence[Outcome]) -> Iterable[dict[str, str]]:
+def _warnings(outcomes: Sequence[Outcome], judged: Sequence[Verdict]) -> Iterable[dict[str, str]]:
     missing = sum(each.value is None for each in outcomes)
     if missing:
-        yield {"code": "runs_without_metric", "message": f"{missing} of {len(outcomes)} runs gave no value"}
+        message = (
+            f"{missing} of {len(outcomes)} runs gave no value and count nowhere: a setting that fails with some seeds "
+            "may look better than it is"
+        )
+        yield {"code": "runs_without_metric", "message": message}
     if len({each.seed for each in outcomes}) == 1 and len(outcomes) > 1:
         yield {"code": "one_seed", "message": "with one seed each, chance cannot be told from a real difference"}
+    if len(judged) >= MANY and any(each.verdict != "cannot_tell" for each in judged):
+        message = (
+            f"the best of {len(judged) + 1} settings was chosen from all of them, and the others are held against it: "
+            "were none of them different, chance alone might still call some worse"
+        )
+        yield {"code": "many_pairs", "message": message}
 
 
 def _value(each: Outcome) -> float:

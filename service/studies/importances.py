@@ -5,7 +5,7 @@ leave this one with twice its memory.
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import structlog
@@ -24,12 +24,13 @@ Weighable = GridRequest | SearchRequest
 
 
 def weighed(asked: Weighable, found: dict[str, Any]) -> dict[str, Any]:
-    """The report with the importance of each parameter, or with None when its runs cannot tell."""
-    values = [row["value"] for row in found["ranking"] if row["value"] is not None]
-    if len(values) < FEWEST_TO_WEIGH or len(set(values)) < 2:
+    """The report with the importance of each parameter that varied, or with None when its runs cannot tell."""
+    whole = [row for row in found["ranking"] if row["value"] is not None]
+    varied = _varied(asked, whole)
+    if len(whole) < FEWEST_TO_WEIGH or len({row["value"] for row in whole}) < 2 or not varied:
         return found | {"importances": None}
-    if len(space := _space(asked)) == 1:
-        return found | {"importances": dict.fromkeys(space, 1.0)}
+    if len(varied) == 1:
+        return found | {"importances": dict.fromkeys(varied, 1.0)}
     question = {"asked": asked.model_dump(mode="json"), "report": found}
     command = [sys.executable, "-m", "service.studies.importances"]
     try:
@@ -44,25 +45,38 @@ def weighed(asked: Weighable, found: dict[str, Any]) -> dict[str, Any]:
 
 
 def shares(asked: Weighable, found: Mapping[str, Any]) -> dict[str, float]:
-    """The share of each parameter in the variance of the metric, by functional ANOVA over a random forest (Hutter et
-    al. 2014, "An efficient approach for assessing hyperparameter importance"). found: the report.
+    """What each parameter that varied explains of the metric's variance by itself, as a share of what all of them do.
+
+    Functional ANOVA over a random forest (Hutter et al. 2014, "An efficient approach for assessing hyperparameter
+    importance"), without what parameters explain only together. found: the report.
     """
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    whole = [Tried(row["parameters"], "complete", row["value"]) for row in found["ranking"] if row["value"] is not None]
+    whole = [row for row in found["ranking"] if row["value"] is not None]
+    varied = _varied(asked, whole)
+    tried = [Tried({name: row["parameters"][name] for name in varied}, "complete", row["value"]) for row in whole]
     study = optuna.create_study(direction=search.word(Direction(found["direction"])))
-    search.tell(study, _space(asked), whole)
+    search.tell(study, varied, tried)
     evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
     weights = optuna.importance.get_param_importances(study, evaluator=evaluator)
     return {name: float(share) for name, share in weights.items()}
 
 
-def _space(asked: Weighable) -> Space:
-    """What was tried of each parameter. One with a single value has nothing to say."""
-    if isinstance(asked, SearchRequest):
-        return asked.space
-    return {name: Dimension(choices=values) for name, values in asked.grid.items()}
+def _varied(asked: Weighable, whole: Sequence[Mapping[str, Any]]) -> Space:
+    """What may have been chosen of each parameter that has more than one value among the rows.
+
+    Of one that has a single value nothing is known, and a forest that is told of nothing else would share what chance
+    does among such parameters.
+    """
+    space: Space = {}
+    match asked:
+        case SearchRequest():
+            space = asked.space
+        case GridRequest():
+            space = {name: Dimension(choices=values) for name, values in asked.grid.items()}
+    values = {name: {json.dumps(row["parameters"][name]) for row in whole} for name in space}
+    return {name: dimension for name, dimension in space.items() if len(values[name]) > 1}
 
 
 def main() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from service.studies import rules, stability
-from service.studies.stability import RISE, Floats, Runs, Verdict
+from service.studies.stability import RISE, TINY, Floats, Runs, Verdict
 
 WAY = 1 / 3  # how far from the best rate to the edge the suggestion lies, on a logarithmic scale
 PROGRESS = 0.1  # of the loss at the start, by which it must fall at some rate for an answer
@@ -31,8 +31,9 @@ RULE_WITHOUT_EDGE = "the rate that is best after the steps: no higher one of the
 class Rate:
     """One learning rate and its runs; `loss` is the smoothed training loss after the steps, over seeds.
 
-    loss, held_out_loss: geometric means, None when one of the runs diverged or was not measured. low, high: the
-    extremes of the training loss over seeds. unstable: what shows that the rate is too high, in a word.
+    loss, held_out_loss: geometric means (arithmetic ones where losses fall below 0), None when one of the runs
+    diverged or none was measured. low, high: the extremes of the training loss over seeds. unstable: what shows that
+    the rate is too high, in a word.
     """
 
     learning_rate: float
@@ -92,9 +93,10 @@ def analyse(
             why = _reason("noisy", f"chance moves it between {interval[0]:.2g} and {interval[1]:.2g}: take more seeds")
     suggested = _suggested(scale, best, edge) if why is None and best is not None else None
     training = stability.over_seeds(runs.tail.mean(axis=-1), made)
+    held = _held_out(runs)
     return Finding(
         measure=measure,
-        rates=[_rate(rates[at], training[at], runs, found.signs[at], at) for at in range(len(scale))],
+        rates=[_rate(rates[at], training[at], held[at], runs, found.signs[at], at) for at in range(len(scale))],
         initial_loss=initial,
         best_after_steps=None if best is None else float(rates[best]),
         stability_edge=None if edge is None else float(rates[edge]),
@@ -117,13 +119,13 @@ def _unanswered(runs: Runs, found: Verdict, initial: float | None, steps: int) -
         return _reason("no_runs", "no run has come to a loss")
     if found.best is None:
         return _reason("diverged", "the loss became infinite at every rate: begin the range lower")
-    fell = 1 - float(stability.over_seeds(runs.tail.mean(axis=-1), runs.made).min()) / initial
+    fell = _fall(initial, stability.over_seeds(runs.tail.mean(axis=-1), runs.made))
     if fell < PROGRESS:
         return _reason("flat", f"the loss fell by {max(fell, 0):.0%} at best in {steps} steps: take more steps")
-    # The lowest rate leaves almost as it was what the held-out loss began with.
-    held_out = stability.over_seeds(runs.held_out, runs.made & ~np.isnan(runs.held_out))
+    held_out = _held_out(runs)
     if np.isfinite(held_out).any():
-        learned = 1 - float(held_out.min()) / max(float(held_out[0]), initial)
+        # The lowest rate leaves almost as it was what the held-out loss began with.
+        learned = _fall(max(float(held_out[0]), initial), held_out)
         if learned < PROGRESS:
             return _reason("memorised", f"the loss on rows held back fell by {max(learned, 0):.0%} at best")
     tried = np.flatnonzero(runs.made.any(axis=-1))
@@ -132,6 +134,16 @@ def _unanswered(runs: Runs, found: Verdict, initial: float | None, steps: int) -
     if len(tried) > 1 and found.best == tried[0]:
         return _reason("range_too_high", "the lowest rate did best: let the range begin lower")
     return None
+
+
+def _fall(start: float, levels: Floats) -> float:
+    """How far the lowest of the levels lies below a start, as a part of the start's size."""
+    return (start - float(levels.min())) / max(abs(start), TINY)
+
+
+def _held_out(runs: Runs) -> Floats:
+    """The held-out loss of each rate: shape (rates,); infinite where a run diverged, or none was measured."""
+    return stability.over_seeds(runs.held_out, runs.made & ~np.isnan(runs.held_out))
 
 
 def _reason(code: str, message: str) -> dict[str, str]:
@@ -159,17 +171,16 @@ def _interval(scale: Floats, runs: Runs, measure: str, ceiling: float) -> list[f
     return [float(np.exp(low - half)), float(np.exp(high + half))]
 
 
-def _rate(rate: float, level: float, runs: Runs, sign: str | None, at: int) -> Rate:
+def _rate(rate: float, level: float, held_out: float, runs: Runs, sign: str | None, at: int) -> Rate:
     made = runs.made[at]
     spread = runs.tail[at].mean(axis=-1)[made]
     spread = spread[np.isfinite(spread)]
-    held_out = float(stability.over_seeds(runs.held_out[at : at + 1], made[None])[0])
     return Rate(
         learning_rate=float(rate),
         loss=float(level) if np.isfinite(level) else None,
         low=float(spread.min()) if len(spread) else None,
         high=float(spread.max()) if len(spread) else None,
-        held_out_loss=held_out if np.isfinite(held_out) else None,
+        held_out_loss=float(held_out) if np.isfinite(held_out) else None,
         runs=int(made.sum()),
         unstable=sign,
     )

@@ -3,6 +3,7 @@
 A trial's history holds its value at each validation; the resource that it has used is how many there were.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from statistics import median
 
@@ -21,8 +22,10 @@ def hopeless(
     """{trial: why} of the running trials that should end.
 
     running, finished: by number, in the order of their validations; trials that were pruned count as running
-    histories that ended, and stand in `finished`. validations: that a whole trial has.
+    histories that ended, and stand in `finished`. What is not finite counts as worse than everything else.
+    validations: that a whole trial has.
     """
+    running, finished = _ordered(direction, running), _ordered(direction, finished)
     match pruner:
         case "median":
             return _median(direction, running, finished, validations)
@@ -35,9 +38,10 @@ def hopeless(
 def _median(
     direction: Direction, running: Mapping[int, History], finished: Mapping[int, History], validations: int
 ) -> dict[int, str]:
-    """The median stopping rule (Golovin et al. 2017, "Google Vizier", section 3.2.2).
+    """The median stopping rule (Golovin et al. 2017, "Google Vizier", section 3.2.2), but for one thing.
 
-    It ends a trial whose best value so far is worse than the median of what whole trials had come to by then.
+    It ends a trial whose best value so far is worse than the median of the best that whole trials had by then. There
+    it is the median of their averages up to then, which the high losses of each beginning hold above all that follows.
     """
     whole = [history for history in finished.values() if len(history) >= validations]
     if len(whole) < STARTUP:
@@ -76,6 +80,14 @@ def _asha(
                 place = ordered.index(at_rung[number]) + 1
                 found[number] = f"pruned: {place} of {len(ordered)} at validation {rung}, where {kept} go on"
     return found
+
+
+def _ordered(direction: Direction, histories: Mapping[int, History]) -> dict[int, History]:
+    """The histories without what has no place in an order, or, being infinite, would have the best."""
+    worst = -math.inf if direction is Direction.MAX else math.inf
+    return {
+        number: [value if math.isfinite(value) else worst for value in history] for number, history in histories.items()
+    }
 
 
 def _best(direction: Direction, history: History) -> float:

@@ -88,8 +88,7 @@ def range_test(
             continue
         metrics = found.get(trial.place, {})
         losses[at] = evidence.losses(session, metrics.get("train_loss"), steps)
-        last = metrics["val_loss"].last if "val_loss" in metrics else None
-        held_out[at] = np.inf if np.isinf(losses[at, -1]) else np.nan if last is None else last
+        held_out[at] = np.inf if np.isinf(losses[at, -1]) else evidence.held_out(metrics.get("val_loss"))
     shape = (wanted.count, seeds)
     return lr_range.analyse(points.rates(wanted), losses.reshape(*shape, steps), held_out.reshape(shape), unfinished)
 
@@ -127,7 +126,7 @@ def hopeless(session: Session, asked: SearchRequest, made: Sequence[Trial]) -> d
     histories = {}
     for trial in made:
         read = evidence.curve(session, found.get(trial.place, {}).get(metric))
-        histories[trial.place] = np.nan_to_num(read.value, nan=np.inf, posinf=np.inf, neginf=-np.inf).tolist()
+        histories[trial.place] = read.value.tolist()
     places = {trial.place for trial in running}
     ended = {trial.place for trial in made if trial.succeeded or trial.reason_code == "pruned"}
     validations = max((trial.plan.validations for trial in made if trial.plan), default=0)
@@ -142,8 +141,9 @@ def hopeless(session: Session, asked: SearchRequest, made: Sequence[Trial]) -> d
 
 def _search(session: Session, asked: SearchRequest, made: Sequence[Trial]) -> dict[str, Any]:
     direction = curves.direction(asked.metric or "")
-    steps = sum(trial.step for trial in made)
-    full = sum(trial.plan.total_steps for trial in made if trial.plan)
+    over = [trial for trial in made if trial.over]
+    steps = sum(trial.step for trial in over)
+    full = sum(trial.plan.total_steps for trial in over if trial.plan)
     history = tried(session, asked, made)
     return search.report(asked, direction, _outcomes(session, made, asked.metric or ""), history, steps, full)
 

@@ -186,7 +186,8 @@ def _range(rates: RateRange) -> Iterable[FieldProblem]:
 def _repeated(prefix: str, values: Mapping[str, list[Any]]) -> Iterable[FieldProblem]:
     for name, each in values.items():
         for place, value in enumerate(each):
-            if any(value == other and type(value) is type(other) for other in each[:place]):
+            # 1 and 1.0 make the same job, true and 1 do not.
+            if any(value == other and isinstance(value, bool) is isinstance(other, bool) for other in each[:place]):
                 path = f"{prefix}.{name}.{place}".lstrip(".")
                 yield FieldProblem(path, "duplicate", "the same value stands here twice")
 

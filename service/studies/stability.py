@@ -73,11 +73,16 @@ def looked_at(losses: Floats, held_out: Floats) -> Runs:
 def over_seeds(values: Floats, made: NDArray[np.bool_]) -> Floats:
     """The geometric mean over seeds: shape (rates, seeds) in, (rates,) out; infinite when a run diverged or none is.
 
-    Losses of runs that learn differ by factors, so that an arithmetic mean would follow the worst seed alone.
+    Losses of runs that learn differ by factors, so that an arithmetic mean would follow the worst seed alone. It is
+    that one all the same where a loss is below 0, as the logarithm of a likelihood may be.
     """
     count = made.sum(axis=-1)
-    logs = np.log(np.maximum(values, TINY), where=made, out=np.zeros(values.shape))
-    return np.where(count > 0, np.exp(logs.sum(axis=-1) / np.maximum(count, 1)), np.inf)
+    if (values[made] < 0).any():
+        means = np.where(made, values, 0.0).sum(axis=-1) / np.maximum(count, 1)
+    else:
+        logs = np.log(np.maximum(values, TINY), where=made, out=np.zeros(values.shape))
+        means = np.exp(logs.sum(axis=-1) / np.maximum(count, 1))
+    return np.where(count > 0, means, np.inf)
 
 
 def judge(runs: Runs, measure: str, ceiling: float) -> Verdict:

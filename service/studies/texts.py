@@ -1,7 +1,6 @@
 """The report of a study as text: tables, and the curve of a range test with its marks. Reports in, text out."""
 
 import math
-import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -28,12 +27,13 @@ SHORT = {
 DIGITS = {
     "learning_rate": 3,
     "seconds_to_target": 3,
+    "steps_to_target": None,
     "epochs_to_target": 3,
     "samples_to_target": None,
     "samples_per_second": None,
     "peak_memory_mib": None,
 }
-NARROWEST = 20  # characters of a sentence's line
+MOST_TIED = 5  # settings that are told beside the best one
 
 
 def table(kind: str, report: Report) -> Table:
@@ -51,7 +51,7 @@ def table(kind: str, report: Report) -> Table:
                 ]
                 for row in report["ranking"]
             ]
-            return ["rank", "job_id", *_short(names), "seed", report["metric"]], rows
+            return ["rank", "job_id", *charts.short_names(names), "seed", report["metric"]], rows
         case "search":
             names = report["parallel_coordinates"]["axes"][:-1]
             columns = ["trial", "state", "value", "best_so_far"]
@@ -66,7 +66,7 @@ def table(kind: str, report: Report) -> Table:
                 ]
                 for row in report["history"]
             ]
-            return [columns[0], "job_id", columns[1], *_short(names), report["metric"], "best_so_far"], rows
+            return [columns[0], "job_id", columns[1], *charts.short_names(names), report["metric"], "best_so_far"], rows
         case "lr_range":
             columns = ["learning_rate", "loss", "low", "high", "held_out_loss", "runs", "unstable"]
             return columns, [[row[name] for name in columns] for row in report["rates"]]
@@ -101,10 +101,10 @@ def text(kind: str, report: Report, width: int) -> str:
     parts = [charts.table([short.get(header, header) for header in headers], rounded, width)]
     if kind == "lr_range":
         parts.append(_range_chart(report, width))
-    parts.append(_paragraph(sentences(kind, report), width))
+    parts.append(_paragraphs(sentences(kind, report), width))
     if kind == "batch_size" and report.get("sayings"):
         said = sayings.sentences(report["sayings"])
-        parts.append("what is said of batch sizes, and what this study says:\n" + _paragraph(said, width))
+        parts.append("what is said of batch sizes, and what this study says:\n" + _paragraphs(said, width))
     return "\n".join(part for part in parts if part)
 
 
@@ -115,12 +115,8 @@ def _rounded(header: str, cell: Cell) -> Cell:
     return round(cell) if DIGITS[header] is None else float(f"{cell:.{DIGITS[header]}g}")
 
 
-def _paragraph(said: Iterable[str], width: int) -> str:
-    return "".join(
-        textwrap.fill(charts.escaped(each), max(width, NARROWEST), subsequent_indent="  ", break_on_hyphens=False)
-        + "\n"
-        for each in said
-    )
+def _paragraphs(said: Iterable[str], width: int) -> str:
+    return "".join(charts.paragraph(each, width) for each in said)
 
 
 def sentences(kind: str, report: Report) -> Iterator[str]:
@@ -162,7 +158,10 @@ def _range_sentences(report: Report) -> Iterator[str]:
         yield f"no clear answer: {report['no_clear_answer']['message']}"
     else:
         low, high = report["interval"]
-        yield f"suggested: {report['suggested']:.4g} (between {low:.2g} and {high:.2g} at 95 %): {report['rule']}"
+        sure = (
+            "at 95 %" if max(row["runs"] for row in report["rates"]) > 1 else "by one seed, which others may contradict"
+        )
+        yield f"suggested: {report['suggested']:.4g} (between {low:.2g} and {high:.2g} {sure}): {report['rule']}"
     others = {name: rate for name, rate in report["others"].items() if rate is not None}
     if others:
         yield "other rules: " + ", ".join(f"{name} {rate:.3g}" for name, rate in others.items())
@@ -173,14 +172,17 @@ def _grid_sentences(report: Report) -> Iterator[str]:
     if best is None:
         yield "no run gave a value"
         return
-    interval = best["interval"]
+    interval, known = best["interval"], len(best["values"])
     between = "" if interval is None else f", {interval[0]:.4g} to {interval[1]:.4g} at 95 %"
-    yield f"best {report['metric']}: {best['mean']:.4g}{between}, with {_setting(best['parameters'])}"
+    missing = "" if known == best["runs"] else f" ({known} of its {best['runs']} runs gave a value)"
+    yield f"best {report['metric']}: {best['mean']:.4g}{between}, with {_setting(best['parameters'])}{missing}"
     tied = [verdict["b"] for verdict in report["verdicts"] if verdict["verdict"] == "cannot_tell"]
     if tied:
-        yield f"cannot be told from it: {'; '.join(_setting(each) for each in tied[:5])}"
+        more = f"; and {len(tied) - MOST_TIED} more" if len(tied) > MOST_TIED else ""
+        yield f"cannot be told from it: {'; '.join(_setting(each) for each in tied[:MOST_TIED])}{more}"
     yield from _effects(report)
     yield from _importance(report)
+    yield from (f"{note['code']}: {note['message']}" for note in report["warnings"])
 
 
 def _search_sentences(report: Report) -> Iterator[str]:
@@ -198,9 +200,11 @@ def _search_sentences(report: Report) -> Iterator[str]:
 
 def _effects(report: Report) -> Iterator[str]:
     for name, effect in report.get("main_effects", {}).items():
-        if effect["share_of_variance"] is not None:
+        if len(effect["levels"]) > 1:
+            share = effect["share_of_variance"]
+            told = name if share is None else f"{name} explains {share:.0%} of the variance"
             levels = ", ".join(f"{level['mean']:.4g} at {_level(level['value'])}" for level in effect["levels"])
-            yield f"{name} explains {effect['share_of_variance']:.0%} of the variance: mean {levels}"
+            yield f"{told}: mean {levels}"
 
 
 def _importance(report: Report) -> Iterator[str]:
@@ -222,14 +226,8 @@ def _told(value: Any) -> str:
 
 
 def _setting(parameters: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name.rpartition('.')[2]} {_told(value)}" for name, value in parameters.items())
-
-
-def _short(names: Iterable[str]) -> list[str]:
-    """The last part of each name, unless two have it in common."""
-    names = list(names)
-    last = [name.rpartition(".")[2] for name in names]
-    return [name if last.count(short) > 1 else short for name, short in zip(names, last, strict=True)]
+    names = charts.short_names(list(parameters))
+    return ", ".join(f"{name} {_told(value)}" for name, value in zip(names, parameters.values(), strict=True))
 
 
 def _cell(value: Any) -> Cell:
@@ -243,10 +241,13 @@ def _range_chart(report: Report, width: int) -> str:
         return ""
     x = np.log10([row["learning_rate"] for row in known])
     # What exploded would leave no room for the rest.
-    ceiling = 2 * (report["initial_loss"] or math.inf)
-    losses = np.minimum([row["loss"] for row in known], ceiling)
+    initial = report["initial_loss"] or math.inf
+    ceiling = initial + abs(initial)
+    whole = np.array([row["loss"] for row in known])
+    losses = np.minimum(whole, ceiling)
+    cut = f", cut at {ceiling:.3g}" if whole.max() > ceiling else ""
     ends = np.array([losses.min(), losses.max()])
-    lines = [charts.Line("training loss after the steps", x, losses)]
+    lines = [charts.Line(f"training loss after the steps{cut}", x, losses)]
     for name, mark in (
         ("best after the steps", report["best_after_steps"]),
         ("suggested", report["suggested"]),

@@ -1,8 +1,8 @@
 /** A chart of lines. uPlot gives axes, pointer and selection; the lines are drawn here, each with an x of its own. */
 
 import uPlot from "../vendor/uPlot.esm.js";
-import { number } from "../page/format.js";
-import { draw, extent } from "./line.js";
+import { apart } from "../page/format.js";
+import { draw, drawDots, extent } from "./line.js";
 import { color } from "./palette.js";
 import { logTicks } from "./ticks.js";
 import { Tip } from "./tip.js";
@@ -15,12 +15,19 @@ import { listen } from "./zooming.js";
  * @property {string} label what the chart shows, for those who cannot see it
  * @property {string} [xLabel]
  * @property {number} [height]
+ * @property {boolean} [wholeX] x counts: no marks between whole numbers
+ * @property {[number, string][]} [xTicks] where x is marked, and how; elsewhere it is not
  * @property {boolean} [logX]
  * @property {boolean} [logY]
  * @property {(from: number | null, to: number | null) => void} [onZoom] both null: all of it
  */
 
 const PADDING = 0.05;
+const ALMOST = 1e-9; // of a size: what is lost to rounding
+const [HUGE, TINY] = [1e12, 1e-9]; // sizes beyond which uPlot knows no marks
+const WHOLE = Array.from({ length: 16 }, (_, power) => [1, 2, 5].map((digit) => digit * 10 ** power)).flat();
+const BESIDE = 38; // pixels that a mark of one's own needs
+const EDGE = 5; // pixels that points may stand beyond the frame
 
 export class Chart {
   /** @param {HTMLElement} host @param {Options} options */
@@ -37,6 +44,7 @@ export class Chart {
     this.focused = null;
     /** @type {[number, number] | null} the x shown; null is all */
     this.view = null;
+    this.unit = 1; // of the y scale; all else is in the lines' own
     /** @type {[number, number] | null} all x, where the lines do not tell: they may be of a stretch alone */
     this.bounds = null;
     this.tip = new Tip(this);
@@ -71,9 +79,12 @@ export class Chart {
 
   refresh() {
     const [from, to] = this.range();
+    const { min, max } = this.height(from, to);
+    const size = Math.max(Math.abs(min), Math.abs(max));
+    this.unit = !this.options.logY && (size >= HUGE || size < TINY) ? 10 ** Math.floor(Math.log10(size)) : 1;
     this.plot.batch(() => {
       this.plot.setScale("x", { min: from, max: to });
-      this.plot.setScale("y", this.height(from, to));
+      this.plot.setScale("y", { min: min / this.unit, max: max / this.unit });
     });
     this.plot.redraw(false, true);
   }
@@ -105,7 +116,8 @@ export class Chart {
     let [low, high] = found;
     if (this.target !== null && (!log || this.target > 0)) [low, high] = [Math.min(low, this.target), Math.max(high, this.target)];
     if (log) return { min: low / 1.15, max: high * 1.15 };
-    const room = (high - low) * PADDING || Math.abs(high) * PADDING || 1;
+    const flat = high - low <= ALMOST * Math.max(Math.abs(low), Math.abs(high));
+    const room = (flat ? Math.abs(high) : high - low) * PADDING || 1;
     return { min: low - room, max: high + room };
   }
 
@@ -114,22 +126,23 @@ export class Chart {
     const [grid, text] = [color("grid"), color("muted")];
     const axis = { stroke: text, grid: { stroke: grid, width: 1 }, ticks: { stroke: grid, width: 1, size: 4 }, font: "11px system-ui, sans-serif" };
     const [from, to] = this.range();
-    const values = (_plot, splits) => splits.map((each) => (each === null ? "" : number(each)));
-    const marks = (on) => ({ values, ...(on && { splits: (_plot, _axis, low, high) => logTicks(low, high), filter: (_plot, splits) => splits }) });
+    const marks = (on) => ({ ...(on && { splits: (_plot, _axis, low, high) => logTicks(low, high), filter: (_plot, splits) => splits }) });
+    const across = { values: (_plot, splits) => apart(splits), ...(this.options.xTicks ? this.ownTicks(this.options.xTicks) : marks(this.options.logX)), ...(this.options.wholeX && { incrs: WHOLE }) };
+    const upward = { values: (_plot, splits) => apart(splits.map((each) => (each === null ? null : each * this.unit))), ...marks(this.options.logY) };
     const log = (on) => (on ? { distr: 3, log: 10 } : {});
     this.plot = new uPlot({
       width: Math.max(120, this.host.clientWidth),
       height: this.options.height ?? 260,
       legend: { show: false },
-      padding: [8, 12, 0, 0],
+      padding: [8, 24, 0, 0],
       scales: {
         x: { time: false, ...log(this.options.logX), range: (_plot, low, high) => [low, high] },
         y: { ...log(this.options.logY), range: (_plot, low, high) => [low, high] },
       },
       series: [{}, { scale: "y", paths: () => null, points: { show: false } }],
       axes: [
-        { ...axis, ...marks(this.options.logX), size: 24, label: this.options.xLabel, labelSize: 16, labelFont: axis.font, labelGap: 0 },
-        { ...axis, ...marks(this.options.logY), size: 58 },
+        { ...axis, ...across, size: 24, label: this.options.xLabel, labelSize: 16, labelFont: axis.font, labelGap: 0 },
+        { ...axis, ...upward, size: 58 },
       ],
       cursor: {
         drag: { x: true, y: false, setScale: false },
@@ -143,6 +156,15 @@ export class Chart {
     this.refresh();
   }
 
+  /** @param {[number, string][]} ticks */
+  ownTicks(ticks) {
+    const told = new Map(ticks);
+    const at = (plot, x) => plot.valToPos(x, "x");
+    const room = (plot, kept, x) => (kept.length && at(plot, x) - at(plot, kept.at(-1)) < BESIDE ? kept : [...kept, x]);
+    const splits = (plot, _axis, low, high) => ticks.map(([x]) => x).filter((x) => x >= low && x <= high).reduce((kept, x) => room(plot, kept, x), []);
+    return { splits, filter: (_plot, found) => found, values: (_plot, found) => found.map((x) => told.get(x) ?? "") };
+  }
+
   resize() {
     const width = this.host.clientWidth;
     if (width > 0 && width !== this.plot.width) this.plot.setSize({ width, height: this.options.height ?? 260 });
@@ -152,8 +174,9 @@ export class Chart {
   frame(plot) {
     const { left, top, width, height } = plot.bbox;
     const scale = (name, log, length, turned) => {
-      const turn = log ? Math.log10 : (value) => value;
-      const [low, high] = [turn(plot.scales[name].min), turn(plot.scales[name].max)];
+      const unit = turned ? this.unit : 1;
+      const turn = log ? Math.log10 : (value) => value / unit;
+      const [low, high] = [plot.scales[name].min, plot.scales[name].max].map((end) => turn(end * unit));
       const factor = length / (high - low);
       return turned ? (value) => top + (high - turn(value)) * factor : (value) => left + (turn(value) - low) * factor;
     };
@@ -172,11 +195,16 @@ export class Chart {
     context.clip();
     const frame = this.frame(plot);
     if (this.target !== null) drawTarget(context, bbox, frame.y(this.target), frame.ratio);
-    for (const line of this.lines) {
-      const faded = this.focused && this.focused !== line;
-      draw(context, faded ? { ...line, low: undefined, alpha: 0.15 } : line, frame);
-    }
-    if (this.focused && this.lines.includes(this.focused)) draw(context, { ...this.focused, width: 2.5 }, frame);
+    const seen = this.lines.map((line) => (this.focused && this.focused !== line ? { ...line, low: undefined, alpha: 0.15 } : line));
+    if (this.focused && this.lines.includes(this.focused)) seen.push({ ...this.focused, width: 2.5 });
+    for (const line of seen) draw(context, line, frame);
+    context.restore();
+    context.save();
+    context.beginPath();
+    const edge = EDGE * frame.ratio;
+    context.rect(bbox.left - edge, bbox.top - edge, bbox.width + 2 * edge, bbox.height + 2 * edge);
+    context.clip();
+    for (const line of seen) drawDots(context, line, frame);
     context.restore();
   }
 

@@ -14,9 +14,12 @@
  * @property {number} [width] pixels of the screen
  * @property {number} [alpha]
  * @property {boolean} [quiet] not named by the pointer
+ * @property {boolean} [scattered] points that no line connects
  *
  * @typedef {{ x: (value: number) => number, y: (value: number) => number, left: number, right: number, top: number, bottom: number, ratio: number }} Frame
  */
+
+const LARGEST = 1e300; // what is larger is drawn no more than an infinity is: the span of the axis would overflow
 
 /** A column of an answer; the words for what is not finite become such numbers again. @param {(number | string | null)[]} column */
 export function numbers(column) {
@@ -60,7 +63,7 @@ export function extent(lines, from, to, positive) {
     const end = Math.min(x.length, place(x, to) + 1);
     for (let i = Math.max(0, place(x, from) - 1); i < end; i += 1) {
       for (const value of banded ? [y[i], lower[i], upper[i]] : [y[i]]) {
-        if (Number.isFinite(value) && (!positive || value > 0)) {
+        if (Math.abs(value) <= LARGEST && (!positive || value > 0)) {
           if (value < low) low = value;
           if (value > high) high = value;
         }
@@ -70,11 +73,17 @@ export function extent(lines, from, to, positive) {
   return low <= high ? [low, high] : null;
 }
 
-/** Draws a line with its band. @param {CanvasRenderingContext2D} context @param {Line} line @param {Frame} frame */
+/** How many values a logarithmic axis has no place for. @param {Line[]} lines */
+export function countBelow(lines) {
+  return lines.reduce((sum, { y, quiet }) => (quiet ? sum : sum + y.filter((value) => value <= 0 && Number.isFinite(value)).length), 0);
+}
+
+/** Draws a line with its band, without its points. @param {CanvasRenderingContext2D} context @param {Line} line @param {Frame} frame */
 export function draw(context, line, frame) {
   const end = Math.min(line.x.length, place(line.x, frame.right) + 1);
   const begin = Math.max(0, place(line.x, frame.left) - 1);
   if (line.low && line.high) drawBand(context, line, frame, begin, end);
+  if (line.scattered) return;
   context.globalAlpha = line.alpha ?? 1;
   context.strokeStyle = line.color;
   context.lineWidth = (line.width ?? 1.5) * frame.ratio;
@@ -92,7 +101,6 @@ export function draw(context, line, frame) {
   }
   context.stroke();
   context.setLineDash([]);
-  drawDots(context, line, frame, begin, end);
   context.globalAlpha = 1;
 }
 
@@ -118,19 +126,29 @@ function lineTo(context, x, y) {
 const FAR = 1e6; // pixels: further out a canvas draws nothing
 const FEW = 60;
 
-/** Single points: where there are few, and always those that no line can show. */
-function drawDots(context, line, frame, begin, end) {
-  const few = end - begin <= FEW && !line.quiet;
-  const size = 2.2 * frame.ratio;
+/**
+ * Draws single points: where there are few, and always those that no line can show.
+ * @param {CanvasRenderingContext2D} context @param {Line} line @param {Frame} frame
+ */
+export function drawDots(context, line, frame) {
+  const begin = place(line.x, frame.left);
+  let end = place(line.x, frame.right);
+  while (end < line.x.length && line.x[end] <= frame.right) end += 1;
+  const few = line.scattered || (end - begin <= FEW && !line.quiet);
+  const size = (line.scattered ? 3 : 2.2) * frame.ratio;
+  const isAlone = (i) => !line.quiet && !Number.isFinite(frame.y(line.y[i - 1])) && !Number.isFinite(frame.y(line.y[i + 1]));
+  context.globalAlpha = line.alpha ?? 1;
   context.fillStyle = line.color;
+  context.strokeStyle = line.color;
   for (let i = begin; i < end; i += 1) {
     const [x, y] = [frame.x(line.x[i]), frame.y(line.y[i])];
-    if (few && Number.isFinite(y)) {
+    if (Number.isFinite(y) && (few || isAlone(i))) {
       context.beginPath();
       context.arc(x, y, size, 0, 7);
       context.fill();
     } else if (!Number.isFinite(line.y[i])) drawCross(context, x, size + frame.top, size);
   }
+  context.globalAlpha = 1;
 }
 
 /** Not a number, or infinite: a cross at the upper edge. */

@@ -4,6 +4,8 @@ import { h, refill, svg } from "../page/dom.js";
 import { number, short, value } from "../page/format.js";
 
 const [WIDTH, HEIGHT, TOP, BOTTOM, SIDE] = [960, 300, 34, 20, 70];
+const WIDE = 20; // times, from which numbers are placed by their logarithm
+const APART = 13; // pixels, from which two values can be written beside an axis
 
 /** @typedef {{ id: string, name: string, parameters: Record<string, any>, best: number | null }} Entry */
 
@@ -35,20 +37,32 @@ export function parallel(metric, direction, names, entries) {
     h("figcaption", {}, told));
 }
 
-/** Where each value stands: numbers by size (by their logarithm when they span more than two decades), words in a row. */
+/** Where each value stands: numbers by size, or by their logarithm where they span much; words in a row, which numbers among them begin. */
 function axis(label, values) {
   const numeric = values.every((each) => typeof each === "number");
   if (!numeric) {
-    const words = [...new Set(values.map((each) => value(each)))].sort();
+    const words = [...new Set([...values].sort(byNumber).map((each) => value(each)))];
     const at = (word) => spread(words.length === 1 ? 0.5 : words.indexOf(word) / (words.length - 1));
-    return { label, at: values.map((each) => at(value(each))), ticks: words.slice(0, 12).map((word) => [at(word), word]) };
+    return { label, at: values.map((each) => at(value(each))), ticks: legible(words.map((word) => [at(word), word])) };
   }
   const [low, high] = [Math.min(...values), Math.max(...values)];
-  const turn = low > 0 && high / low > 100 ? Math.log : (each) => each;
+  const turn = low > 0 && high / low > WIDE ? Math.log : (each) => each;
   const at = (each) => spread(high === low ? 0.5 : (turn(each) - turn(low)) / (turn(high) - turn(low)));
   const distinct = [...new Set(values)].sort((a, b) => a - b);
-  const shown = distinct.length <= 6 ? distinct : [low, high];
-  return { label, at: values.map(at), ticks: shown.map((each) => [at(each), number(each)]) };
+  return { label, at: values.map(at), ticks: legible(distinct.map((each) => [at(each), number(each)])) };
+}
+
+/** Numbers by their size, before words in the order of the alphabet. */
+function byNumber(a, b) {
+  const [numeric, other] = [typeof a === "number", typeof b === "number"];
+  if (numeric && other) return a - b;
+  return numeric === other ? value(a).localeCompare(value(b)) : numeric ? -1 : 1;
+}
+
+/** All values from the lowest to the highest where there is room for each, else these two. @param {[number, string][]} ticks */
+function legible(ticks) {
+  const close = ticks.some(([y], place) => place && ticks[place - 1][0] - y < APART);
+  return close ? [ticks[0], ticks.at(-1)] : ticks;
 }
 
 /** @param {number} part from the lower end to the upper */

@@ -36,13 +36,13 @@ export class Tip {
 }
 
 /** The values of the lines at an x; of many lines, the nearest to the pointer. */
-function under({ plot, lines }, x, top) {
+function under({ plot, lines, unit }, x, top) {
   const found = lines.filter((line) => !line.quiet).map((line) => {
     const place = nearest(line.x, x);
     return { line, x: line.x[place], y: line.y[place] };
   }).filter(({ x: at }) => at !== undefined);
   if (found.length <= NAMED) return found;
-  const away = ({ y }) => Math.abs(plot.valToPos(y, "y") - top);
+  const away = ({ y }) => Math.abs(plot.valToPos(y / unit, "y") - top);
   return [found.reduce((best, each) => (away(each) < away(best) ? each : best))];
 }
 

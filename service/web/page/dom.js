@@ -71,23 +71,29 @@ export function definitions(pairs, kind = "facts") {
   return h("dl", { class: kind }, pairs.map(([word, meaning]) => h("div", {}, h("dt", {}, word), h("dd", {}, meaning))));
 }
 
+const NUMBER = /^(-?[\d.\u202f]+(e-?\d+)?|NaN|-?Infinity)$/;
+const NOTHING = ["", "–"];
+
 /**
- * A plain table with a head.
+ * A plain table with a head. Columns of numbers stand to the right.
  * @param {string} caption what it is, for those who cannot see it
- * @param {Child[]} heads
+ * @param {Child[]} heads one that shows nothing still has a name
  * @param {Child[][]} rows
+ * @param {(place: number) => Attributes} [attributes] of each row
  */
-export function table(caption, heads, rows) {
+export function table(caption, heads, rows, attributes = () => ({})) {
+  const kinds = heads.map((_, place) => (isNumeric(rows.map((row) => row[place])) ? "number" : null));
   return h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": caption },
     h("table", {},
       h("caption", { class: "hidden" }, caption),
-      heading(heads),
-      h("tbody", {}, rows.map((row) => h("tr", {}, row.map((cell) => h("td", {}, cell)))))));
+      h("thead", {}, h("tr", {}, heads.map((head, place) => h("th", { scope: "col", class: kinds[place] }, head || h("span", { class: "hidden" }, "more"))))),
+      h("tbody", {}, rows.map((row, place) => h("tr", attributes(place), row.map((cell, column) => h("td", { class: kinds[column] }, cell)))))));
 }
 
-/** The head of a table. One that shows nothing still has a name. @param {Child[]} heads */
-export function heading(heads) {
-  return h("thead", {}, h("tr", {}, heads.map((head) => h("th", { scope: "col" }, head || h("span", { class: "hidden" }, "more")))));
+/** @param {(Child | Child[])[]} cells */
+function isNumeric(cells) {
+  const told = cells.filter((cell) => !NOTHING.includes(cell));
+  return told.length > 0 && told.every((cell) => ["string", "number"].includes(typeof cell) && NUMBER.test(String(cell)));
 }
 
 /** A select with the chosen value. @param {string} label @param {(string | [string, string])[]} options */

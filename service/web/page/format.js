@@ -1,13 +1,34 @@
 /** Numbers, times and sizes as people read them. */
 
-/** Four significant digits; the words for what is not finite stay as they are. @param {any} value */
-export function number(value) {
+/** So many significant digits; the words for what is not finite stay as they are. @param {any} value @param {number} [digits] */
+export function number(value, digits = 4) {
   if (value === null || value === undefined) return "–";
   if (typeof value !== "number") return String(value);
   if (Number.isInteger(value) && Math.abs(value) < 1e9) return grouped(value);
   const size = Math.abs(value);
-  if (size !== 0 && (size < 1e-4 || size >= 1e6)) return value.toExponential(3).replace(/\.?0+e/, "e").replace("e+", "e");
-  return size >= 1e4 ? grouped(Math.round(value)) : String(Number(value.toPrecision(4)));
+  if (size !== 0 && (size < 1e-4 || size >= 1e6)) return value.toExponential(digits - 1).replace(/\.?0+e/, "e").replace("e+", "e");
+  return size >= 1e4 && digits < 6 ? grouped(Math.round(value)) : String(Number(value.toPrecision(digits)));
+}
+
+const MOST_DIGITS = 12;
+
+/** Numbers beside each other, with as many digits as tell them apart. @param {(number | null)[]} values */
+export function apart(values) {
+  for (let digits = 4; ; digits += 1) {
+    const told = values.map((each) => (each === null ? "" : number(each, digits)));
+    const words = told.filter(Boolean);
+    if (digits === MOST_DIGITS || new Set(words).size === words.length) return told;
+  }
+}
+
+/** "1 point", "2 points". @param {number} count @param {string} noun */
+export function counted(count, noun) {
+  return `${grouped(count)} ${noun}${count === 1 ? "" : "s"}`;
+}
+
+/** A stretch of steps in words. @param {number} from @param {number} to */
+export function steps(from, to) {
+  return from === to ? `step ${grouped(from)}` : `steps ${grouped(from)} to ${grouped(to)}`;
 }
 
 /** 1 234 567: with narrow spaces, which no country takes for a point and no line breaks at. @param {number} value */

@@ -5,12 +5,13 @@ import { Chart } from "../charts/chart.js";
 import * as line from "../charts/line.js";
 import { look } from "../charts/palette.js";
 import { choice, h, refill } from "../page/dom.js";
-import { grouped, number } from "../page/format.js";
+import { counted, number, steps } from "../page/format.js";
 import { notice, tell } from "../page/notices.js";
 import { settled, throttled } from "../page/polling.js";
 import { remember } from "../page/route.js";
 
 export const AXES = ["step", "epoch", "samples", "time", "gpu_seconds"];
+export const COUNTED = ["step", "samples"]; // axes with nothing between whole numbers
 export const AXIS_LABELS = { step: "step", epoch: "epochs", samples: "samples", time: "seconds of training", gpu_seconds: "GPU seconds" };
 const POINTS = 1000;
 const SCORES = /^val_(accuracy|recall|precision|f1)$/;
@@ -98,7 +99,7 @@ export class Curves {
   /** @param {Group} group */
   options(group) {
     const logY = this.logY && group.metrics.every((name) => FALLING.test(name));
-    return { label: `${group.metrics.join(", ")} over ${AXIS_LABELS[this.x]}`, xLabel: AXIS_LABELS[this.x], logX: this.logX, logY };
+    return { label: `${group.metrics.join(", ")} over ${AXIS_LABELS[this.x]}`, xLabel: AXIS_LABELS[this.x], wholeX: COUNTED.includes(this.x), logX: this.logX, logY };
   }
 
   /** Makes room for the metrics that there are. @param {string[]} names */
@@ -162,7 +163,7 @@ export class Curves {
     chart.show(lines, MARKED.includes(group.title) ? this.marksOn(lines) : []);
     chart.host.setAttribute("aria-label", `${this.options(group).label}: ${shown.data.map(told).join("; ")}`);
     const legends = shown.data.map((curve, place) => legend(group.metrics.length > 1 ? curve.metric : "", curve.count, lines[raw ? 2 * place + 1 : place].color));
-    refill(note, legends, this.steps ? ` steps ${grouped(this.steps.from)} to ${grouped(this.steps.to)}` : "");
+    refill(note, legends, this.steps ? ` ${steps(this.steps.from, this.steps.to)}` : "", chart.options.logY ? below0(lines) : "");
   }
 
   /** Marks where the points with their steps are. */
@@ -175,15 +176,21 @@ export class Curves {
   }
 }
 
+/** What a logarithmic axis leaves out. @param {import("../charts/line.js").Line[]} lines */
+export function below0(lines) {
+  const left = line.countBelow(lines);
+  return left ? ` ${counted(left, "value")} of 0 or below ${left === 1 ? "is" : "are"} not shown on this axis` : "";
+}
+
 /** @param {any} curve */
 function told({ metric, count, points }) {
-  return count ? `${metric}, ${count} points, from ${number(points.y[0])} to ${number(points.y.at(-1))}` : `${metric}, no points yet`;
+  return count ? `${metric}, ${counted(count, "point")}, from ${number(points.y[0])} to ${number(points.y.at(-1))}` : `${metric}, no points yet`;
 }
 
 function legend(name, count, color) {
   const dot = h("i", { class: "dot" });
   dot.style.background = color;
-  return h("span", { class: "legend" }, dot, name, h("span", { class: "muted" }, ` ${grouped(count)} points`));
+  return h("span", { class: "legend" }, dot, name, h("span", { class: "muted" }, ` ${counted(count, "point")}`));
 }
 
 /** The steps of the points within a stretch of x. @param {any[]} lines */

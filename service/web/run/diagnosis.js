@@ -2,7 +2,7 @@
 
 import { below, find } from "../api/client.js";
 import { h, refill } from "../page/dom.js";
-import { grouped, value } from "../page/format.js";
+import { steps, value } from "../page/format.js";
 import { tell } from "../page/notices.js";
 
 /**
@@ -24,7 +24,7 @@ export async function drawDiagnosis(host, id, look, signal) {
 
 function drawFinding({ code, severity, from_step: from, to_step: to, evidence, explanation, suggestion }, look) {
   const stretch = from === null || from === undefined ? null
-    : h("button", { class: "quiet", click: () => look(from, to ?? from) }, `steps ${grouped(from)} to ${grouped(to ?? from)}`);
+    : h("button", { class: "quiet", click: () => look(from, to ?? from) }, steps(from, to ?? from));
   return h("li", { class: `finding ${severity}` },
     h("p", {}, h("b", {}, words(code)), " ", h("span", { class: "muted" }, severity), " ", stretch),
     h("p", {}, explanation), suggestion ? h("p", { class: "suggestion" }, suggestion) : null,

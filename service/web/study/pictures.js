@@ -4,10 +4,10 @@ import { Chart } from "../charts/chart.js";
 import { numbers } from "../charts/line.js";
 import { look, swatch } from "../charts/palette.js";
 import { parallel } from "../charts/parallel.js";
-import { definitions, h, svg, table } from "../page/dom.js";
+import { h, svg, table } from "../page/dom.js";
 import { number, short, value } from "../page/format.js";
 import { panel, runLink, warnings } from "../page/parts.js";
-import { keyed, verdict } from "../views/compare.js";
+import { FIRST_VERDICTS, keyed, verdicts } from "../views/compare.js";
 
 const RATE = "hyperparameters.learning_rate";
 const BATCH = "hyperparameters.batch_size";
@@ -45,20 +45,20 @@ function dots(label, runs, parameter, metric, which) {
 
 /**
  * A chart of values against a parameter.
- * @param {string} label @param {string} xLabel @param {{ label: string, dots: Dot[], dash?: number[] }[]} series
+ * @param {string} label @param {string} xLabel @param {{ label: string, dots: Dot[], dash?: number[], scattered?: boolean }[]} series
  * @param {Partial<import("../charts/chart.js").Options>} [options] @param {import("../charts/chart.js").Mark[]} [marks]
  */
 function chart(label, xLabel, series, options = {}, marks = []) {
   const host = h("div");
-  const lines = series.map(({ label: name, dots: given, dash }, place) => {
+  const lines = series.map(({ label: name, dots: given, dash, scattered }, place) => {
     const sorted = [...given].sort((a, b) => a.x - b.x);
     const column = (key) => numbers(sorted.map((each) => each[key]));
     const banded = sorted.some(({ low }) => low !== undefined && low !== null);
-    return { ...look(place), ...(dash && { dash }), label: name, x: column("x"), y: column("y"), ...(banded && { low: column("low"), high: column("high") }) };
+    return { ...look(place), ...(dash && { dash }), scattered, label: name, x: column("x"), y: column("y"), ...(banded && { low: column("low"), high: column("high") }) };
   });
   // The size of a host is known once it stands in the page.
   requestAnimationFrame(() => host.isConnected && new Chart(host, { label, xLabel, height: 280, ...options }).show(lines, marks));
-  const legend = series.length > 1 || marks.length ? h("figcaption", {}, series.map(({ label: name }, place) => h("span", { class: "legend" }, swatch(place, svg), " ", name)), marks.map((mark) => h("span", { class: "legend muted" }, `| ${mark.label}`))) : null;
+  const legend = series.length > 1 || marks.length ? h("figcaption", {}, series.map(({ label: name }, place) => h("span", { class: "legend" }, swatch(place, svg), " ", name)), marks.map((mark) => h("span", { class: "legend muted" }, h("i", { class: `mark ${mark.kind}` }), mark.label))) : null;
   return h("figure", { class: "parallel" }, h("p", { class: "muted" }, label), host, legend);
 }
 
@@ -67,14 +67,15 @@ function rates(report) {
   const at = (key, rest = () => ({})) => report.rates.filter((each) => each[key] !== null).map((each) => ({ x: each.learning_rate, y: each[key], ...rest(each) }));
   const series = [{ label: "training loss", dots: at("loss", ({ low, high }) => ({ low, high })) }];
   if (report.rates.some(({ held_out_loss: held }) => held !== null && held !== undefined)) series.push({ label: "validation loss", dots: at("held_out_loss") });
-  const marks = [["suggested", "suggested", "attempt"], ["stability_edge", "stability edge", "mark"], ["best_after_steps", "best after the steps", "checkpoint"]]
+  const marks = [["suggested", "suggested", "good"], ["stability_edge", "stability edge", "bad"], ["best_after_steps", "best after the steps", "text"]]
     .filter(([key]) => report[key]).map(([key, label, kind]) => ({ x: report[key], label: `${label} ${number(report[key])}`, kind }));
-  if (report.interval) marks.push({ x: report.interval[0], to: report.interval[1], label: `between ${number(report.interval[0])} and ${number(report.interval[1])}`, kind: "attempt" });
+  if (report.interval) marks.push({ x: report.interval[0], to: report.interval[1], label: `between ${number(report.interval[0])} and ${number(report.interval[1])}`, kind: "good" });
+  const positive = series.every(({ dots: given }) => given.every(({ y }) => y > 0)); // a likelihood's logarithm need not be
   return [panel("Learning rate",
     h("p", { class: "big" }, report.suggested ? `Suggested: ${number(report.suggested)}` : `No ${report.partial ? "answer yet" : "clear answer"}: ${report.no_clear_answer?.message ?? ""}`),
     report.rule ? h("p", { class: "muted" }, report.rule) : null,
     others(report),
-    chart("Loss after the first steps, by learning rate", "learning rate", series, { logX: true, logY: true }, marks)),
+    chart("Loss after the first steps, by learning rate", "learning rate", series, { logX: true, logY: positive }, marks)),
   panel("Rates", table("Rates", ["learning rate", "training loss", "validation loss", "runs", "unstable"], report.rates.map((each) => [number(each.learning_rate), number(each.loss), number(each.held_out_loss), each.runs, each.unstable ?? ""])))];
 }
 
@@ -86,15 +87,20 @@ function others({ others: found }) {
 /** Of batch sizes: time, steps and quality against the size. */
 function sizes(report) {
   const { metric } = report.target;
-  const against = (key) => report.rows.filter((row) => row.samples_per_step && row[key] !== null).map((row) => ({ x: row.samples_per_step, y: row[key] }));
+  const known = report.rows.filter((row) => row.samples_per_step);
+  const against = (key) => known.filter((row) => row[key] !== null).map((row) => ({ x: row.samples_per_step, y: row[key] }));
+  // A size that never came to the target has a cross at the upper edge.
+  const until = (key) => known.map((row) => ({ x: row.samples_per_step, y: row[key] }));
+  const missed = known.some((row) => row.steps_to_target === null) ? h("p", { class: "muted" }, "✕ at the upper edge: it never came there") : null;
   const perfect = (report.perfect_scaling ?? []).map((each) => ({ x: report.rows.find((row) => row.batch_size === each.batch_size)?.samples_per_step, y: each.steps })).filter(({ x }) => x);
-  const options = { logX: true, logY: true };
+  const xTicks = known.map((row) => [row.samples_per_step, String(row.batch_size)]).sort((a, b) => a[0] - b[0]);
+  const options = { logX: true, logY: true, xTicks };
   return [
     panel("Answer", h("ul", {}, (report.conclusions ?? []).map((each) => h("li", {}, each))), report.confounded ? warnings([{ message: "The learning rate was not found anew for each size: it confounds the answer." }]) : null),
     h("div", { class: "charts" },
-      panel("Time", chart(`Seconds to ${metric} ${number(report.target.value)}`, "batch size", [{ label: "seconds", dots: against("seconds_to_target") }], options)),
-      panel("Steps", chart(`Steps to ${metric} ${number(report.target.value)}`, "batch size", [{ label: "steps", dots: against("steps_to_target") }, { label: "half the steps for twice the batch", dots: perfect, dash: [5, 4] }], options)),
-      panel("Quality", chart(`Best ${metric}`, "batch size", [{ label: metric, dots: against("best") }], { logX: true })),
+      panel("Time", chart(`Seconds to ${metric} ${number(report.target.value)}`, "batch size", [{ label: "seconds", dots: until("seconds_to_target") }], options), missed),
+      panel("Steps", chart(`Steps to ${metric} ${number(report.target.value)}`, "batch size", [{ label: "steps", dots: until("steps_to_target") }, { label: "half the steps for twice the batch", dots: perfect, dash: [5, 4] }], options)),
+      panel("Quality", chart(`Best ${metric}`, "batch size", [{ label: metric, dots: against("best") }], { logX: true, xTicks })),
       panel("Speed", chart("Samples per second", "batch size", [{ label: "samples per second", dots: against("samples_per_second") }], options))),
     report.sayings?.length ? panel("What is said of batch sizes", table("What is said of batch sizes", ["saying", "this study", "because"], report.sayings.map((each) => [each.saying, VERDICTS[each.verdict], each.because]))) : null,
     panel("Batch sizes", table("Batch sizes", ROW.map((name) => name.replaceAll("_", " ")), report.rows.map((row) => ROW.map((name) => value(row[name]))))),
@@ -108,22 +114,27 @@ function combinations(report) {
     coordinates(report),
     effects(report),
     importances(report),
-    report.verdicts?.length ? panel("Verdicts", h("ul", { class: "verdicts" }, report.verdicts.map((each) => h("li", {}, verdict(each, report.metric))))) : null,
+    report.verdicts?.length ? verdicts(report.verdicts.slice(0, FIRST_VERDICTS), report.verdicts.slice(FIRST_VERDICTS), report.metric) : null,
     panel("Groups", table("Groups", ["setting", "runs", `mean ${report.metric}`, "95 % interval"], report.groups.map((each) => [keyed(each.parameters), each.runs, number(each.mean), each.interval ? `${number(each.interval[0])} to ${number(each.interval[1])}` : "–"]))),
     panel("Ranking", table("Ranking", ["#", "run", "setting", "seed", report.metric], report.ranking.slice(0, MOST_ROWS).map((each) => [each.rank ?? "–", each.job_id ? runLink(each.job_id, each.job_id) : "–", keyed(each.parameters), each.seed, number(each.value)]))),
   ];
 }
 
 /** Of a search. */
-function search(report) {
-  const line = (key) => report.history.filter((each) => each[key] !== null).map((each) => ({ x: each.trial + 1, y: each[key] }));
+function search(report, study) {
+  const of = (key, states) => report.history.filter((each) => each[key] !== null && states.includes(each.state)).map((each) => ({ x: each.trial, y: each[key] }));
+  const series = [
+    { label: "best so far", dots: of("best_so_far", ["complete", "pruned", "failed"]) },
+    { label: "whole trials", dots: of("value", ["complete"]), scattered: true },
+    { label: "trials ended early", dots: of("value", ["pruned"]), scattered: true },
+  ];
   return [
     panel("Best trial", report.best ? [h("p", { class: "big" }, `${report.metric} ${number(report.best.value)}`), h("p", {}, keyed(report.best.parameters), " ", report.best.job_id ? runLink(report.best.job_id, "its run") : null)] : h("p", {}, "No trial was trained to its end.")),
     coordinates(report),
-    panel("History", chart(`${report.metric} of each trial`, "trial", [{ label: "best so far", dots: line("best_so_far") }, { label: "trial", dots: line("value"), dash: [2, 3] }])),
+    panel("History", chart(`${report.metric} of each trial`, "trial", series.filter(({ dots: given }) => given.length), { wholeX: true })),
     importances(report),
-    effects(report),
-    panel("Trials", table("Trials", ["#", "run", "setting", "state", report.metric], report.history.slice(0, MOST_ROWS).map((each) => [each.trial + 1, each.job_id ? runLink(each.job_id, each.job_id) : "–", keyed(each.parameters), each.state, number(each.value)]))),
+    effects(report, study.spec?.space),
+    panel("Trials", table("Trials", ["#", "run", "setting", "state", report.metric], report.history.slice(0, MOST_ROWS).map((each) => [each.trial, each.job_id ? runLink(each.job_id, each.job_id) : "–", keyed(each.parameters), each.state, number(each.value)]))),
   ];
 }
 
@@ -134,11 +145,13 @@ function coordinates({ metric, direction, parallel_coordinates: found }) {
   return entries.filter(({ best }) => typeof best === "number").length > 1 ? panel("Parallel coordinates", parallel(metric, direction, names, entries)) : null;
 }
 
-function effects({ main_effects: effects, metric }) {
+/** @param {any} report @param {Record<string, any>} [space] of a search: a part of a range is told by its ends */
+function effects({ main_effects: effects, metric }, space = {}) {
   const found = Object.entries(effects ?? {});
   if (!found.length) return null;
-  return panel("Main effects", bars(found.map(([name, each]) => [short(name), each.share_of_variance])),
-    definitions(found.flatMap(([name, each]) => each.levels.map((level) => [`${short(name)} ${value(level.value)}`, `mean ${metric} ${number(level.mean)}`]))));
+  const told = (name, level) => (space[name]?.choices === null && Array.isArray(level) ? `${number(level[0])} to ${number(level[1])}` : value(level));
+  const rows = found.flatMap(([name, each]) => each.levels.map((level) => [short(name), told(name, level.value), number(level.mean), level.runs]));
+  return panel("Main effects", bars(found.map(([name, each]) => [short(name), each.share_of_variance])), table("Main effects", ["parameter", "value", `mean ${metric}`, "runs"], rows));
 }
 
 function importances({ importances: found }) {

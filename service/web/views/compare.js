@@ -6,19 +6,21 @@ import { Chart } from "../charts/chart.js";
 import * as line from "../charts/line.js";
 import { look, swatch } from "../charts/palette.js";
 import { parallel } from "../charts/parallel.js";
-import { choice, h, heading, refill, svg, table } from "../page/dom.js";
+import { choice, h, refill, svg, table } from "../page/dom.js";
 import { grouped, number, short, value } from "../page/format.js";
 import { tell } from "../page/notices.js";
 import { panel, runLink, warnings } from "../page/parts.js";
 import { settled } from "../page/polling.js";
 import { remember } from "../page/route.js";
-import { AXES, AXIS_LABELS } from "../run/curves.js";
+import { AXES, AXIS_LABELS, below0, COUNTED } from "../run/curves.js";
 
 const POINTS = 1000;
 const SETTLED = 180; // milliseconds after which a zoomed stretch is fetched
 const WEIGHTS = ["", "0.5", "0.9", "0.97"];
 const STATE = ["metric", "x", "smooth", "target", "group_by", "logx", "logy"];
-const [FIRST_VERDICTS, MOST_VERDICTS] = [8, 200];
+export const FIRST_VERDICTS = 8;
+const MOST_VERDICTS = 200;
+const MOST_TOLD = 4; // parameters in the name of a line
 const OUTCOMES = ["best", "best_at", "last", "tail_mean", "to_target"];
 
 /** @type {import("../main.js").View} */
@@ -34,6 +36,7 @@ class Comparison {
     this.state.x ||= "step";
     this.filters = Object.fromEntries([...query].filter(([name]) => !STATE.includes(name)));
     this.host = h("div");
+    this.note = h("figcaption", { class: "muted" });
     this.outcome = h("div", { class: "stack" });
     this.controls = h("div", { class: "row controls" });
     this.detail = settled(SETTLED, () => this.fetchDetail().catch(() => {}));
@@ -47,14 +50,14 @@ class Comparison {
     this.state.metric ||= this.metrics.includes("val_loss") ? "val_loss" : this.metrics[0] ?? "train_loss";
     refill(this.root,
       h("div", { class: "row" }, h("h1", {}, "Compare"), h("span", { class: "space" }), h("button", { class: "quiet", click: () => this.picture() }, "PNG"), curlButton(() => [{ path: "/v1/compare", query: this.query() }])),
-      this.controls, h("figure", { class: "panel first" }, this.host), this.outcome);
+      this.controls, h("figure", { class: "panel first" }, this.host, this.note), this.outcome);
     this.chart = new Chart(this.host, { ...this.options(), height: 420, onZoom: () => this.detail() });
     await this.fetch();
   }
 
   options() {
     const { metric, x, logx, logy } = this.state;
-    return { label: `${metric} of the runs over ${AXIS_LABELS[x]}`, xLabel: AXIS_LABELS[x], logX: Boolean(logx), logY: Boolean(logy) };
+    return { label: `${metric} of the runs over ${AXIS_LABELS[x]}`, xLabel: AXIS_LABELS[x], wholeX: COUNTED.includes(x), logX: Boolean(logx), logY: Boolean(logy) };
   }
 
   query() {
@@ -66,6 +69,7 @@ class Comparison {
     const found = await get("/v1/compare", this.query(), this.signal);
     if (this.signal.aborted) return;
     this.found = found;
+    this.names = namesOf(found.runs, found.differing_parameters);
     Object.assign(this.chart, { view: null, bounds: null });
     this.drawControls();
     this.drawChart();
@@ -113,13 +117,15 @@ class Comparison {
   refresh() {
     const single = [...this.runLines.values()];
     const target = this.state.target === "" ? null : Number(this.state.target);
-    this.chart.show(this.groupLines.length ? [...single.map((each) => ({ ...each, alpha: 0.22, width: 1, quiet: true, low: undefined, high: undefined })), ...this.groupLines] : single, [], Number.isFinite(target) ? target : null);
+    const shown = this.groupLines.length ? [...single.map((each) => ({ ...each, alpha: 0.22, width: 1, quiet: true, low: undefined, high: undefined })), ...this.groupLines] : single;
+    this.chart.show(shown, [], Number.isFinite(target) ? target : null);
+    refill(this.note, this.found.runs.length ? "" : "No run matches.", this.state.logy ? below0(shown) : "");
   }
 
   /** Bands of many runs would hide each other. */
   runLine(run, curve) {
     const style = look(this.looks.get(run.run_id));
-    const made = line.of(curve, { ...style, label: label(run, this.found.differing_parameters), width: this.found.runs.length > 12 ? 1 : 1.5 });
+    const made = line.of(curve, { ...style, label: this.names.get(run.run_id), width: this.found.runs.length > 12 ? 1 : 1.5 });
     return this.found.runs.length > 4 ? { ...made, low: undefined, high: undefined } : made;
   }
 
@@ -152,16 +158,25 @@ class Comparison {
   }
 
   ranking() {
-    const { found, state } = this;
-    const outcomes = OUTCOMES.filter((name) => name !== "to_target" || state.target !== "");
-    const heads = ["#", "", "run", ...found.differing_parameters.map((name) => h("span", { title: name }, short(name))), ...outcomes.map((name) => (name.endsWith("at") || name === "to_target" ? `${name} (${AXIS_LABELS[state.x]})` : name))];
-    const rows = ranked(found.runs).map((run) => {
-      const row = h("tr", { pointerenter: () => this.chart.focus(this.runLines.get(run.run_id) ?? null), pointerleave: () => this.chart.focus(null), focusin: () => this.chart.focus(this.runLines.get(run.run_id) ?? null), focusout: () => this.chart.focus(null) },
-        [run.rank ?? "–", swatch(this.looks.get(run.run_id), svg), runLink(run.run_id, run.name), ...found.differing_parameters.map((name) => value(run.parameters[name])), ...outcomes.map((name) => number(run.summary?.[name]))].map((cell) => h("td", {}, cell)));
-      return row;
-    });
-    return panel("Ranking", h("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "Ranking" },
-      h("table", { class: "ranking" }, h("caption", { class: "hidden" }, `Runs by ${found.metric}, best first`), heading(heads), h("tbody", {}, rows))));
+    const { found } = this;
+    const outcomes = this.outcomes();
+    const heads = ["#", "", "run", ...found.differing_parameters.map((name) => h("span", { title: name }, short(name))), ...outcomes.map((name) => this.inUnits(name))];
+    const runs = ranked(found.runs);
+    const rows = runs.map((run) => [run.rank ?? "–", swatch(this.looks.get(run.run_id), svg), runLink(run.run_id, run.name), ...found.differing_parameters.map((name) => value(run.parameters[name])), ...outcomes.map((name) => number(run.summary?.[name]))]);
+    const focus = (place) => () => this.chart.focus(this.runLines.get(runs[place].run_id) ?? null);
+    const leave = () => this.chart.focus(null);
+    const made = table(`Runs by ${found.metric}, best first`, heads, rows, (place) => ({ pointerenter: focus(place), pointerleave: leave, focusin: focus(place), focusout: leave }));
+    made.classList.add("ranking");
+    return panel("Ranking", made);
+  }
+
+  /** What runs and groups have come to, as far as it was asked for. */
+  outcomes() {
+    return OUTCOMES.filter((name) => name !== "to_target" || this.state.target !== "");
+  }
+
+  inUnits(name) {
+    return name === "best_at" || name === "to_target" ? `${name} (${AXIS_LABELS[this.state.x]})` : name;
   }
 
   /** What is said of the best one; of the others on demand. */
@@ -170,24 +185,21 @@ class Comparison {
     if (!told.length) return null;
     const best = JSON.stringify(this.groups.length ? this.groups[0].key : ranked(this.found.runs)[0].run_id);
     const first = told.filter(({ a, b }) => [JSON.stringify(a), JSON.stringify(b)].includes(best)).slice(0, FIRST_VERDICTS);
-    const rest = told.filter((each) => !first.includes(each)).slice(0, MOST_VERDICTS);
-    const list = (shown) => h("ul", { class: "verdicts" }, shown.map((each) => h("li", {}, verdict(each, this.found.metric, (key) => this.named(key)))));
-    return panel("Verdicts", list(first), rest.length ? h("details", {}, h("summary", { class: "muted" }, `${rest.length} more ▸`), list(rest)) : null);
+    return verdicts(first, told.filter((each) => !first.includes(each)), this.found.metric, (key) => this.named(key));
   }
 
   /** A group or a run in words. @param {any} key */
   named(key) {
-    const run = this.found.runs.find(({ run_id: id }) => id === key);
-    if (run) return label(run, this.found.differing_parameters);
+    if (this.names.has(key)) return this.names.get(key);
     return this.state.group_by && (key === null || typeof key !== "object") ? `${short(this.state.group_by)} ${keyed(key)}` : keyed(key);
   }
 
   groupTable() {
     if (!this.groups.length) return null;
-    const names = ["best", "deviation", "interval", ...OUTCOMES.slice(1)].filter((name) => name in (this.groups[0].summary ?? {}));
-    const cell = (each) => (Array.isArray(each) ? each.map(number).join(" to ") : number(each));
+    const names = ["best", "deviation", "interval", ...this.outcomes().slice(1)].filter((name) => name in (this.groups[0].summary ?? {}));
+    const cell = (each) => (Array.isArray(each) ? each.map((end) => number(end)).join(" to ") : number(each));
     const rows = this.groups.map((group, place) => [group.rank ?? place + 1, swatch(place, svg), this.named(group.key), group.run_ids.length, ...names.map((name) => cell(group.summary[name]))]);
-    return panel("Groups", table("Groups", ["#", "", "group", "runs", ...names], rows));
+    return panel("Groups", table("Groups", ["#", "", "group", "runs", ...names.map((name) => this.inUnits(name))], rows));
   }
 
   coordinates() {
@@ -208,9 +220,17 @@ function ranked(runs) {
   return [...runs].sort((a, b) => (a.rank ?? Infinity) - (b.rank ?? Infinity));
 }
 
-/** What tells a run from the others: what differs, else its name. */
-function label(run, differing) {
-  return differing.slice(0, 4).map((name) => `${short(name)} ${value(run.parameters[name])}`).join(", ") || run.name;
+/**
+ * What each run is called, by id: by as few of the differing parameters as tell them apart, by names where these do not, and else by both
+ * parameters and ids. @param {any[]} runs @param {string[]} differing @returns {Map<string, string>}
+ */
+function namesOf(runs, differing) {
+  const by = (count) => runs.map(({ name, parameters }) => differing.slice(0, count).filter((each) => each in parameters).map((each) => `${short(each)} ${value(parameters[each])}`).join(", ") || name);
+  const most = Math.min(MOST_TOLD, differing.length);
+  const choices = [...Array(most).keys()].map((less) => by(less + 1));
+  const apart = [...choices, by(0)].find((words) => new Set(words).size === runs.length);
+  const words = apart ?? by(most).map((word, place, all) => (all.indexOf(word) === all.lastIndexOf(word) ? word : `${word} (${runs[place].run_id})`));
+  return new Map(runs.map(({ run_id: id }, place) => [id, words[place]]));
 }
 
 /** @param {any} key of a group: a value, or names with values */
@@ -219,10 +239,20 @@ export function keyed(key) {
   return Object.entries(key).map(([name, each]) => `${short(name)} ${value(each)}`).join(", ");
 }
 
+/**
+ * Verdicts as sentences, some of them on demand.
+ * @param {any[]} first @param {any[]} rest @param {string} metric @param {(key: any) => string} [named]
+ */
+export function verdicts(first, rest, metric, named = keyed) {
+  const list = (shown) => h("ul", { class: "verdicts" }, shown.map((each) => h("li", {}, verdict(each, metric, named))));
+  const further = rest.slice(0, MOST_VERDICTS);
+  return panel("Verdicts", list(first), further.length ? h("details", {}, h("summary", { class: "muted" }, `${further.length} more ▸`), list(further)) : null);
+}
+
 /** A verdict as a sentence. @param {any} told @param {string} metric @param {(key: any) => string} [named] */
-export function verdict({ a, b, difference, interval, verdict, basis, more_seeds_needed: more }, metric, named = keyed) {
+function verdict({ a, b, difference, interval, verdict, basis, more_seeds_needed: more }, metric, named = keyed) {
   const words = { better: "is better than", worse: "is worse than", cannot_tell: "cannot be told from" };
   const range = interval?.every((each) => each !== null) ? `, between ${number(interval[0])} and ${number(interval[1])}` : "";
   return [h("b", {}, named(a)), ` ${words[verdict] ?? verdict} `, h("b", {}, named(b)),
-    difference === null || difference === undefined ? "" : `: ${metric} differs by ${number(difference)}${range}`, h("span", { class: "muted" }, ` (by ${basis}${more ? `; ${grouped(more)} more seeds would ${basis === "seeds" ? "tell" : "show what is chance"}` : ""})`)];
+    difference === null || difference === undefined ? "" : `: ${metric} differs by ${number(difference)}${range}`, h("span", { class: "muted" }, ` (by ${basis}${more ? `; ${grouped(more)} more seed${more === 1 ? "" : "s"} of each would ${basis === "seeds" ? "tell" : "show what is chance"}` : ""})`)];
 }

@@ -138,7 +138,7 @@ class Runs {
   drawRows() {
     const rows = this.matching();
     this.grid.setRows(rows);
-    refill(this.count, `${grouped(rows.length)}${this.ended ? "" : " or more"}${this.ended && !rows.length ? ": no run matches" : ""}`);
+    refill(this.count, `${grouped(rows.length)}${this.ended ? "" : " or more"}${this.ended && !rows.length ? `: ${this.search || this.filters.length ? "no run matches" : "nothing has run yet"}` : ""}`);
   }
 
   drawState() {

@@ -37,21 +37,30 @@ async function drawList(list, signal) {
 function request(signal) {
   const told = h("div", { "aria-live": "polite" });
   const text = h("textarea", { rows: 14, spellcheck: "false", "aria-label": "The request, as JSON", class: "code", input: () => typed() });
-  let key = freshKey();
+  let [key, round] = [freshKey(), 0];
   const fill = (kind) => { text.value = JSON.stringify(EXAMPLES[kind], null, 2); typed(); };
   const ask = async (dry) => {
+    round += 1;
+    const mine = round; // what an older request comes to is no longer of interest
     try {
       const body = JSON.parse(text.value);
       if (!dry) return go(`study/${(await create("/v1/studies", body, key)).id}`);
       const found = await send("/v1/studies", { body, query: { dry_run: true }, signal });
+      if (mine !== round) return null;
       return refill(told, h("p", {}, `${grouped(found.jobs?.length ?? found.total_jobs ?? 0)} jobs, ${grouped(found.total_steps ?? 0)} steps in all.`), warnings(found.warnings));
     } catch (error) {
-      if (signal.aborted) return null;
+      if (signal.aborted || mine !== round) return null;
       if (error instanceof SyntaxError) return refill(told, h("p", { class: "bad" }, "This is no JSON yet."));
       return error instanceof Problem && error.errors.length ? refill(told, warnings(error.errors)) : tell(error);
     }
   };
-  const typed = settled(400, () => { key = freshKey(); return ask(true); });
+  const dryRun = settled(400, () => ask(true));
+  const typed = () => {
+    key = freshKey();
+    round += 1;
+    refill(told);
+    dryRun();
+  };
   const open = (event) => event.target.open && !text.value && fill("lr_range");
   return h("details", { class: "panel", toggle: open }, h("summary", {}, h("h2", {}, "New study ▸")),
     h("div", { class: "stack" }, choice("Kind", Object.keys(EXAMPLES).map((kind) => [kind, kind.replaceAll("_", " ")]), "lr_range", fill), text, told, h("div", { class: "row" }, h("button", { class: "primary", click: () => ask(false) }, "Begin the study"))));

@@ -61,7 +61,7 @@ function draw(parts, study, runs, done) {
       h("a", { class: "button", href: href("compare", { study: study.id }) }, "Compare"), curlButton(() => [{ path }])),
     definitions([["id", h("code", {}, study.id)], ["user", study.user], ["project", study.project], ["created", moment(study.created_at)], ["reason", study.status_reason?.message ?? "–"]], "facts line"),
     progress?.total_jobs ? h("span", { class: "progress" }, h("progress", { max: progress.total_jobs, value: progress.finished ?? 0, "aria-label": "jobs that are over" }),
-      h("span", { class: "muted" }, `${grouped(progress.finished ?? 0)} of ${grouped(progress.total_jobs)} jobs are over, ${progress.running ?? 0} run`)) : null);
+      h("span", { class: "muted" }, `${grouped(progress.finished ?? 0)} of ${grouped(progress.total_jobs)} jobs are over${isOver(study.status) ? "" : `, ${progress.running ?? 0} run`}`)) : null);
   refill(parts.pictures, tells(study.report) ? ofReport(study) : ofRuns(study, runs));
   refill(parts.jobs, panel("Jobs", table("Jobs", ["job", "status", "setting", "seed", ""], (study.jobs ?? []).map((job) => [
     job.id ? runLink(job.id, job.id) : "–", job.status ? badge(job.status) : "–", keyed(job.parameters ?? null), value(job.seed), job.error ?? ""]))));
