@@ -158,8 +158,9 @@ class Keeper:
     def __post_init__(self) -> None:
         self._scribe = Scribe(self.tape, self.source.folder, self.attempt)
         training = self.tape.training
-        self._every, self._last = training.spec.checkpoints.every_steps, training.plan.total_steps
-        self.every = self._every or self._last  # only after a multiple of so many steps its number makes one wanted
+        named, self._last = training.spec.checkpoints.every_steps, training.plan.total_steps
+        self._by_time = named is None
+        self.every = named or self._last  # only after a multiple of so many steps its number makes one wanted
 
     def look(self, step: Step) -> None:
         """Takes the weights aside when no validation before was better; they are written with the next state."""
@@ -178,10 +179,7 @@ class Keeper:
 
         A job that names its steps gets them, and waits for the writing of the one before; others put it off.
         """
-        if self._every is None:
-            due = step.ended >= self.due and not self._scribe.busy
-        else:
-            due = step.number % self._every == 0
+        due = step.ended >= self.due and not self._scribe.busy if self._by_time else step.number % self.every == 0
         return due and step.number < self._last
 
     def keep(self, step: Step) -> str | None:
