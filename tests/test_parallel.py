@@ -1,9 +1,13 @@
 """Several processes that train one job together: the curve of one process, the same bits after a resume, one end."""
 
+import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from multiprocessing.context import ForkProcess
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -18,6 +22,8 @@ from service import control, curves, intake, plan as plans, raw_spec
 from service.errors import InvalidInput
 from service.states import EndReason, JobStatus
 from service.tables import Job, Point, Series
+from workers import crew
+from workers.trainer import Order
 
 TOGETHER = {"resources": {"processes": 2}}
 LOST_SECONDS = 10  # for a crew to end that has lost a process, on a busy machine
@@ -151,6 +157,44 @@ def test_a_job_ends_as_the_process_did_that_ended_first(place: Place) -> None:
     job = place.ended(job_id)
     assert (job.status, job.error_code, job.signal) == (JobStatus.FAILED, EndReason.ERROR, signal.SIGSEGV)
     assert not any(is_alive(process) for process in crew)
+
+
+class Mortal(list[ForkProcess]):
+    """Processes, one of which is killed the moment before they are gone through for the nth time."""
+
+    def __init__(self, members: Iterable[ForkProcess], victim: int, nth: int) -> None:
+        super().__init__(members)
+        self._victim, self._nth = victim, nth
+
+    def __iter__(self) -> Iterator[ForkProcess]:
+        self._nth -= 1
+        if self._nth == 0:
+            self[self._victim].kill()
+            self[self._victim].join()
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_no_end_of_a_process_falls_between_two_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: int, nth: int
+) -> None:
+    monkeypatch.setattr(crew, "SETTLE_SECONDS", 0.0)
+    order = Order("", 1, {}, {}, None, "", "", "", [], "", "", str(tmp_path / "outcome.json"), "cpu")
+    members = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,)) for _ in range(2)]
+    for member in members:
+        member.start()
+    lifeline, alive = os.pipe()
+    in_vain = threading.Timer(20, os.close, [alive])  # then it takes the worker for dead, and the leader's word
+    in_vain.start()
+    try:
+        assert crew._decided(order, Mortal(members, victim, nth), lifeline) == victim
+        assert members[victim].exitcode == -signal.SIGKILL
+        assert in_vain.is_alive()
+    finally:
+        in_vain.cancel()
+        for member in members:
+            member.kill()
 
 
 def test_a_loss_that_is_not_finite_ends_all_of_them_with_one_reason(place: Place) -> None:
