@@ -1,5 +1,6 @@
 """Several processes that train one job together: the curve of one process, the same bits after a resume, one end."""
 
+import math
 import multiprocessing
 import os
 import signal
@@ -10,6 +11,7 @@ from multiprocessing.context import ForkProcess
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from boxes import dawdling, digits
@@ -24,6 +26,7 @@ from service.states import EndReason, JobStatus
 from service.tables import Job, Point, Series
 from workers import crew
 from workers.trainer import Order
+from workers.training import lines
 
 TOGETHER = {"resources": {"processes": 2}}
 LOST_SECONDS = 10  # for a crew to end that has lost a process, on a busy machine
@@ -157,6 +160,32 @@ def test_a_job_ends_as_the_process_did_that_ended_first(place: Place) -> None:
     job = place.ended(job_id)
     assert (job.status, job.error_code, job.signal) == (JobStatus.FAILED, EndReason.ERROR, signal.SIGSEGV)
     assert not any(is_alive(process) for process in crew)
+
+
+def test_what_a_process_has_told_before_it_was_lost_is_heard_and_nothing_is_waited_for(tmp_path: Path) -> None:
+    met = threading.Barrier(2)
+
+    def follow() -> None:
+        [line] = lines.lay(tmp_path / "meeting", 1, 2, met.wait)
+        assert line.hear() == 7
+        for loss in (0.1, math.nan):
+            line.say_loss(loss)
+        os.close(line.heard)
+        os.close(line.said)
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    [line] = lines.lay(tmp_path / "meeting", 0, 2, met.wait)
+    line.say(bytes([7]))
+    follower.join()
+    np.testing.assert_array_equal(line.hear_losses(3), [0.1, math.nan])
+    assert len(line.hear_losses(1)) == 0
+    for say_or_hear in (line.hear, lambda: line.say(bytes([7]))):
+        with pytest.raises(lines.LineCut):
+            say_or_hear()
+    assert list(tmp_path.iterdir()) == []
+    os.close(line.heard)
+    os.close(line.said)
 
 
 class Mortal(list[ForkProcess]):

@@ -12,6 +12,7 @@ import torch
 from service import plan as plans
 from service.checkpoints import Kept
 from service.datasets import arrays
+from service.extensions import FurtherModel
 from service.plan import Plan
 from service.spec import JobSpec
 from workers import checkpoints
@@ -100,7 +101,10 @@ def begin(spec: JobSpec, plan: Plan, source: Source) -> Beginning:
     training = begun.training
     if begun.step == 0 and source.rank:
         torch.manual_seed(apart(spec.hyperparameters.seed, source.rank, 0))
-    crew = parallel.join(training.model, training.device, source.rank, source.processes, source.meeting, begun.step)
+    all_used = not isinstance(spec.model, FurtherModel)  # what packages bring may do as it likes
+    crew = parallel.join(
+        training.model, training.device, source.rank, source.processes, source.meeting, begun.step, all_used
+    )
     return replace(begun, training=replace(training, crew=crew))
 
 
