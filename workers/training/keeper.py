@@ -101,9 +101,9 @@ def begin(spec: JobSpec, plan: Plan, source: Source) -> Beginning:
     training = begun.training
     if begun.step == 0 and source.rank:
         torch.manual_seed(apart(spec.hyperparameters.seed, source.rank, 0))
-    all_used = not isinstance(spec.model, FurtherModel)  # what packages bring may do as it likes
+    plain = not isinstance(spec.model, FurtherModel)  # what packages bring may do as it likes
     crew = parallel.join(
-        training.model, training.device, source.rank, source.processes, source.meeting, begun.step, all_used
+        training.model, training.device, source.rank, source.processes, source.meeting, begun.step, plain
     )
     return replace(begun, training=replace(training, crew=crew))
 

@@ -162,11 +162,12 @@ class Apart(Exception):
 
 
 def join(
-    model: nn.Module, device: torch.device, rank: int, count: int, meeting: Path, step: int, all_used: bool
+    model: nn.Module, device: torch.device, rank: int, count: int, meeting: Path, step: int, plain: bool
 ) -> Together:
     """Meets the other processes, each of which has the same model after the same step.
 
-    meeting: a file that only they know. all_used: whether each parameter surely has a gradient in each step.
+    meeting: a file that only they know. plain: whether each parameter surely has a gradient in each step, and what the
+    model keeps besides its parameters is used by the leader alone, who validates.
     Raises Apart, or RuntimeError when one of the others is lost.
     """
     # Otherwise the whole network could speak to them.
@@ -182,6 +183,7 @@ def join(
     if set(steps) != {step}:
         raise Apart(f"the processes would go on after the steps {', '.join(map(str, steps))}")
     # Where it looks for parameters that were not used it never arranges gradients anew, which would change the order
-    # of a sum over more than two processes after a resume, and with it the last bit. To look costs a message a step.
-    module = DistributedDataParallel(model, find_unused_parameters=count > 2 or not all_used)
+    # of a sum over more than two processes after a resume, and with it the last bit. To look costs a message a step, as
+    # sending buffers does.
+    module = DistributedDataParallel(model, broadcast_buffers=not plain, find_unused_parameters=count > 2 or not plain)
     return Together(rank, count, device, module, tuple(pid for pid in pids if pid != os.getpid()), lines)
