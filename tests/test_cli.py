@@ -82,10 +82,10 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[Box]:
+def serving(home: Path, **more: str) -> Iterator[Box]:
     with home.with_suffix(".log").open("w") as log:
         process = subprocess.Popen(
-            [*TRAINBOX, "serve"], env=environment(home), stdout=subprocess.PIPE, stderr=log, text=True
+            [*TRAINBOX, "serve"], env=environment(home) | more, stdout=subprocess.PIPE, stderr=log, text=True
         )
     watchdog = threading.Timer(START_SECONDS, process.kill)
     watchdog.start()
