@@ -87,10 +87,11 @@ def all_curves(place: Place, job_id: str) -> Curves:
 def test_killed_twice_in_the_middle_of_an_epoch_every_curve_is_that_of_an_undisturbed_job(
     place: Place, jobs: int | None
 ) -> None:
-    combinations = pairwise()[:jobs]
-    twins = [place.submit(spec_of(each)) for each in combinations]
-    killed = [place.submit(dawdling(spec_of(each), "kill_itself_twice")) for each in combinations]
-    for combination, twin, job_id in zip(combinations, twins, killed, strict=True):
+    submitted = [
+        (each, place.submit(spec_of(each)), place.submit(dawdling(spec_of(each), "kill_itself_twice")))
+        for each in pairwise()[:jobs]
+    ]
+    for combination, twin, job_id in submitted:
         assert place.ended(twin).status is JobStatus.SUCCEEDED, combination
         job = place.ended(job_id)
         assert [end for _, end in place.attempts(job_id)] == ["worker_lost", "worker_lost", "succeeded"], combination
