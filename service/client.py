@@ -40,16 +40,19 @@ class Client:
     """One connection to the service, for one user's token.
 
     Every request can be sent again without harm: what creates something carries an Idempotency-Key. So a request
-    that met nobody, or a service that is busy, is repeated until `patience_seconds` are over.
+    that met nobody, or a service that is busy, is repeated until `patience_seconds` are over. For its answer
+    each waits `answer_seconds` at most.
     """
 
-    def __init__(self, url: str, token: str | None, *, patience_seconds: float = 1.0) -> None:
+    def __init__(
+        self, url: str, token: str | None, *, patience_seconds: float = 1.0, answer_seconds: float = 90.0
+    ) -> None:
         self.url = url.rstrip("/")
         self._patience = patience_seconds
         self._http = httpx.Client(
             base_url=self.url,
             headers={"Authorization": f"Bearer {token}"} if token else {},
-            timeout=httpx.Timeout(10, read=90),
+            timeout=httpx.Timeout(min(10.0, answer_seconds), read=answer_seconds),
             trust_env=not is_loopback(url),  # a proxy of the environment does not know this machine's own addresses
         )
 

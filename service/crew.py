@@ -124,8 +124,12 @@ def reclaim(session: Session, run_path: Path, terms: Terms) -> list[str]:
     for row in session.execute(select(WorkerRow.id, WorkerRow.boot)).all():
         if not _is_there(run_path, row.id, row.boot):
             unregister(session, row.id)
-            worker_lock(run_path, row.id).unlink(missing_ok=True)
     return reclaimed
+
+
+def sweep(run_path: Path) -> None:
+    """Removes what dead workers have left of themselves, also of those that were never registered."""
+    locks.remove_free(run_path.glob(f"{worker_lock(run_path, '*').name}*"))
 
 
 def hung(session: Session, run_path: Path, terms: Terms) -> list[str]:

@@ -2,7 +2,7 @@
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -47,6 +47,24 @@ def take(path: Path) -> int | None:
     os.ftruncate(descriptor, 0)
     os.pwrite(descriptor, str(os.getpid()).encode(), 0)
     return descriptor
+
+
+def make(path: Path) -> int:
+    """A file that nobody else makes, locked before it has its name: whoever finds it free finds its maker dead."""
+    draft = path.with_name(f"{path.name}.new")
+    while True:
+        if (descriptor := take(draft)) is not None:
+            with suppress(FileNotFoundError):  # somebody found it before it was locked, and removed it
+                draft.rename(path)
+                return descriptor
+            os.close(descriptor)
+
+
+def remove_free(paths: Iterable[Path]) -> None:
+    """Removes those that `make` made for processes that are gone."""
+    for path in paths:
+        if not is_held(path):
+            path.unlink(missing_ok=True)
 
 
 def is_held(path: Path) -> bool:

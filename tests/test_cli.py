@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -82,10 +83,10 @@ def environment(home: Path) -> dict[str, str]:
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[Box]:
+def serving(home: Path, **more: str) -> Iterator[Box]:
     with home.with_suffix(".log").open("w") as log:
         process = subprocess.Popen(
-            [*TRAINBOX, "serve"], env=environment(home), stdout=subprocess.PIPE, stderr=log, text=True
+            [*TRAINBOX, "serve"], env=environment(home) | more, stdout=subprocess.PIPE, stderr=log, text=True
         )
     watchdog = threading.Timer(START_SECONDS, process.kill)
     watchdog.start()
@@ -472,6 +473,17 @@ def test_serve_gives_up_on_a_part_that_never_starts(tmp_path: Path) -> None:
     began = time.monotonic()
     assert supervisor.run([broken], 5, lambda: None) == 1
     assert time.monotonic() - began < 5
+
+
+def test_serve_waits_only_briefly_for_an_api_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tends its parts between two looks: the worker may have died meanwhile."""
+    from service.cli import server
+
+    monkeypatch.setattr(server, "READY_ANSWER_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        began = time.monotonic()
+        assert server.readiness(f"http://127.0.0.1:{silent.getsockname()[1]}", "a-token") is not None
+        assert time.monotonic() - began < 30
 
 
 def test_a_part_that_is_killed_again_and_again_is_started_again_as_soon_as_the_first_time() -> None:

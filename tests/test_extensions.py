@@ -53,7 +53,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
     install(folder / "site", points[0] | points[1])
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", path_of(folder / "site", EXAMPLE, COUNTING, FAULTY))
-        with serving(folder / "home") as box:
+        with serving(folder / "home", TRAINBOX_SLOTS="2") as box:
             token = (box.home / "admin.token").read_text().strip()
             headers = {"Authorization": f"Bearer {token}"}
             with httpx.Client(base_url=box.environment["TRAINBOX_URL"], headers=headers, timeout=60) as opened:
@@ -113,6 +113,14 @@ def test_a_training_of_it_that_was_interrupted_is_one_that_was_not_and_its_weigh
     answer = client.post(f"{address}/predictions", json={"inputs": [[5.1, 3.5, 1.4, 0.2]], "checkpoint": "last"})
     assert answer.status_code == 200, answer.text
     assert answer.json()["data"][0]["value"] == 0
+
+
+def test_two_processes_train_it_as_one_does(client: httpx.Client) -> None:
+    short = long(model=SMALL | {"dropout": 0.0}, hyperparameters={"max_steps": 30})  # each process draws its own
+    alone, together = train(client, short), train(client, short | {"resources": {"processes": 2}})
+    assert together["status"] == "succeeded", together["error"]
+    for metric in ("train_loss", "val_loss"):
+        assert values(client, together, metric)["y"] == pytest.approx(values(client, alone, metric)["y"], rel=1e-4)
 
 
 def counting(**more: Any) -> Spec:

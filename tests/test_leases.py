@@ -70,8 +70,7 @@ def employ(database: Database, run_path: Path) -> Iterator[Employ]:
     with ExitStack() as alive:
 
         def employ(worker: str, terms: Terms = TERMS) -> IO[str]:
-            lock = locks.take(crew.worker_lock(run_path, worker))
-            assert lock is not None
+            lock = locks.make(crew.worker_lock(run_path, worker))
             life = alive.enter_context(os.fdopen(lock))
             with database.write() as session:
                 crew.register(session, worker, os.getpid(), 1, [], terms)
@@ -392,10 +391,39 @@ def make_due(database: Database, job_id: str) -> None:
 def test_what_a_dead_worker_left_of_itself_is_removed(database: Database, employ: Employ, run_path: Path) -> None:
     employ("worker-1").close()
     employ("worker-2")
-    reclaim(database, run_path)
+    os.close(locks.make(crew.worker_lock(run_path, "killed-before-it-had-a-row")))
+    crew.worker_lock(run_path, "killed-at-once").with_suffix(".lock.new").touch()
+    with locks.hold_role(run_path, "serve"):
+        reclaim(database, run_path)
+        crew.sweep(run_path)
     with database.read() as session:
         assert session.scalars(select(WorkerRow.id)).all() == ["worker-2"]
-    assert [path.name for path in run_path.glob("worker-*.lock")] == ["worker-worker-2.lock"]
+    assert sorted(path.name for path in run_path.iterdir()) == ["serve.lock", "worker-worker-2.lock"]
+    assert locks.is_held(crew.worker_lock(run_path, "worker-2"))
+
+
+SWEEP = """
+import sys
+from pathlib import Path
+from service import crew
+while True:
+    crew.sweep(Path(sys.argv[1]))
+"""
+
+
+def test_a_worker_that_begins_while_others_sweep_keeps_its_lock(run_path: Path, until: Until) -> None:
+    with subprocess.Popen([sys.executable, "-c", SWEEP, str(run_path)]) as sweeping:
+        try:
+            os.close(locks.make(crew.worker_lock(run_path, "dead")))
+            until(lambda: not crew.worker_lock(run_path, "dead").exists())
+            for number in range(500):
+                path = crew.worker_lock(run_path, f"worker-{number}")
+                lock = locks.make(path)
+                assert locks.holder(path) == os.getpid()
+                assert locks.is_held(path)
+                os.close(lock)
+        finally:
+            sweeping.kill()
 
 
 def test_a_job_of_another_boot_is_taken_over_whatever_its_clock_said(

@@ -174,8 +174,7 @@ def test_nothing_is_restored_while_a_part_of_the_service_runs(settings: Settings
         with locks.hold_role(settings.run_path, role), pytest.raises(AlreadyRunning) as caught:
             backup.restore(settings, file)
         assert str(os.getpid()) in str(caught.value)
-    lock = locks.take(crew.worker_lock(settings.run_path, "a-worker"))
-    assert lock is not None
+    lock = locks.make(crew.worker_lock(settings.run_path, "a-worker"))
     with pytest.raises(AlreadyRunning, match="worker"):
         backup.restore(settings, file)
     os.close(lock)
@@ -433,8 +432,7 @@ def test_an_old_view_of_the_database_is_warned_of_and_its_log_is_trimmed_afterwa
                 session.connection().exec_driver_sql("INSERT INTO scrap VALUES (zeroblob(8388608))")
         database.trim_log()
         assert database.log_bytes > MOST_LOG_BYTES
-        lock = locks.take(crew.worker_lock(settings.run_path, "a-worker"))
-        assert lock is not None
+        lock = locks.make(crew.worker_lock(settings.run_path, "a-worker"))
         with database.write() as session:
             crew.register(session, "a-worker", os.getpid(), 1, [], leases.Terms(30, 1))
         with httpx.Client(base_url=serve().url, headers={"Authorization": f"Bearer {token}"}) as client:

@@ -1,11 +1,17 @@
 """Several processes that train one job together: the curve of one process, the same bits after a resume, one end."""
 
+import math
+import multiprocessing
 import os
 import signal
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from multiprocessing.context import ForkProcess
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from boxes import dawdling, digits
@@ -18,6 +24,9 @@ from service import control, curves, intake, plan as plans, raw_spec
 from service.errors import InvalidInput
 from service.states import EndReason, JobStatus
 from service.tables import Job, Point, Series
+from workers import crew
+from workers.trainer import Order
+from workers.training import lines
 
 TOGETHER = {"resources": {"processes": 2}}
 LOST_SECONDS = 10  # for a crew to end that has lost a process, on a busy machine
@@ -151,6 +160,70 @@ def test_a_job_ends_as_the_process_did_that_ended_first(place: Place) -> None:
     job = place.ended(job_id)
     assert (job.status, job.error_code, job.signal) == (JobStatus.FAILED, EndReason.ERROR, signal.SIGSEGV)
     assert not any(is_alive(process) for process in crew)
+
+
+def test_what_a_process_has_told_before_it_was_lost_is_heard_and_nothing_is_waited_for(tmp_path: Path) -> None:
+    met = threading.Barrier(2)
+
+    def follow() -> None:
+        [line] = lines.lay(tmp_path / "meeting", 1, 2, met.wait)
+        assert line.hear() == 7
+        for loss in (0.1, math.nan):
+            line.say_loss(loss)
+        os.close(line.heard)
+        os.close(line.said)
+
+    follower = threading.Thread(target=follow)
+    follower.start()
+    [line] = lines.lay(tmp_path / "meeting", 0, 2, met.wait)
+    line.say(bytes([7]))
+    follower.join()
+    np.testing.assert_array_equal(line.hear_losses(3), [0.1, math.nan])
+    assert len(line.hear_losses(1)) == 0
+    for say_or_hear in (line.hear, lambda: line.say(bytes([7]))):
+        with pytest.raises(lines.LineCut):
+            say_or_hear()
+    assert list(tmp_path.iterdir()) == []
+    os.close(line.heard)
+    os.close(line.said)
+
+
+class Mortal(list[ForkProcess]):
+    """Processes, one of which is killed the moment before they are gone through for the nth time."""
+
+    def __init__(self, members: Iterable[ForkProcess], victim: int, nth: int) -> None:
+        super().__init__(members)
+        self._victim, self._nth = victim, nth
+
+    def __iter__(self) -> Iterator[ForkProcess]:
+        self._nth -= 1
+        if self._nth == 0:
+            self[self._victim].kill()
+            self[self._victim].join()
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("victim", [0, 1])
+@pytest.mark.parametrize("nth", [1, 2])
+def test_no_end_of_a_process_falls_between_two_looks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, victim: int, nth: int
+) -> None:
+    monkeypatch.setattr(crew, "SETTLE_SECONDS", 0.0)
+    order = Order("", 1, {}, {}, None, "", "", "", [], "", "", str(tmp_path / "outcome.json"), "cpu")
+    members = [multiprocessing.get_context("fork").Process(target=time.sleep, args=(1000,)) for _ in range(2)]
+    for member in members:
+        member.start()
+    lifeline, alive = os.pipe()
+    in_vain = threading.Timer(20, os.close, [alive])  # then it takes the worker for dead, and the leader's word
+    in_vain.start()
+    try:
+        assert crew._decided(order, Mortal(members, victim, nth), lifeline) == victim
+        assert members[victim].exitcode == -signal.SIGKILL
+        assert in_vain.is_alive()
+    finally:
+        in_vain.cancel()
+        for member in members:
+            member.kill()
 
 
 def test_a_loss_that_is_not_finite_ends_all_of_them_with_one_reason(place: Place) -> None:

@@ -102,8 +102,7 @@ def test_who_waits_for_a_gpu_is_told_which_programs_and_which_ended_jobs_hold_it
     slots.leave(grant, "an-ended-job/1", [], now=1.0)
     for now in (2.0, 20.0):
         slots.look(machine, own=[], now=now)
-    lock = locks.take(crew.worker_lock(settings.run_path, "a-worker"))
-    assert lock is not None
+    lock = locks.make(crew.worker_lock(settings.run_path, "a-worker"))
     database = Database(settings.database_path)
     with database.write() as session:
         devices, memory = [each.view() for each in slots.accelerators], crew.Memory(8000, 8000)

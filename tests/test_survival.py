@@ -511,6 +511,7 @@ def test_a_worker_that_is_killed_while_it_recovers_fifty_jobs_ten_times_leaves_n
             return len([job for job in running if job["attempt"] >= attempt]) == 50
 
         for number in range(1, 11):
+            until(lambda: is_ready(client))
             until(lambda number=number: all_run(number))  # type: ignore[misc]
             locks = {*service.settings.run_path.glob("worker-*.lock")}
             until(lambda: service.find("worker"))
@@ -520,6 +521,7 @@ def test_a_worker_that_is_killed_while_it_recovers_fifty_jobs_ten_times_leaves_n
             until(lambda locks=locks: {*service.settings.run_path.glob("worker-*.lock")} - locks)  # type: ignore[misc]
             time.sleep(chance.uniform(0.0, 0.3))  # a moment of the dice's choice
             service.kill(service.find("worker"))
+        until(lambda: is_ready(client))
         until(lambda: all_run(11))
         for job_id in ids:
             client.post(f"/v1/jobs/{job_id}/cancel").raise_for_status()

@@ -19,7 +19,7 @@ from boxes import FAULTY, worker
 from conftest import Until
 from sqlalchemy import func, select
 
-from service import bell, control, home, intake, leases, queue
+from service import bell, clock, control, home, intake, leases, locks, queue
 from service.database import Database
 from service.leases import Lease
 from service.queue import QueueLimits
@@ -569,6 +569,34 @@ def test_a_stopped_workers_job_goes_to_another_and_never_has_two_trainers(place:
         place.ended(job_id)
 
 
+def test_a_worker_renews_its_lease_between_two_starts_that_take_long(place: Place, shared: Process) -> None:
+    locked: dict[str, int] = {}
+    with place.database.write() as session:
+        made = intake.draft(session, ADMIN, small(1))
+        for _ in range(2):
+            job_id = queue.submit(session, ADMIN, made, QueueLimits(1000, 1000))
+            folder = place.settings.jobs_path / job_id
+            folder.mkdir(mode=0o700)
+            locked[job_id] = locks.make(folder / "attempt.lock")  # as a process of an older attempt would hold it
+    bell.ring(place.settings.run_path)
+    first, second = locked
+    lease_until = select(WorkerRow.lease_until).where(WorkerRow.pid == shared.pid)
+    lease_milliseconds = int(OF_WORKERS["TRAINBOX_LEASE_SECONDS"]) * 1000
+    try:
+        place.until(lambda: place.job(first).status is JobStatus.RUNNING)
+        before = place.scalar(lease_until)
+        place.until(lambda: clock.boot_milliseconds() > before - lease_milliseconds + lease_milliseconds // 5)
+        os.close(locked.pop(first))
+        place.until(lambda: place.job(second).status is JobStatus.RUNNING)
+        assert place.scalar(lease_until) > before
+    finally:
+        for lock in locked.values():
+            os.close(lock)
+    for job_id in (first, second):
+        assert place.ended(job_id).status is JobStatus.SUCCEEDED
+        assert place.attempts(job_id) == [(1, "succeeded")]
+
+
 HOLD_THE_WRITE_LOCK = """
 import os, signal, sys
 from service import crew, leases, locks
@@ -576,7 +604,7 @@ from service.database import Database
 from service.settings import Settings
 settings = Settings()
 database = Database(settings.database_path)
-lock = locks.take(crew.worker_lock(settings.run_path, "a-stopped-worker"))
+lock = locks.make(crew.worker_lock(settings.run_path, "a-stopped-worker"))
 with database.write() as session:
     crew.register(session, "a-stopped-worker", os.getpid(), 1, [], leases.Terms(-60.0, 0.0))
 with database.write() as session:

@@ -57,13 +57,13 @@ class Worker:
         self.lost: list[dict[str, Any]] = []
         self.registered = False
         self.renewed = 0
-        self.settled = -math.inf
+        self.tended = self.settled = -math.inf
+        self.claiming = False  # whether it was to renew before all was started that fits
         self.stop_signals = 0
 
     def run(self) -> None:
         """Works until SIGTERM or SIGINT, then drains; a second signal ends the trainers at once."""
-        lock = locks.take(crew.worker_lock(self.settings.run_path, self.id))
-        assert lock is not None, "a fresh id is locked by nobody"
+        lock = locks.make(crew.worker_lock(self.settings.run_path, self.id))
         wake_end, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -86,14 +86,13 @@ class Worker:
             log.info("worker ended", worker=self.id)
 
     def _loop(self, wake_end: int) -> None:
-        tended = -math.inf
         while not (self.stop_signals and not self.attempts):
             rang = self._wait(wake_end)
             now = monotonic()
             try:
                 look = rang or self.watcher.changed()
-                if now - tended > self.settings.lease_seconds / 6:
-                    tended = now
+                if self._must_tend():
+                    self.tended = now
                     self._kill_hung()  # first, because one that hangs may hold the write lock
                     self._renew()
                     self._reclaim()
@@ -113,6 +112,9 @@ class Worker:
                 log.warning("database busy", error=str(error.orig))
             self._enforce_limits()
 
+    def _must_tend(self) -> bool:
+        return monotonic() - self.tended > self.settings.lease_seconds / 6
+
     def _register(self) -> None:
         """Tells the service that this worker is there, now that it can start trainers; then it claims."""
         memory = crew.Memory(self.slots.memory_mib, self.launcher.memory_bytes >> 20)
@@ -123,7 +125,8 @@ class Worker:
         self._claim()
 
     def _wait(self, wake_end: int) -> bool:
-        """Sleeps until something happens; whether the bell rang or a signal came."""
+        """Sleeps until something happens; whether the bell rang, a signal came, or there is more to claim."""
+        claiming, self.claiming = self.claiming, False
         with selectors.DefaultSelector() as selector:
             selector.register(self.bell, selectors.EVENT_READ, "bell")
             selector.register(wake_end, selectors.EVENT_READ, "signal")
@@ -133,7 +136,7 @@ class Worker:
                 if not attempt.rang:
                     selector.register(attempt.trainer, selectors.EVENT_READ, attempt)
             waits = [attempt.recording.due_in() for attempt in self.attempts.values() if attempt.rang]
-            events = selector.select(max(0.0, min([LOOK_SECONDS, *waits])))
+            events = selector.select(0.0 if claiming else max(0.0, min([LOOK_SECONDS, *waits])))
         woken = {key.data for key, _ in events if isinstance(key.data, str)}
         for key, _ in events:
             if isinstance(key.data, Attempt):
@@ -145,7 +148,7 @@ class Worker:
         if "signal" in woken:
             with suppress(BlockingIOError):
                 os.read(wake_end, 4096)
-        return bool(woken & {"bell", "signal"})
+        return claiming or bool(woken & {"bell", "signal"})
 
     def _devices(self) -> list[dict[str, Any]]:
         return [each.view() for each in self.slots.accelerators]
@@ -169,7 +172,7 @@ class Worker:
         return self.slots.free != before
 
     def _claim(self) -> None:
-        """Starts what fits, until nothing does."""
+        """Starts what fits, until nothing does, or until leases are to be renewed: fifty starts may take a minute."""
         self._settle()
         # What starts on a full disk fails, again and again: it had better wait.
         if disk.lack(self.settings.home, self.settings.min_free_mib) is not None:
@@ -180,6 +183,9 @@ class Worker:
             if claim is None:
                 return
             self._start(claim)
+            if self._must_tend():
+                self.claiming = True
+                return
 
     def _start(self, claim: Claim) -> None:
         lease = claim.lease
@@ -247,6 +253,7 @@ class Worker:
         """Takes over from dead workers."""
         with self.database.write() as session:
             reclaimed = crew.reclaim(session, self.settings.run_path, self.terms)
+        crew.sweep(self.settings.run_path)
         for job_id in reclaimed:
             log.warning("reclaimed from a lost worker", job=job_id)
 

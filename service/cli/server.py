@@ -23,6 +23,7 @@ Parent = Annotated[int | None, typer.Option(hidden=True)]
 API_STOP_SECONDS = 10.0
 READY_LOOK_SECONDS = (0.2, 1.0)  # between looks: at first, and at most
 READY_LATE_SECONDS = 30.0
+READY_ANSWER_SECONDS = 5.0  # meanwhile no part is started again, and no signal is heard
 
 
 def serve(host: Host = None, port: Port = None, allow_remote: AllowRemote = False) -> None:
@@ -130,7 +131,7 @@ def readiness(url: str, token: str | None) -> str | None:
     from service.client import Client, Problem, Unreachable
 
     try:
-        with Client(url, token, patience_seconds=0) as client:
+        with Client(url, token, patience_seconds=0, answer_seconds=READY_ANSWER_SECONDS) as client:
             client.get("/readyz" if token else "/healthz")
     except (Problem, Unreachable) as error:
         return str(error)

@@ -12,6 +12,7 @@ import torch
 from service import plan as plans
 from service.checkpoints import Kept
 from service.datasets import arrays
+from service.extensions import FurtherModel
 from service.plan import Plan
 from service.spec import JobSpec
 from workers import checkpoints
@@ -100,7 +101,10 @@ def begin(spec: JobSpec, plan: Plan, source: Source) -> Beginning:
     training = begun.training
     if begun.step == 0 and source.rank:
         torch.manual_seed(apart(spec.hyperparameters.seed, source.rank, 0))
-    crew = parallel.join(training.model, training.device, source.rank, source.processes, source.meeting, begun.step)
+    plain = not isinstance(spec.model, FurtherModel)  # what packages bring may do as it likes
+    crew = parallel.join(
+        training.model, training.device, source.rank, source.processes, source.meeting, begun.step, plain
+    )
     return replace(begun, training=replace(training, crew=crew))
 
 
@@ -158,8 +162,9 @@ class Keeper:
     def __post_init__(self) -> None:
         self._scribe = Scribe(self.tape, self.source.folder, self.attempt)
         training = self.tape.training
-        self._every, self._last = training.spec.checkpoints.every_steps, training.plan.total_steps
-        self.every = self._every or self._last  # only after a multiple of so many steps its number makes one wanted
+        named, self._last = training.spec.checkpoints.every_steps, training.plan.total_steps
+        self._by_time = named is None
+        self.every = named or self._last  # only after a multiple of so many steps its number makes one wanted
 
     def look(self, step: Step) -> None:
         """Takes the weights aside when no validation before was better; they are written with the next state."""
@@ -178,10 +183,7 @@ class Keeper:
 
         A job that names its steps gets them, and waits for the writing of the one before; others put it off.
         """
-        if self._every is None:
-            due = step.ended >= self.due and not self._scribe.busy
-        else:
-            due = step.number % self._every == 0
+        due = step.ended >= self.due and not self._scribe.busy if self._by_time else step.number % self.every == 0
         return due and step.number < self._last
 
     def keep(self, step: Step) -> str | None:

@@ -26,8 +26,8 @@ PRECISIONS = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": t
 class Step(NamedTuple):
     """What one step gave. Steps count from 1.
 
-    loss, grad_norm: shape (), on the device: to read one is to wait for it. grad_norm: before it was scaled down to
-    max_grad_norm; None where it was not measured.
+    loss, grad_norm: shape (), on the device: to read one is to wait for it. loss: this process's share, of which the
+    crew knows the total. grad_norm: before it was scaled down to max_grad_norm; None where it was not measured.
     seconds: from the choice of the batch to the update, validation left out. ended: on the clock `perf_counter`.
     """
 
@@ -104,7 +104,8 @@ def _backward(training: Training, inputs: Tensor, targets: Tensor) -> tuple[int,
 
 
 def backward(training: Training, batch: Tensor) -> Tensor:
-    """Adds the gradient of the mean loss over a batch to the parameters, part by part; that loss, shape ().
+    """Adds the gradient of the mean loss over a batch to the parameters, part by part; this process's share of that
+    loss, shape ().
 
     batch: row numbers of the training split, of which this process computes its share. With float16 the gradient is
     scaled, as the scaler expects it.
@@ -121,12 +122,14 @@ def backward(training: Training, batch: Tensor) -> Tensor:
         with crew.exchange(number == count):
             with _arithmetic(training):
                 loss = task.loss(outputs(samples.inputs.index_select(0, part)), samples.targets.index_select(0, part))
-            # Each part counts as much as it has samples, so that together they are the mean over the batch.
-            loss = loss if weight == 1 else loss * weight
-            # The gradients of several processes are averaged, and are to be added.
-            scaler.scale(loss if crew.count == 1 else loss * crew.count).backward()  # type: ignore[no-untyped-call]
-        losses.append(loss.detach())
-    return crew.total(losses[0] if len(losses) == 1 else torch.stack(losses).sum())
+            # Each part counts as much as it has samples, so that together they are the mean over the batch. The
+            # gradients of several processes are averaged, and are to be added.
+            counts = weight * crew.count
+            scaler.scale(loss if counts == 1 else loss * counts).backward()  # type: ignore[no-untyped-call]
+        losses.append(loss.detach() if weight == 1 else loss.detach() * weight)
+    total = losses[0] if len(losses) == 1 else torch.stack(losses).sum()
+    crew.tell(total)
+    return total
 
 
 def _arithmetic(training: Training) -> AbstractContextManager[Any]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from workers.spool import RECORD, Records, Writer
 from workers.training.loop import Step
 from workers.training.machine import Meter
+from workers.training.parallel import Crew
 from workers.training.preparation import Training
 
 FLUSH_SECONDS = 0.1
@@ -61,7 +62,10 @@ class Tape:
         steps, self.waiting = self.waiting, []
         if not steps:
             return None
-        losses, norms = _fetched(steps)
+        losses, norms = _fetched(steps, self.training.crew)
+        steps = steps[: len(losses)]
+        if not steps:
+            return None
         seconds, times = self._clocked(steps)
         bad = np.flatnonzero(~np.isfinite(losses)) if self.training.spec.on_non_finite == "fail" else losses[:0]
         if len(bad):
@@ -137,9 +141,9 @@ class Tape:
         return np.concatenate([points.ravel(), np.array(measured + validations + used, RECORD)])
 
 
-def _fetched(steps: list[Step]) -> tuple[Values, dict[int, float]]:
-    """(losses, gradient norms of the steps that have one)."""
+def _fetched(steps: list[Step], crew: Crew) -> tuple[Values, dict[int, float]]:
+    """(losses, gradient norms of the steps that have one); fewer losses than steps when one of the crew was lost."""
     measured = {step.number: step.grad_norm for step in steps if step.grad_norm is not None}
-    tensors = [step.loss for step in steps] + list(measured.values())
-    values = torch.stack(tensors).tolist()  # the one wait for the device
-    return np.array(values[: len(steps)]), dict(zip(measured, values[len(steps) :], strict=True))
+    losses = crew.totals(torch.stack([step.loss for step in steps]))
+    values = torch.cat([losses, *(norm[None] for norm in measured.values())]).tolist()  # the one wait for the device
+    return np.array(values[: len(losses)]), dict(zip(measured, values[len(losses) :], strict=True))
