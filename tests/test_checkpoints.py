@@ -214,7 +214,7 @@ def test_a_trainer_killed_at_random_steps_leaves_the_curve_of_an_undisturbed_one
     place: Place, steps: int, kills: int
 ) -> None:
     chance = random.Random(7)
-    undisturbed, job_id = place.submit(moody(steps)), place.submit(moody(steps))
+    undisturbed, job_id = place.submit(moody(steps)), place.submit(dawdling(moody(steps), "dawdle_each_time"))
     for target in sorted(chance.sample(range(60, steps - 300), kills)):
         place.until(lambda target=target: place.job(job_id).step >= target)  # type: ignore[misc]
         kill(place, job_id)
@@ -234,7 +234,7 @@ def test_a_trainer_killed_the_moment_its_checkpoint_grows_goes_on_from_the_one_b
 ) -> None:
     """A state of some megabytes, each step: there is always one that is being written."""
     wide = moody(100 + 30 * rounds, every=1, optimizer="adam") | {"model": {"type": "mlp", "hidden_sizes": [512, 512]}}
-    undisturbed, job_id = place.submit(wide), place.submit(wide)
+    undisturbed, job_id = place.submit(wide), place.submit(dawdling(wide, "dawdle_each_time"))
     torn = 0
     for target in range(10, 10 * rounds + 1, 10):
         place.until(lambda target=target: place.job(job_id).checkpoint_step > target)  # type: ignore[misc]
