@@ -17,7 +17,7 @@ serve: .venv/.made ## run the service until Ctrl-C
 	@$(BIN)/trainbox serve
 
 test: .venv/.made chromium ## all tests, or those that ARGS names: make test ARGS="tests/test_plan.py -x"
-	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 chromium:
 	@command -v chromium > /dev/null || { test "$$(id -u)" = 0 && command -v apt-get > /dev/null && apt-get -qq update \

@@ -21,12 +21,18 @@ from service.settings import Settings
 from service.states import Scope
 
 PATIENCE_SECONDS = 60.0
+# Files whose few tests take long: begun last, one of them would run alone for a while.
+LONGEST = ("test_worker", "test_cli", "test_survival", "test_chaos", "test_checkpoints", "test_schema", "test_page")
 
 # What the fixtures that are functions look like to a test.
 Until = Callable[[Callable[[], object]], None]
 Serve = Callable[..., Server]
 Stand = Callable[..., httpx.Client]
 MakeToken = Callable[..., str]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONGEST)
 
 
 def _until(condition: Callable[[], object]) -> None:
