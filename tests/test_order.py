@@ -231,10 +231,12 @@ def test_a_job_that_is_over_waits_for_nothing(admin: httpx.Client) -> None:
     assert (told["position"], told["blocked_by"], told["basis"]) == (None, [], "the job is succeeded")
 
 
-@pytest.mark.usefixtures("measured")
 def test_predicted_starts_come_true(admin: httpx.Client, until: Until) -> None:
-    """Of trainers that mostly sleep, whose pace other work on the machine hardly changes."""
-    specs = [dawdling(digits(max_steps=60 * (1 + number % 3), epochs=None), "keep_pace") for number in range(24)]
+    """Of trainers that mostly sleep, whose pace other work on the machine hardly changes; no other job has their batch
+    size, so nothing is known from before.
+    """
+    own = {"epochs": None, "batch_size": 24}
+    specs = [dawdling(digits(max_steps=60 * (1 + number % 3), **own), "keep_pace") for number in range(24)]
     right = come_true(admin, until, specs, after_seconds=1.2, off=(2.0, 0.3))
     assert sum(right) >= 0.8 * len(right), f"{sum(right)} of {len(right)}"
 
@@ -242,6 +244,7 @@ def test_predicted_starts_come_true(admin: httpx.Client, until: Until) -> None:
 @pytest.mark.chaos
 @pytest.mark.usefixtures("measured")
 def test_nine_of_ten_predicted_starts_come_true_on_a_machine_in_quiet(admin: httpx.Client, until: Until) -> None:
+    """All that is known from before is one job that ran alone."""
     specs = [digits(epochs=100 * (1 + number % 3)) for number in range(40)]
     right = come_true(admin, until, specs, after_seconds=3.0, off=(5.0, 0.2))
     assert sum(right) >= 0.9 * len(right), f"{sum(right)} of {len(right)}"
@@ -252,8 +255,7 @@ def come_true(
 ) -> list[bool]:
     """Of each job that waited when the first ones had run for a moment, whether it started when it was foretold.
 
-    All that is known from before is one job that ran alone. off: seconds, or parts of the wait, that a prediction may
-    be wrong by.
+    off: seconds, or parts of the wait, that a prediction may be wrong by.
     """
     jobs = [submit(client, spec) for spec in specs]
     until(lambda: client.get(f"/v1/jobs/{jobs[1]['id']}").json()["started_at"])
