@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 from sqlalchemy.orm import Session
 
-from service import curves, diagnosis, runs
+from service import curves, diagnosis, subjects
 from service.curves import Summary, stored
 from service.diagnosis import Case, Diagnosis, Sibling, Signal
 from service.diagnosis.signals import HEAD
-from service.runs import Filter, Subject
+from service.runs import Filter
 from service.states import TERMINAL
+from service.subjects import Subject
 from service.users import Principal
 
 # What scripts call them, the most usual name first.
@@ -27,7 +28,7 @@ MOST_SIBLINGS = 200  # runs looked through, the newest of the project
 
 def of_run(session: Session, principal: Principal, run_id: str) -> Diagnosis:
     """Raises NotFound."""
-    [subject] = runs.subjects(session, principal, [run_id])
+    [subject] = subjects.named(session, principal, [run_id])
     running = subject.status not in TERMINAL
     siblings = [] if running else _siblings(session, principal, subject)
     return of_curves(session, subject.seq, subject.parameters, running=running, siblings=siblings)
@@ -66,7 +67,7 @@ def _siblings(session: Session, principal: Principal, subject: Subject) -> list[
     if RATE not in subject.parameters:
         return []
     wanted = _apart(subject.parameters)
-    found = runs.newest_subjects(session, principal, Filter(project=subject.project), MOST_SIBLINGS)
+    found = subjects.newest(session, principal, Filter(project=subject.project), MOST_SIBLINGS)
     alike = [each for each in found if each.seq != subject.seq and _apart(each.parameters) == wanted]
     summaries = curves.find(session, [each.seq for each in alike], TRAINING_LOSSES[:1])
     return [

@@ -29,6 +29,7 @@ LAYERS = (
     {"advice", "curves", "datasets", "estimate", "meaning", "memory", "order", "projects"},
     {"intake"},
     {"abilities", "diagnosis", "events", "queue", "runs", "sent", "statistics"},
+    {"subjects"},
     {"checkpoints", "compare", "examination", "outside"},
     {"control", "home", "jobs", "leases"},
     {"charts", "crew", "forecast", "gates", "pace"},

@@ -7,7 +7,7 @@ import numpy as np
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from service import compare, curves, runs
+from service import compare, curves, subjects
 from service.api import compared, formats
 from service.api.access import Reader
 from service.api.answers import Json, columns_once
@@ -23,8 +23,9 @@ from service.compare import Compared, Comparison, Entry, Ranked
 from service.curves import Axis, Curve, Summary
 from service.errors import FieldProblem, InvalidInput
 from service.ids import is_id
-from service.runs import Filter, Subject
+from service.runs import Filter
 from service.states import TERMINAL
+from service.subjects import Subject
 from service.users import Principal
 
 router = APIRouter(prefix="/v1", tags=["runs"], route_class=StrictRoute)
@@ -87,7 +88,7 @@ def compare_runs(
 def _subjects(session: Session, principal: Principal, run_ids: str | None, filtered: Filter) -> list[Subject]:
     """The runs to be compared, and one more where more than can be compared match the filters."""
     if run_ids is None:
-        return runs.newest_subjects(session, principal, filtered, MOST_RUNS + 1)
+        return subjects.newest(session, principal, filtered, MOST_RUNS + 1)
     ids = list(dict.fromkeys(part.strip() for part in run_ids.split(",") if part.strip()))
     if filtered != Filter():
         raise InvalidInput([FieldProblem("runs", "exclusive", "name runs or give filters, not both")])
@@ -96,7 +97,7 @@ def _subjects(session: Session, principal: Principal, run_ids: str | None, filte
     if (wrong := next((place for place, each in enumerate(ids, start=1) if not is_id(each)), None)) is not None:
         message = f"number {wrong} is no id: ids are separated by commas"
         raise InvalidInput([FieldProblem("runs", "invalid_id", message)])
-    return runs.subjects(session, principal, ids)
+    return subjects.named(session, principal, ids)
 
 
 def _tag(delivery: Delivery, subjects: list[Subject], recorded: dict[int, dict[str, Summary]]) -> str | None:

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query, Response
 from sqlalchemy.orm import Session
 
-from service import curves, patterns, runs
+from service import curves, patterns, runs, subjects
 from service.api import formats, shown_curves, whole_curves
 from service.api.access import Reader
 from service.api.answers import Json
@@ -19,8 +19,8 @@ from service.api.views.runs import CurveList, RunList, WholeRun
 from service.api.whole_curves import Whole
 from service.curves import Axis, Curve, Summary
 from service.errors import NotFound
-from service.runs import Subject
 from service.states import TERMINAL, Direction
+from service.subjects import Subject
 from service.tasks import TRAINER_METRICS, trained_metrics
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"], route_class=StrictRoute)
@@ -115,7 +115,7 @@ def get_curves(
     if points == "all":
         whole_curves.require_plain(form, smooth)
     with here.database.read() as session:
-        [subject] = runs.subjects(session, principal, [run_id])
+        [subject] = subjects.named(session, principal, [run_id])
         summaries = curves.find(session, [subject.seq], names).get(subject.seq, {})
         if not set(names) <= summaries.keys():
             _require_possible(session, subject, set(names) - summaries.keys())

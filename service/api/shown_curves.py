@@ -12,8 +12,8 @@ from service.api.answers import Json, columns_once
 from service.api.formats import Format
 from service.curves import Axis, Curve
 from service.pictures import CurveFile, Line, Panel, Picture
-from service.runs import Subject
 from service.states import Direction
+from service.subjects import Subject
 
 CURVE_TABLE = ["metric", "step", "x", "y", "min", "max"]
 X_LABELS = {

@@ -12,7 +12,7 @@ from service.curves.rollups import Floats, Integers
 from service.curves.stored import Points
 from service.database import Database
 from service.errors import FieldProblem, InvalidInput
-from service.runs import Subject
+from service.subjects import Subject
 
 WINDOW = 16_384  # points read at once, in a transaction of their own
 HELD = 16 * WINDOW  # points of a curve that is kept while it is sent: 8 MiB
