@@ -17,7 +17,7 @@ import httpx
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from boxes import digits, submit, train
-from conftest import Box
+from conftest import Box, Until
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, expect, sync_playwright
 
 from service import datasets, intake, queue, users
@@ -141,8 +141,8 @@ def study(box: Box) -> str:
 def counted(page: Page) -> int:
     """How many points of train_loss the first chart says it shows."""
     label = page.locator(".chart").first.get_attribute("aria-label") or ""
-    found = re.search(r"train_loss, (\d+) points", label)
-    return int(found[1]) if found else 0
+    found = re.search(r"train_loss, ([\d\u202f]+) points?", label)
+    return int(found[1].replace("\u202f", "")) if found else 0
 
 
 def test_one_signs_in_with_a_token_that_stays_in_the_tab(browser: Browser, box: Box) -> None:
@@ -171,7 +171,7 @@ def test_one_signs_in_with_a_token_that_stays_in_the_tab(browser: Browser, box: 
         assert page.evaluate("[sessionStorage.length, localStorage.length]") == [0, 1]
 
 
-def test_a_job_from_the_form_is_planned_trained_and_watched(visit: Visit) -> None:
+def test_a_job_from_the_form_is_planned_trained_and_watched(visit: Visit, until: Until) -> None:
     page = visit.show("submit")
     page.get_by_label("dataset").fill("digits")
     page.get_by_label("epochs").fill("100000")
@@ -184,9 +184,7 @@ def test_a_job_from_the_form_is_planned_trained_and_watched(visit: Visit) -> Non
     expect(page.locator(".badge").first).to_contain_text("running")
     expect(page.locator(".chart").first).to_have_attribute("aria-label", re.compile(r"train_loss, [1-9]"))
     first = counted(page)
-    page.wait_for_function(
-        "first => Number(/train_loss, (\\d+)/.exec(document.querySelector('.chart').ariaLabel)?.[1]) > first", arg=first
-    )
+    until(lambda: counted(page) > first)
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Cancel the job").click()
     expect(page.locator(".badge").first).to_contain_text("cancelled")
