@@ -71,7 +71,9 @@ def test_an_interval_from_one_seed_claims_no_more() -> None:
     ):
         assert words in " ".join(texts.sentences("lr_range", report))
         picture = ElementTree.fromstring(drawn("lr_range", report, "svg"))
-        assert label in {"".join(text.itertext()) for text in picture.iter(f"{SVG}text")}
+        legend = {"".join(text.itertext()) for text in picture.iter(f"{SVG}text")}
+        assert label in legend
+        assert ("training loss, all seeds" in legend) is (report is two)
 
 
 def test_a_loss_that_is_cut_to_leave_room_is_said_to_be() -> None:

@@ -59,9 +59,10 @@ def _range_test(axes: Axes, report: Report) -> None:
 
     low, high = under("low", rows), under("high", rows)
     held = [row for row in rows if row["held_out_loss"] is not None]
-    axes.fill_between(
-        rates, low, high, color=BLUE, alpha=0.2, linewidth=0, label=told("training loss, all seeds", "high", rows)
-    )
+    seeds = max(row["runs"] for row in report["rates"])
+    if seeds > 1:
+        label = told("training loss, all seeds", "high", rows)
+        axes.fill_between(rates, low, high, color=BLUE, alpha=0.2, linewidth=0, label=label)
     axes.plot(rates, under("loss", rows), "o-", color=BLUE, markersize=4, label=told("training loss", "loss", rows))
     if held:
         axes.plot(
@@ -79,7 +80,6 @@ def _range_test(axes: Axes, report: Report) -> None:
         if mark is not None:
             axes.axvline(mark, color=colour, linestyle=style, label=f"{name}: {mark:.3g}")
     if report["interval"] is not None:
-        seeds = max(row["runs"] for row in report["rates"])
         label = "95 % interval of the suggestion" if seeds > 1 else "interval of the suggestion, from one seed"
         axes.axvspan(*report["interval"], color=GREEN, alpha=0.12, linewidth=0, label=label)
     for place, ((name, rate), marker) in enumerate(zip(report["others"].items(), "v<s", strict=False)):
