@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 from boxes import FAULTY, worker
 from fastapi import APIRouter
 
@@ -29,6 +30,12 @@ Until = Callable[[Callable[[], object]], None]
 Serve = Callable[..., Server]
 Stand = Callable[..., httpx.Client]
 MakeToken = Callable[..., str]
+
+
+# Servers log from threads of their own. While pytest replaces sys.stdout and sys.stderr between two tests, a print to
+# them may touch a file that is freed already (CPython before 3.14), and the process dies of it.
+STANDARD_ERROR = open(2, "w", closefd=False)  # noqa: SIM115 - whatever the descriptor is at that moment
+structlog.configure(logger_factory=structlog.PrintLoggerFactory(STANDARD_ERROR))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
