@@ -1,5 +1,6 @@
 """A home of its own for every test, and a real server on it."""
 
+import io
 import shutil
 import threading
 import time
@@ -32,10 +33,10 @@ Stand = Callable[..., httpx.Client]
 MakeToken = Callable[..., str]
 
 
-# Servers log from threads of their own. While pytest replaces sys.stdout and sys.stderr between two tests, a print to
-# them may touch a file that is freed already (CPython before 3.14), and the process dies of it.
-STANDARD_ERROR = open(2, "w", closefd=False)  # noqa: SIM115 - whatever the descriptor is at that moment
-structlog.configure(logger_factory=structlog.PrintLoggerFactory(STANDARD_ERROR))
+# Servers log from threads of their own. While pytest replaces sys.stdout between two tests, a print to it may touch a
+# file that is freed already (CPython before 3.14), and the process dies of it.
+LOG = io.StringIO()
+structlog.configure(logger_factory=structlog.WriteLoggerFactory(LOG))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -53,6 +54,13 @@ def _until(condition: Callable[[], object]) -> None:
 def until() -> Until:
     """Waits until a condition holds."""
     return _until
+
+
+@pytest.fixture
+def logged() -> Callable[[], str]:
+    """What the servers of this process have logged since the test began."""
+    before = len(LOG.getvalue())
+    return lambda: LOG.getvalue()[before:]
 
 
 @pytest.fixture(scope="session")
