@@ -21,7 +21,7 @@ from service import clock, curves, intake, jobs, leases, queue
 from service.api import streams
 from service.api.events import EventList
 from service.api.limits import Limits
-from service.api.server import Server
+from service.api.server import GRACEFUL_SECONDS, Server
 from service.curves import Batch
 from service.database import Database
 from service.leases import Lease, Terms
@@ -441,7 +441,7 @@ def test_a_service_that_stops_says_so_to_every_stream(
     server.should_exit = True
     for reader in readers:
         reader.join(10)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < GRACEFUL_SECONDS
     assert sum(end.endswith(b"event: shutdown\ndata: {}\n\n") for end in ends) == 10
     assert sum(end.endswith(b"--- the service stops ---\n") for end in ends) == 10
 
