@@ -1,5 +1,6 @@
 """MLflow's tracking server on SQLite, measured over the REST API that its client and its pages use."""
 
+import json
 import os
 import sqlite3
 import tempfile
@@ -85,7 +86,7 @@ def logged(server: Service) -> stage.Calls:
     """The calls that log a new run's points over a connection of its own."""
     client = server.apart()
     run = begun(client)
-    bodies = [{"run_id": run, "metrics": metrics(call * STEPS_A_CALL)} for call in range(CALLS)]
+    bodies = [json.dumps({"run_id": run, "metrics": metrics(call * STEPS_A_CALL)}).encode() for call in range(CALLS)]
     return stage.Calls(client, "/api/2.0/mlflow/runs/log-batch", bodies, STEPS_A_CALL * len(METRICS))
 
 

@@ -37,7 +37,7 @@ from workers import recorder, spool
 from workers.recorder import Recording
 
 LONG, SHORT, COMPARED, POINTS = 1_000_000, 100_000, 10, 1000
-REPEATS = 15
+REPEATS = 100
 TRAINERS = 8
 STEPS = 20_000  # of a trainer that records
 STEPS_A_WRITE = 1000
@@ -191,7 +191,7 @@ def sent(running: Service) -> stage.Calls:
     client = running.apart()
     run_id = client.post("/v1/runs", {"name": "sent"})["id"]
     per_call = POINTS_A_CALL // len(METRICS)
-    bodies = [{"points": points(curve(per_call), call * per_call)} for call in range(CALLS)]
+    bodies = [json.dumps({"points": points(curve(per_call), call * per_call)}).encode() for call in range(CALLS)]
     return stage.Calls(client, f"/v1/runs/{run_id}/points", bodies, POINTS_A_CALL)
 
 
