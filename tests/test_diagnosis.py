@@ -226,10 +226,10 @@ def test_a_gate_that_warns_lets_the_job_go_on_and_speaks_once(admin: httpx.Clien
 
 def test_a_script_may_call_anything_a_learning_rate(admin: httpx.Client) -> None:
     runs = {}
-    for rate, pace in ((0.01, 5.0), (0.001, 1.0), ("warm-up to 0.1", 5.0), (None, 5.0), ([0.1, 0.01], 5.0), (True, 5.0)):
+    for rate in (0.01, 0.001, "warm-up to 0.1", None, [0.1, 0.01], True):
         about = {"hyperparameters": {"learning_rate": rate}, "kind": "oddly called"}
         run = admin.post("/v1/runs", json={"name": "a script", "parameters": about}).json()["id"]
-        losses = falling(100, pace=pace).tolist()
+        losses = falling(100, pace=1 if rate == 0.001 else 5).tolist()
         points = [{"metric": "train_loss", "step": step, "value": loss} for step, loss in enumerate(losses)]
         assert admin.post(f"/v1/runs/{run}/points", json={"points": points}).status_code == 200
         assert admin.post(f"/v1/runs/{run}/finish", json={"status": "succeeded"}).status_code == 200
