@@ -63,8 +63,9 @@ class Case:
 def learning_rate(parameters: Mapping[str, Any]) -> float | None:
     """Of a run; None where it has none. A script may call anything so, also a text or a list."""
     rate = parameters.get(RATE)
-    is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
-    return float(rate) if is_number and rate > 0 else None
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or rate <= 0:
+        return None
+    return float(rate)
 
 
 def rung(rate: float) -> float:
