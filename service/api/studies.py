@@ -14,7 +14,7 @@ from service.api.answers import Json
 from service.api.formats import Format, Wanted, Width
 from service.api.jobs import STOPPING_SECONDS
 from service.api.listings import After, Limit, Word
-from service.api.once import Repeatable
+from service.api.once import Repeatable, still_there
 from service.api.paths import in_form
 from service.api.place import Here
 from service.api.strict_route import StrictBody, StrictRoute, described_body
@@ -75,7 +75,8 @@ def submit_study(
             study_id, again = records.create(session, principal, made, here.queue_limits), False
             once.remember(session, study_id)
         assert study_id is not None, "either it was made before, or the request has been checked"
-        study = records.get(session, principal, study_id)
+        with still_there(again):
+            study = records.get(session, principal, study_id)
     bell.ring(here.settings.run_path)
     return Json(study, 200 if again else 201, {"Location": f"/v1/studies/{study_id}"})
 
