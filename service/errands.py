@@ -10,7 +10,7 @@ import threading
 from time import monotonic
 from typing import Any
 
-from service.errors import ErrandFailed, ErrandsBusy, FieldProblem, InvalidInput
+from service.errors import ErrandFailed, ErrandsBusy, FieldProblem, InvalidInput, Stopping
 from service.settings import trainer_environment
 
 MOST_AT_ONCE = 2
@@ -24,7 +24,7 @@ _free = threading.BoundedSemaphore(MOST_AT_ONCE)
 def run(name: str, order: dict[str, Any], stopping: threading.Event) -> dict[str, Any]:
     """The child's answer. stopping: when it is set, nobody waits for it any longer.
 
-    Raises InvalidInput for what the child finds wrong with the order, ErrandsBusy, or ErrandFailed.
+    Raises InvalidInput for what the child finds wrong with the order, ErrandsBusy, ErrandFailed, or Stopping.
     """
     if not _free.acquire(timeout=WAIT_SECONDS):
         raise ErrandsBusy
@@ -53,7 +53,10 @@ def _answer(order: str, stopping: threading.Event) -> str:
                 break
             except subprocess.TimeoutExpired:
                 given = None  # it has been passed on, or is being so
-                if monotonic() > end or stopping.is_set():
+                if stopping.is_set():
+                    child.kill()
+                    raise Stopping from None
+                if monotonic() > end:
                     child.kill()
                     raise ErrandFailed(f"it was not done within {LONGEST_SECONDS:.0f} seconds") from None
     if child.returncode != 0:

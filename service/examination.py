@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from service import curves, diagnosis, subjects
 from service.curves import Summary, stored
-from service.diagnosis import Case, Diagnosis, Sibling, Signal
+from service.diagnosis import RATE, Case, Diagnosis, Sibling, Signal
 from service.diagnosis.signals import HEAD
 from service.runs import Filter
 from service.states import TERMINAL
@@ -21,7 +21,6 @@ from service.users import Principal
 TRAINING_LOSSES = ("train_loss", "loss", "train/loss")
 VALIDATION_LOSSES = ("val_loss", "val/loss", "eval_loss", "eval/loss")
 POINTS = 400
-RATE = "hyperparameters.learning_rate"
 OF_CHANCE = (RATE, "hyperparameters.seed")
 MOST_SIBLINGS = 200  # runs looked through, the newest of the project
 
@@ -64,17 +63,17 @@ def _signal(session: Session, summary: Summary) -> Signal:
 
 def _siblings(session: Session, principal: Principal, subject: Subject) -> list[Sibling]:
     """Runs of the same project that differ in the learning rate, and perhaps the seed, alone."""
-    if RATE not in subject.parameters:
+    if diagnosis.learning_rate(subject.parameters) is None:
         return []
     wanted = _apart(subject.parameters)
     found = subjects.newest(session, principal, Filter(project=subject.project), MOST_SIBLINGS)
     alike = [each for each in found if each.seq != subject.seq and _apart(each.parameters) == wanted]
     summaries = curves.find(session, [each.seq for each in alike], TRAINING_LOSSES[:1])
     return [
-        Sibling(each.id, float(each.parameters[RATE]), summary.min, _learned(summary))
+        Sibling(each.id, rate, summary.min, _learned(summary))
         for each in alike
         for summary in summaries.get(each.seq, {}).values()
-        if summary.min is not None
+        if summary.min is not None and (rate := diagnosis.learning_rate(each.parameters)) is not None
     ]
 
 

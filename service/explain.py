@@ -127,10 +127,9 @@ def _lack(wanted: Waiting, free: Sequence[Room]) -> Iterable[Words]:
         most_mib = max(room.memory_mib for room in roomy)
         yield _cause("no_memory", f"it needs {wanted.memory_mib} MiB of memory, and {most_mib} MiB are free")
         return
-    most = max(free, key=lambda room: (room.gpus, room.threads))
-    most_free = _slots(most.threads, most.gpus)
-    message = f"it needs {_slots(wanted.threads, wanted.gpus)}, and no worker has more than {most_free} free"
-    yield _cause("no_slot", message)
+    gpus, threads = max((room.gpus if wanted.gpus else 0, room.threads) for room in free)
+    needed, most = _slots(wanted.threads, wanted.gpus), _slots(threads, gpus)
+    yield _cause("no_slot", f"it needs {needed}, and no worker has more than {most} free")
 
 
 def _cause(code: str, message: str) -> Words:

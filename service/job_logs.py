@@ -36,6 +36,8 @@ def read(log: Path, offset: int, most: int) -> Part:
         if file is None:
             return Part(b"", offset, False)
         size = os.fstat(file).st_size
+        if offset >= size:
+            return Part(b"", offset, False)
         begin, end = _cut(log)
         marker = b""
         if begin <= offset < end:

@@ -124,7 +124,10 @@ def _shape(change: Change) -> str:
 
 
 def _patience(change: Change) -> str:
-    return f"training ends after {change.after} validations without an improvement instead of {change.before}"
+    if change.after is None:
+        return "training takes all its steps, whatever the validations say"
+    former = "" if change.before is None else f" instead of {change.before}"
+    return f"training ends after {change.after} validations without an improvement{former}"
 
 
 def _momentum(change: Change) -> str:

@@ -83,7 +83,11 @@ def _ended_before(kept: timedelta | None) -> str:
 
 def _attempts(folder: Path) -> Iterator[Path]:
     """The folders of a job's attempts. A link that a trainer has put in the place of one is not followed."""
-    for entry in os.scandir(folder):
+    try:
+        entries = list(os.scandir(folder))
+    except FileNotFoundError:
+        return  # the job was deleted meanwhile
+    for entry in entries:
         if entry.name.startswith("a") and entry.is_dir(follow_symlinks=False):
             yield Path(entry.path)
 

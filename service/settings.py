@@ -4,8 +4,12 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt, field_validator
+from pydantic import Field, NonNegativeInt, PositiveInt, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+# Bounds that keep sums of times within what dates and 64 bits can say.
+Seconds = Annotated[float, Field(gt=0, le=31_536_000)]
+Days = Annotated[float, Field(ge=0, le=36_500)]
 
 
 class Settings(BaseSettings):
@@ -25,14 +29,14 @@ class Settings(BaseSettings):
     slots: PositiveInt = Field(
         default_factory=lambda: os.cpu_count() or 1, description="CPU threads given out to jobs at a time"
     )
-    lease_seconds: PositiveFloat = Field(default=30.0, description="how long a silent worker keeps its jobs")
+    lease_seconds: Seconds = Field(default=30.0, description="how long a silent worker keeps its jobs")
     backoff_seconds: float = Field(
         default=10.0,
         ge=0,
         description="wait before a lost job starts again; doubles while none leaves a checkpoint, up to 5 minutes",
     )
-    stop_seconds: PositiveFloat = Field(default=30.0, description="how long a trainer may take to stop when asked")
-    stall_seconds: PositiveFloat = Field(
+    stop_seconds: Seconds = Field(default=30.0, description="how long a trainer may take to stop when asked")
+    stall_seconds: Seconds = Field(
         default=300.0, description="how long a trainer may take no step; longer when its steps are slow"
     )
     max_log_mib: PositiveInt = Field(default=50, description="what is kept of an attempt's log, half of it the end")
@@ -61,10 +65,10 @@ class Settings(BaseSettings):
     min_free_mib: NonNegativeInt | None = Field(
         default=None, description="disk that must stay free; unset: 2 GiB or 5 % of the disk, whichever is less"
     )
-    keep_logs_days: NonNegativeFloat | None = Field(
+    keep_logs_days: Days | None = Field(
         default=None, description="days to keep the logs of a job that is over; unset: for ever"
     )
-    keep_checkpoints_days: NonNegativeFloat | None = Field(
+    keep_checkpoints_days: Days | None = Field(
         default=None, description="days to keep the checkpoints of a job that is over; unset: for ever"
     )
     log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="what is logged")

@@ -390,7 +390,14 @@ def test_wrong_use_is_exit_code_2(box: Box, tmp_path: Path) -> None:
     box("jobs", "--nonsense", code=2)
     box("submit", str(tmp_path / "missing.json"), code=2)
     box("jobs", code=2, TRAINBOX_URL="ftp://127.0.0.1")
-    assert "TRAINBOX_PORT" in box("serve", code=2, TRAINBOX_PORT="many")
+    for part, name, value in (
+        ("serve", "TRAINBOX_PORT", "many"),
+        ("api", "TRAINBOX_LEASE_SECONDS", "inf"),
+        ("worker", "TRAINBOX_KEEP_LOGS_DAYS", "1e7"),
+    ):
+        said = box(part, code=2, **{name: value})
+        assert said.startswith(f"{name}: ")
+        assert value not in said
     assert "--allow-remote" in box("serve", "--host", "0.0.0.0", code=2, TRAINBOX_HOME=str(tmp_path / "other"))
 
 

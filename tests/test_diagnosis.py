@@ -224,6 +224,23 @@ def test_a_gate_that_warns_lets_the_job_go_on_and_speaks_once(admin: httpx.Clien
     assert events.count("gate_warned") == 1
 
 
+def test_a_script_may_call_anything_a_learning_rate(admin: httpx.Client) -> None:
+    runs = {}
+    for rate in (0.01, 0.001, "warm-up to 0.1", None, [0.1, 0.01], True):
+        about = {"hyperparameters": {"learning_rate": rate}, "kind": "oddly called"}
+        run = admin.post("/v1/runs", json={"name": "a script", "parameters": about}).json()["id"]
+        losses = falling(100, pace=1 if rate == 0.001 else 5).tolist()
+        points = [{"metric": "train_loss", "step": step, "value": loss} for step, loss in enumerate(losses)]
+        assert admin.post(f"/v1/runs/{run}/points", json={"points": points}).status_code == 200
+        assert admin.post(f"/v1/runs/{run}/finish", json={"status": "succeeded"}).status_code == 200
+        runs[str(rate)] = run
+    answers = {rate: admin.get(f"/v1/runs/{run}/diagnosis") for rate, run in runs.items()}
+    assert [answer.status_code for answer in answers.values()] == [200] * len(runs)
+    slow = answers["0.001"].json()
+    assert slow["verdict"] == "learning_rate_too_low"
+    assert slow["findings"][0]["suggestion"] == "try hyperparameters.learning_rate 0.01"
+
+
 def test_a_running_job_is_diagnosed_as_far_as_it_has_come(admin: httpx.Client, until: Until) -> None:
     job = submit(admin, digits(epochs=None, max_steps=1_000_000))
     until(lambda: admin.get(f"/v1/runs/{job['id']}").json()["metrics"].get("train_loss", {}).get("count", 0) > 50)

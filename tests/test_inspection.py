@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from service.errors import FieldProblem, InvalidInput
 from service.inspection import archives, tables, texts
 from service.inspection.found import Asked, Found
+from service.inspection.writing import BLOCK_BYTES
 
 MIB = 1 << 20
 INSPECT = {"csv": tables.inspect, "parquet": tables.inspect, "npz": archives.inspect, "text": texts.inspect}
@@ -207,6 +208,11 @@ def test_a_csv_file_that_is_wrong_is_refused_with_its_line(
     (problem,) = refused(content)
     assert (problem.code, problem.message.startswith(f"{where}: ") or not where) == (code, True), problem
     assert problem.param == ("target" if code == "missing_values" or "0.5" in str(content) else "body")
+
+
+def test_a_file_that_ends_within_a_character_is_refused_where_a_block_ends_too(refused: Refused) -> None:
+    (problem,) = refused(b"a,y\n1,p\n2,".ljust(BLOCK_BYTES - 1, b"\n") + b"\xc3")
+    assert (problem.code, problem.message.startswith(f"line {BLOCK_BYTES - 8}: ")) == ("not_utf8", True)
 
 
 def test_a_column_of_too_many_texts_is_told_with_the_first_that_is_no_number(refused: Refused) -> None:

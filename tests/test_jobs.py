@@ -243,6 +243,14 @@ def test_a_wait_ends_with_its_time_when_the_job_does_not(admin: httpx.Client, lo
     assert 0.3 <= answer.elapsed.total_seconds() < 5
 
 
+def test_beyond_its_end_a_log_has_nothing_however_far(admin: httpx.Client, finished: dict[str, Any]) -> None:
+    for offset in (10**6, 2**63 - 1):
+        path = f"/v1/jobs/{finished['id']}/logs?offset={offset}"
+        assert admin.get(path).headers["X-Next-Offset"] == str(offset)
+        for answer in (admin.get(path), admin.get(f"{path}&follow=true")):
+            assert (answer.status_code, answer.content) == (200, b"")
+
+
 def test_logs_go_on_where_they_were_left(admin: httpx.Client, finished: dict[str, Any]) -> None:
     whole = admin.get(f"/v1/jobs/{finished['id']}/logs")
     assert whole.headers["content-type"].startswith("text/plain")

@@ -1,6 +1,7 @@
 """Who is next: priority, then the user who had least, then the order of submission; and what is told of it."""
 
 import math
+import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ from boxes import dawdling, digits, finish, submit, train
 from conftest import Box, Until
 from sqlalchemy import select, update
 
-from service import clock, datasets, forecast, intake, leases, queue, usage, users
+from service import clock, crew, datasets, explain, forecast, intake, leases, locks, queue, usage, users
 from service.database import Database
 from service.forecast import Running, Task
 from service.leases import Lease, Terms
@@ -136,6 +137,29 @@ def test_memory_that_is_not_free_is_waited_for_and_others_go_on(put: Put, start:
 def test_within_a_user_the_first_job_is_next(put: Put, start: Callable[..., Lease | None]) -> None:
     seqs = [put("ada") for _ in range(5)]
     assert [lease.seq for lease in (start() for _ in range(5)) if lease] == seqs
+
+
+def test_a_job_without_a_gpu_is_told_how_many_threads_are_free_where_there_are_most(
+    settings: Settings, database: Database, put: Put, start: Callable[..., Lease | None]
+) -> None:
+    gpu = {"index": 0, "foreign_processes": [], "out_of_service": False}
+    rooms = {"worker-00000001": (4, []), "worker-00000002": (1, [gpu])}
+    running, waits = put("ada"), put("ada", resources={"threads": 4})
+    held = [locks.make(crew.worker_lock(settings.run_path, name)) for name in rooms]
+    with database.write() as session:
+        for name, (slots, devices) in rooms.items():
+            crew.register(session, name, os.getpid(), slots, devices, TERMS, crew.Memory(8000, 8000))
+    lease = start()
+    assert lease is not None
+    assert lease.seq == running
+    with database.read() as session:
+        job_id = session.scalars(select(Job.id).where(Job.seq == waits)).one()
+        told = explain.view(session, Principal("ada", Scope.SUBMIT, "none"), job_id, settings.run_path, None)
+    assert [cause["message"] for cause in told["blocked_by"]] == [
+        "it needs 4 threads, and no worker has more than 3 threads free"
+    ]
+    for lock in held:
+        os.close(lock)
 
 
 def test_a_forecast_fills_the_slots_in_order() -> None:

@@ -192,6 +192,17 @@ def test_a_private_study_does_not_exist_for_others(box: Box) -> None:
         assert rita.post("/v1/studies", json=grid()).status_code == 403
 
 
+def test_the_key_of_a_study_that_is_hidden_since_says_so(box: Box) -> None:
+    with box.speaking_as("mary") as mary, box.speaking_as("ada") as ada:
+        mary.put("/v1/projects/open-study", json={}).raise_for_status()
+        asked = grid(base=digits(epochs=1) | {"project": "open-study"})
+        begun = begin(ada, asked, **{"Idempotency-Key": "hidden-since"})
+        mary.put("/v1/projects/open-study", json={"visibility": "private"}).raise_for_status()
+        again = ada.post("/v1/studies", json=asked, headers={"Idempotency-Key": "hidden-since"})
+        assert (again.status_code, again.json()["code"]) == (409, "made_and_gone")
+        end(mary, begun)
+
+
 def test_a_cancelled_study_ends_all_its_jobs(admin: httpx.Client) -> None:
     begun = begin(admin, ENDLESS | {"seeds": 2})
     answer = admin.post(f"/v1/studies/{begun['id']}/cancel")

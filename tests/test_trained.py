@@ -21,7 +21,7 @@ from service.api.predictions import PredictionList
 from service.api.views.jobs import DryRun
 from service.cli import predict
 from service.database import Database
-from service.errors import ErrandFailed, ErrandsBusy, InvalidInput
+from service.errors import ErrandFailed, ErrandsBusy, InvalidInput, Stopping
 from service.settings import Settings
 from workers.training import loop, prediction, preprocessing, weights
 
@@ -142,6 +142,14 @@ def test_an_errand_that_takes_too_long_is_ended(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(errands, "LONGEST_SECONDS", 0.02)
     with pytest.raises(ErrandFailed, match="was not done"):
         errands.run("predict", {}, threading.Event())
+
+
+def test_an_errand_that_the_service_does_not_wait_for_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(errands, "LOOK_SECONDS", 0.01)
+    stopping = threading.Event()
+    stopping.set()
+    with pytest.raises(Stopping):
+        errands.run("predict", {}, stopping)
 
 
 # Images and texts, from the submission to the model's use

@@ -30,6 +30,7 @@ from service.users import Principal
 from workers import endings, spool
 from workers.endings import Asked, Drained, Ending, Failed, Lost, Stopped, Succeeded
 from workers.launcher import Launcher
+from workers.outcomes import Outcome, Status
 from workers.processes import seize
 from workers.trainer import Order
 
@@ -634,8 +635,8 @@ def test_the_worker_itself_needs_no_torch() -> None:
     assert "torch" not in loaded
 
 
-SUCCESS, STOP = {"status": "succeeded"}, {"status": "stopped"}
-CRASH = {"status": "failed", "code": "oom_host", "message": "no memory"}
+SUCCESS, STOP = Outcome(Status.SUCCEEDED, "", 10), Outcome(Status.STOPPED, "", 3)
+CRASH = Outcome(Status.FAILED, "no memory", 3, EndReason.OOM_HOST)
 
 
 @pytest.mark.parametrize(
@@ -666,9 +667,30 @@ CRASH = {"status": "failed", "code": "oom_host", "message": "no memory"}
     ],
 )
 def test_an_attempt_succeeds_only_with_all_its_steps_and_a_clean_exit(
-    outcome: dict[str, Any] | None, wait_status: int, steps: int, asked: Asked | None, for_memory: bool, ending: Ending
+    outcome: Outcome | None, wait_status: int, steps: int, asked: Asked | None, for_memory: bool, ending: Ending
 ) -> None:
     assert endings.judge(outcome, wait_status, steps, 10, asked, for_memory) == ending
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"status": "failed"}',
+        '{"status": "failed", "code": "fatigue", "message": "", "steps": 1}',
+        '{"status": "failed", "code": "error", "message": ["a list"], "steps": 1}',
+        '{"status": "stopped_early", "code": null, "message": "", "steps": null}',
+    ],
+)
+def test_only_what_a_trainer_writes_is_an_outcome(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "outcome.json"
+    assert endings.read_outcome(path) is None
+    path.write_text(CRASH.to_json())
+    assert endings.read_outcome(path) == CRASH
+    path.write_text(content)
+    with pytest.raises(ValueError, match="Outcome"):
+        endings.read_outcome(path)
 
 
 def test_a_trainer_that_the_kernel_killed_for_memory_is_not_started_again() -> None:

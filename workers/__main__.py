@@ -3,7 +3,6 @@
 import sys
 
 from service import schema
-from service.database import Database
 from service.errors import ServiceError
 from service.home import make_private_folders
 from service.logs import configure
@@ -16,8 +15,9 @@ def main() -> int:
     configure(settings.log_level)
     try:
         make_private_folders(settings)
-        schema.require_current(Database(settings.database_path))
-        Worker(settings).run()
+        worker = Worker(settings)
+        schema.require_current(worker.database)
+        worker.run()
     except ServiceError as error:
         print(f"trainbox worker: {error}", file=sys.stderr)  # noqa: T201
         return 1

@@ -1,14 +1,13 @@
 """How an attempt ended, judged from what its trainer left: exit status, outcome file and recorded steps."""
 
-import json
 import os
 import signal
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 from service.states import EndReason
+from workers.outcomes import Outcome, Status
 
 
 class Asked(Enum):
@@ -58,7 +57,7 @@ Ending = Succeeded | Stopped | Drained | Lost | Failed
 
 
 def judge(
-    outcome: dict[str, Any] | None,
+    outcome: Outcome | None,
     wait_status: int,
     steps: int,
     total_steps: int,
@@ -74,26 +73,26 @@ def judge(
     """
     code = os.waitstatus_to_exitcode(wait_status)
     exit_code, number = (code, None) if code >= 0 else (None, -code)
-    status = outcome["status"] if outcome else None
+    status = outcome.status if outcome else None
     if asked is Asked.CANCEL:
         return Stopped()
-    if status == "succeeded" and exit_code == 0:
+    if status is Status.SUCCEEDED and exit_code == 0:
         if steps == total_steps:
             return Succeeded()
         return Failed(EndReason.ERROR, f"the trainer ended with {steps} of {total_steps} steps", exit_code)
-    if outcome and status == "stopped_early" and exit_code == 0:
-        if may_stop_early and 0 < steps == outcome["steps"] <= total_steps:
-            return Succeeded(outcome["message"])
+    if outcome and status is Status.STOPPED_EARLY and exit_code == 0:
+        if may_stop_early and 0 < steps == outcome.steps <= total_steps:
+            return Succeeded(outcome.message)
         return Failed(EndReason.ERROR, f"the trainer ended early with {steps} of {total_steps} steps", exit_code)
-    if outcome and status == "failed":
-        return Failed(EndReason(outcome["code"]), outcome["message"], exit_code, number)
+    if outcome and status is Status.FAILED:
+        return Failed(outcome.code or EndReason.ERROR, outcome.message, exit_code, number)
     if asked is Asked.TIME_LIMIT:
         return Failed(EndReason.TIME_LIMIT, "the job ran longer than limits.max_seconds", exit_code, number)
     if asked in (Asked.DRAIN, Asked.PAUSE):
         return Drained()
     if stalled_for is not None:
         return Lost(f"its trainer took no step for {stalled_for:.0f} s", number, EndReason.STALLED)
-    if status == "stopped":
+    if status is Status.STOPPED:
         return Lost("its trainer was stopped from outside", number)
     if number == signal.SIGKILL and killed_for_memory:
         return Failed(EndReason.OOM_HOST, "the machine ran out of memory and killed the trainer", signal=number)
@@ -109,13 +108,13 @@ def _signal_name(number: int) -> str:
     return signal.Signals(number).name if number in set(signal.Signals) else f"signal {number}"
 
 
-def read_outcome(path: Path) -> dict[str, Any] | None:
-    """What the trainer wrote at its end; None if it did not come to that."""
+def read_outcome(path: Path) -> Outcome | None:
+    """What the trainer wrote at its end; None if it did not come to that. Raises ValueError for anything else."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
-    except (FileNotFoundError, ValueError):
+        content = path.read_bytes()
+    except FileNotFoundError:
         return None
-    return found
+    return Outcome.from_json(content)
 
 
 def memory_kills() -> int:

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 
+from pydantic import TypeAdapter
+
 from service.states import EndReason
 
 BYTES = 4096  # that the file of an outcome may have
@@ -36,6 +38,14 @@ class Outcome:
     def to_json(self) -> str:
         code = self.code.value if self.code else None
         return json.dumps({"status": self.status.value, "code": code, "message": self.message, "steps": self.steps})
+
+    @classmethod
+    def from_json(cls, content: bytes) -> "Outcome":
+        """Raises ValueError for what `to_json` does not write: the file lies where a job may write too."""
+        return WRITTEN.validate_json(content)
+
+
+WRITTEN = TypeAdapter(Outcome)
 
 
 def failure(error: Exception, steps: int) -> Outcome:

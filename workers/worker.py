@@ -22,12 +22,12 @@ from service.ids import new_id
 from service.leases import Claim, Terms
 from service.settings import Settings
 from service.states import JobStatus
-from workers import attempts, recorder
+from workers import attempts, neighbours, recorder
 from workers.attempts import UNREADABLE, Attempt
 from workers.devices import Driver, Probe
 from workers.endings import Asked
 from workers.launcher import Launcher
-from workers.processes import KILL_SECONDS, Busy, adopt_orphans, is_stopped, machine_memory
+from workers.processes import KILL_SECONDS, Busy, adopt_orphans, machine_memory
 from workers.slots import Slots
 
 LOOK_SECONDS = 1.0
@@ -93,9 +93,7 @@ class Worker:
                 look = rang or self.watcher.changed()
                 if self._must_tend():
                     self.tended = now
-                    self._kill_hung()  # first, because one that hangs may hold the write lock
-                    self._renew()
-                    self._reclaim()
+                    self._tend()
                     look = True  # a lost job's wait ends without a commit
                 look |= self.slots.settling and now - self.settled > SETTLE_SECONDS and self._settle()
                 self._record()
@@ -225,18 +223,12 @@ class Worker:
             self.launcher.forget(trainer)
         return bool(ended)
 
-    def _kill_hung(self) -> None:
-        """Ends workers that live but do nothing: their jobs come with a later sweep."""
-        with self.database.read() as session:
-            hung = crew.hung(session, self.settings.run_path, self.terms)
-        for worker in hung:
-            pid = locks.holder(crew.worker_lock(self.settings.run_path, worker))
-            # Where this one could not renew either, after a sleep or without the database, only a stopped one hangs.
-            renewing = clock.boot_milliseconds() - self.renewed < self.terms.lease_milliseconds
-            if worker != self.id and pid is not None and (renewing or is_stopped(pid)):
-                log.warning("killing a worker that hangs", worker=worker, pid=pid)
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
+    def _tend(self) -> None:
+        run_path = self.settings.run_path
+        # First, because one that hangs may hold the write lock.
+        neighbours.kill_hung(self.database, run_path, self.id, self.terms, self.renewed)
+        self._renew()
+        neighbours.reclaim(self.database, run_path, self.terms)
 
     def _renew(self) -> None:
         with self.database.write() as session:
@@ -248,14 +240,6 @@ class Worker:
             log.warning("let go of a job without a trainer", job=job_id)
         for job_id in self.attempts.keys() - held.keys():
             self.launcher.kill(self.attempts[job_id].trainer)
-
-    def _reclaim(self) -> None:
-        """Takes over from dead workers."""
-        with self.database.write() as session:
-            reclaimed = crew.reclaim(session, self.settings.run_path, self.terms)
-        crew.sweep(self.settings.run_path)
-        for job_id in reclaimed:
-            log.warning("reclaimed from a lost worker", job=job_id)
 
     def _ask_to_stop(self) -> None:
         if not self.attempts:

@@ -15,7 +15,7 @@ from service.api.access import Reader, Submitter
 from service.api.answers import Json
 from service.api.bodies import Upload
 from service.api.formats import Wanted, Width
-from service.api.listings import Limit
+from service.api.listings import AfterName, Limit
 from service.api.once import Once, Repeatable, still_there
 from service.api.place import Here, Place
 from service.api.problems import Refusal
@@ -33,7 +33,6 @@ from service.users import Principal
 
 router = APIRouter(prefix="/v1/datasets", tags=["datasets"], route_class=StrictRoute)
 
-AfterName = Annotated[str | None, Query(pattern=patterns.NAME, description="the last name of the page before")]
 Reference = Annotated[str, Path(pattern=patterns.DATASET, description="NAME, or NAME@VERSION")]
 Task = Literal["classification", "regression"]
 TABLE = ["name", "version", "kind", "task", "rows", "features", "classes", "bytes", "owner", "description"]

@@ -5,6 +5,7 @@ from typing import Annotated
 
 from fastapi import Depends, Query, Request
 
+from service import patterns
 from service.api.strict_route import open_ended
 from service.ids import ID_PATTERN
 from service.runs import Filter
@@ -12,6 +13,7 @@ from service.states import JobStatus
 
 Limit = Annotated[int, Query(ge=1, le=200, description="items on a page")]
 After = Annotated[str | None, Query(pattern=ID_PATTERN, description="the last id of the page before")]
+AfterName = Annotated[str | None, Query(pattern=patterns.NAME, description="the last name of the page before")]
 Word = Annotated[str | None, Query(max_length=200)]
 
 

@@ -2,14 +2,14 @@
 
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Response
 from pydantic import Field
 
 from service import patterns, projects
 from service.api.access import Reader, Submitter
 from service.api.answers import Json
 from service.api.formats import Wanted, Width, listing
-from service.api.listings import Limit
+from service.api.listings import AfterName, Limit
 from service.api.place import Here
 from service.api.strict_route import StrictRoute
 from service.api.views import View
@@ -20,7 +20,6 @@ from service.tables import Project
 router = APIRouter(prefix="/v1/projects", tags=["projects"], route_class=StrictRoute)
 
 ProjectName = Annotated[str, Path(pattern=patterns.NAME)]
-AfterName = Annotated[str | None, Query(pattern=patterns.NAME, description="the last name of the page before")]
 
 
 class ProjectView(View):

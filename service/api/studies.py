@@ -14,9 +14,9 @@ from service.api.answers import Json
 from service.api.formats import Format, Wanted, Width
 from service.api.jobs import STOPPING_SECONDS
 from service.api.listings import After, Limit, Word
-from service.api.once import Repeatable
+from service.api.once import Repeatable, still_there
 from service.api.paths import in_form
-from service.api.place import Here
+from service.api.place import Here, Place
 from service.api.strict_route import StrictBody, StrictRoute, described_body
 from service.api.views.studies import StudyDryRun, StudyList, StudyView
 from service.errors import NoReport
@@ -28,6 +28,7 @@ from service.studies.drafts import Checked
 from service.studies.points import Point
 from service.studies.records import Filter
 from service.studies.requests import SearchRequest, StudyRequestBody
+from service.users import Principal
 
 router = APIRouter(prefix="/v1/studies", tags=["studies"], route_class=StrictRoute)
 
@@ -75,7 +76,8 @@ def submit_study(
             study_id, again = records.create(session, principal, made, here.queue_limits), False
             once.remember(session, study_id)
         assert study_id is not None, "either it was made before, or the request has been checked"
-        study = records.get(session, principal, study_id)
+        with still_there(again):
+            study = records.get(session, principal, study_id)
     bell.ring(here.settings.run_path)
     return Json(study, 200 if again else 201, {"Location": f"/v1/studies/{study_id}"})
 
@@ -160,12 +162,12 @@ async def get_study(
     return await run_in_threadpool(_answer, here, principal, study_id, form, width)
 
 
-def _status(here: Here, principal: Reader, study_id: str) -> JobStatus:
+def _status(here: Place, principal: Principal, study_id: str) -> JobStatus:
     with here.database.read() as session:
         return records.seen(session, principal, study_id).status
 
 
-def _answer(here: Here, principal: Reader, study_id: str, form: Format, width: int) -> Response:
+def _answer(here: Place, principal: Principal, study_id: str, form: Format, width: int) -> Response:
     with here.database.read() as session:
         study = records.get(session, principal, study_id)
     if form is Format.JSON:

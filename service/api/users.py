@@ -3,14 +3,14 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Response
 from pydantic import AwareDatetime, Field
 
 from service import patterns, users
 from service.api.access import Admin, Reader
 from service.api.answers import Json
 from service.api.formats import Wanted, Width, listing
-from service.api.listings import After, Limit
+from service.api.listings import After, AfterName, Limit
 from service.api.once import Repeatable
 from service.api.place import Here
 from service.api.strict_route import StrictRoute
@@ -28,7 +28,6 @@ LAST_DAY = datetime(9999, 12, 31, tzinfo=UTC)  # in another zone it may be past 
 
 UserName = Annotated[str, Path(pattern=patterns.NAME)]
 TokenId = Annotated[str, Path(pattern=ID_PATTERN)]
-AfterName = Annotated[str | None, Query(pattern=patterns.NAME, description="the last name of the page before")]
 
 
 class Me(View):

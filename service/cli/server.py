@@ -58,6 +58,7 @@ def worker(parent: Parent = None) -> None:
     """Run the training half alone; the home must be migrated."""
     if parent is not None:
         supervisor.end_with(parent)
+    read_settings()  # what cannot be used is named here, as by all other commands
     # In place of this process, so that signals reach the worker itself.
     os.execv(sys.executable, [sys.executable, "-m", "workers"])  # noqa: S606
 

@@ -1,12 +1,13 @@
 """What is known of a run that is diagnosed, and how numbers are said."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from service.diagnosis.signals import Signal
 
+RATE = "hyperparameters.learning_rate"
 HELD_DOWN = 0.01  # weight decay that may hold a model down
 
 BENGIO = "Bengio 2012, Practical recommendations for gradient-based training, section 3.1.1"
@@ -46,8 +47,7 @@ class Case:
 
     @property
     def learning_rate(self) -> float | None:
-        rate = self.parameters.get("hyperparameters.learning_rate")
-        return float(rate) if isinstance(rate, int | float) and rate > 0 else None
+        return learning_rate(self.parameters)
 
     @property
     def weight_decay(self) -> float:
@@ -58,6 +58,14 @@ class Case:
     def held_down(self) -> bool:
         """Whether the weight decay is large enough to keep the model from learning."""
         return self.weight_decay >= HELD_DOWN
+
+
+def learning_rate(parameters: Mapping[str, Any]) -> float | None:
+    """Of a run; None where it has none. A script may call anything so, also a text or a list."""
+    rate = parameters.get(RATE)
+    if isinstance(rate, bool) or not isinstance(rate, int | float) or rate <= 0:
+        return None
+    return float(rate)
 
 
 def rung(rate: float) -> float:

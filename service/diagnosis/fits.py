@@ -89,7 +89,8 @@ def turned_up(case: Case, train: Signal, validation: Signal) -> Finding | None:
         "training_loss_at_lowest": short(train.at(step)),
         "training_loss_now": short(train.tail),
     }
-    turned = f"{validation.metric} was lowest around step {step} ({say(lowest)}) and is now {say(validation.tail)}"
+    means = f"at {say(lowest)} on average, and is now at {say(validation.tail)}"
+    turned = f"{validation.metric} was lowest around step {step}, {means}"
     improved = _improved(case, step)
     if improved is not None:
         score, before = improved

@@ -79,21 +79,23 @@ class CsvFile:
         decoder = codecs.getincrementaldecoder("utf-8")()
         line, quotes = 1, 0
         with open(self._path, "rb") as file:
-            while block := file.read(BLOCK_BYTES):
+            while True:
+                block = file.read(BLOCK_BYTES)
                 nul = block.find(b"\0")
                 if nul >= 0:
                     where = f"line {line + block.count(LINE_FEED, 0, nul)}"
                     raise refused("body", "nul", f"{where}: there is a NUL byte", "write the file as UTF-8 text")
                 try:
-                    decoder.decode(block, final=len(block) < BLOCK_BYTES)
+                    decoder.decode(block, final=not block)
                 except UnicodeDecodeError as error:
                     # The bytes of a character that began in the block before are counted in front of this one.
                     at = max(0, error.start - (len(error.object) - len(block)))
                     where = f"line {line + block.count(LINE_FEED, 0, at)}"
                     raise refused("body", "not_utf8", f"{where}: this is not UTF-8") from None
+                if not block:
+                    return quotes
                 line += block.count(LINE_FEED)
                 quotes += block.count(b'"')
-        return quotes
 
     def _header(self) -> list[str]:
         with open(self._path, "rb") as file:

@@ -150,10 +150,8 @@ def _values(asked: Asked, draft: Check) -> Iterator[FieldProblem]:
             seed = "; seeds gives each point several" if param.endswith("seed") else ""
             yield FieldProblem(f"{where}.{param}", "not_varied", f"a study does not vary this{seed}")
             continue
-        raw = dict(asked.base)
-        raw = points.job_spec(asked.model_copy(update={"base": raw}), Point({param: value}, 0), "check")
         try:
-            draft(raw)
+            draft(points.job_spec(asked, Point({param: value}, 0), "check"))
         except InvalidInput as error:
             for problem in error.problems:
                 if problem.code == "unknown_field":

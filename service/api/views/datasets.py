@@ -31,8 +31,10 @@ class DatasetVersion(View):
 
 
 class DatasetView(DatasetVersion):
-    """The newest version, and all versions."""
+    """The newest version, and all versions; `id` is the name."""
 
+    id: str
+    object: str
     name: str
     description: str
     versions: list[DatasetVersion] = []

@@ -1,0 +1,41 @@
+"""What a worker does about the other workers of the box: ends those that hang, and takes over from the dead."""
+
+import os
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from service import clock, crew, locks
+from service.database import Database
+from service.leases import Terms
+from workers.processes import is_stopped
+
+log = structlog.get_logger()
+
+
+def kill_hung(database: Database, run_path: Path, own: str, terms: Terms, renewed: int) -> None:
+    """Ends workers that live but do nothing: their jobs come with a later `reclaim`.
+
+    own: the id of this worker. renewed: when it renewed its leases last, in milliseconds since the machine's start.
+    """
+    with database.read() as session:
+        hung = crew.hung(session, run_path, terms)
+    for worker in hung:
+        pid = locks.holder(crew.worker_lock(run_path, worker))
+        # Where this one could not renew either, after a sleep or without the database, only a stopped one hangs.
+        renewing = clock.boot_milliseconds() - renewed < terms.lease_milliseconds
+        if worker != own and pid is not None and (renewing or is_stopped(pid)):
+            log.warning("killing a worker that hangs", worker=worker, pid=pid)
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+
+def reclaim(database: Database, run_path: Path, terms: Terms) -> None:
+    """Takes over from dead workers."""
+    with database.write() as session:
+        reclaimed = crew.reclaim(session, run_path, terms)
+    crew.sweep(run_path)
+    for job_id in reclaimed:
+        log.warning("reclaimed from a lost worker", job=job_id)
