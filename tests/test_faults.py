@@ -141,7 +141,7 @@ def offspring(job_id: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         try:
-            marked = process.environ().get("TRAINBOX_ATTEMPT", "").startswith(f"{job_id}/")
+            marked = f"/{job_id}/" in process.environ().get("TRAINBOX_ATTEMPT", "")
             inside = job_id in Path(process.cwd()).parts
         except psutil.Error:
             continue
@@ -176,19 +176,17 @@ HOLD = "import fcntl, os, sys, time; os.setsid(); fcntl.flock(int(sys.argv[1]), 
 def test_the_lock_of_a_job_is_taken_from_older_attempts_wherever_they_are_and_not_from_newer_ones(
     tmp_path: Path,
 ) -> None:
-    job = tmp_path / "00000000-job00000"
+    job, copied = tmp_path / "home" / "00000000-job00000", tmp_path / "copy of the home" / "00000000-job00000"
     lock = job / "attempt.lock"
 
-    def hold(attempt: int, mark: str | None = None) -> subprocess.Popen[bytes]:
-        """A process of the attempt, told by its mark or else by where it works."""
-        folder = job / f"a{attempt}"
+    def hold(folder: Path, *, marked: bool = False) -> subprocess.Popen[bytes]:
+        """A process of the attempt with this folder, told by its mark or else by where it works."""
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT)
-        environment = {} if mark is None else {"TRAINBOX_ATTEMPT": mark}
+        descriptor = os.open(folder.parent / "attempt.lock", os.O_RDWR | os.O_CREAT)
         process = subprocess.Popen(
             [sys.executable, "-S", "-c", f"{HOLD}; time.sleep(60)", str(descriptor)],
-            cwd=tmp_path if mark else folder,
-            env=environment,
+            cwd=tmp_path if marked else folder,
+            env={"TRAINBOX_ATTEMPT": str(folder)} if marked else {},
             pass_fds=[descriptor],
             stdout=subprocess.PIPE,
         )
@@ -197,15 +195,32 @@ def test_the_lock_of_a_job_is_taken_from_older_attempts_wherever_they_are_and_no
         assert process.stdout.readline()
         return process
 
-    for attempt, mark in ((1, None), (2, f"{job.name}/2")):
-        with hold(attempt, mark) as older:
-            os.close(seize(lock, 3))
-            assert older.wait(10) == -signal.SIGKILL
-    with hold(4) as newer:
+    with hold(copied / "a1") as elsewhere:
+        for number, marked in ((1, False), (2, True)):
+            with hold(job / f"a{number}", marked=marked) as older:
+                os.close(seize(lock, 3))
+                assert older.wait(10) == -signal.SIGKILL
+        assert elsewhere.poll() is None, "a copy of the home that is served too has jobs of the same ids"
+        elsewhere.kill()
+    with hold(job / "a4") as newer:
         with pytest.raises(Busy):
             seize(lock, 3, seconds=0.2)
         assert newer.poll() is None
         newer.kill()
+
+
+def test_nothing_lives_on_of_a_job_that_ends_with_its_worker(place: Place, until: Until) -> None:
+    """It is not started again, so nobody would have to end what is left of it."""
+    with place.worker(TRAINBOX_SLOTS="5") as other:
+        only_there = {"resources": {"threads": 5}, "limits": {"max_attempts": 1}}
+        job_id = place.submit(faulty("hear_no_sigterm", ENDLESS, **only_there))
+        place.trainer(job_id)
+        until(lambda: len(offspring(job_id)) >= 2)
+        other.kill()
+        assert place.ended(job_id).error_code is EndReason.WORKER_LOST
+        ended_at = time.monotonic()
+        until(lambda: not offspring(job_id))
+        assert time.monotonic() - ended_at < SWEPT_SECONDS
 
 
 @pytest.mark.chaos

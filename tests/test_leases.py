@@ -105,7 +105,7 @@ def lose(database: Database, lease: Lease, terms: Terms = TERMS, signal: int | N
 
 def reclaim(database: Database, run_path: Path, terms: Terms = TERMS) -> list[str]:
     with database.write() as session:
-        return crew.reclaim(session, run_path, terms)
+        return crew.reclaim(session, run_path, crew.lost(session, run_path), terms)
 
 
 def hung(database: Database, run_path: Path, terms: Terms) -> list[str]:
@@ -512,7 +512,8 @@ for _ in range(10):
         database = Database(Path(sys.argv[1]))
         while True:
             with database.write() as session:
-                crew.reclaim(session, Path(sys.argv[2]), leases.Terms(30.0, 10.0))
+                run_path = Path(sys.argv[2])
+                crew.reclaim(session, run_path, crew.lost(session, run_path), leases.Terms(30.0, 10.0))
     time.sleep(chance.uniform(0.005, 0.1))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)

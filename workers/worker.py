@@ -27,7 +27,7 @@ from workers.attempts import UNREADABLE, Attempt
 from workers.devices import Driver, Probe
 from workers.endings import Asked
 from workers.launcher import Launcher
-from workers.processes import KILL_SECONDS, Busy, adopt_orphans, is_stopped, machine_memory
+from workers.processes import KILL_SECONDS, Busy, adopt_orphans, end_attempts, is_stopped, machine_memory
 from workers.slots import Slots
 
 LOOK_SECONDS = 1.0
@@ -251,8 +251,13 @@ class Worker:
 
     def _reclaim(self) -> None:
         """Takes over from dead workers."""
+        with self.database.read() as session:
+            lost = crew.lost(session, self.settings.run_path)
+        # Before they are reclaimed: if this worker dies in between, another one does all of it.
+        if lost:
+            end_attempts({self.settings.jobs_path / lease.job_id: lease.attempt for lease in lost})
         with self.database.write() as session:
-            reclaimed = crew.reclaim(session, self.settings.run_path, self.terms)
+            reclaimed = crew.reclaim(session, self.settings.run_path, lost, self.terms)
         crew.sweep(self.settings.run_path)
         for job_id in reclaimed:
             log.warning("reclaimed from a lost worker", job=job_id)
