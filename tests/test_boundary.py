@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from itertools import count, product
 from typing import Any
@@ -23,12 +23,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute, iter_route_contexts
 
+from service import database as database_module
 from service.api import gate, listener, problems
 from service.api.limits import Buckets, Limits
 from service.api.listener import CannotListen
 from service.api.server import Server, affordable
 from service.api.strict_route import StrictRoute
-from service.database import Database
+from service.database import Database, sqlite_module
 from service.errors import ServiceError, UnsafeBind
 from service.settings import Settings
 
@@ -636,7 +637,10 @@ def test_a_taken_port_is_named(server: Server) -> None:
         listener.bound("nowhere.invalid", 0, allow_remote=False)
 
 
-def test_a_full_or_busy_database_is_told_so(serve: Callable[..., Server], token: str, database: Database) -> None:
+def test_a_full_or_busy_database_is_told_so(
+    serve: Callable[..., Server], token: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY_MILLISECONDS", 300)
     router = APIRouter()
 
     @router.get("/v1/sql")
@@ -661,6 +665,25 @@ def test_a_full_or_busy_database_is_told_so(serve: Callable[..., Server], token:
     full = ask("INSERT INTO users VALUES (hex(randomblob(4000000)), '', NULL)")
     assert assert_problem(full, 507)["code"] == "disk_full"
     assert assert_problem(ask("INSERT INTO users VALUES ('admin', '', NULL)"), 500)
+
+
+def test_many_who_find_the_database_busy_are_told_so_together(
+    client: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds, many = 0.5, 20
+    monkeypatch.setattr(database_module, "BUSY_MILLISECONDS", 1000 * seconds)
+    with closing(sqlite_module().connect(str(settings.database_path), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(many) as pool:
+            began = time.monotonic()
+            answers = list(pool.map(lambda number: client.put(f"/v1/projects/p{number}", json={}), range(many)))
+            took = time.monotonic() - began
+    for answer in answers:
+        assert assert_problem(answer, 503)["code"] == "database_busy"
+        assert answer.headers["Retry-After"] == "1"
+    assert took < many * seconds / 2, "not one after the other"
+    assert [project["name"] for project in client.get("/v1/projects").json()["data"]] == ["default"]
+    assert client.put("/v1/projects/p0", json={}).is_success
 
 
 def test_the_docs_load_nothing_from_anywhere(shared: httpx.Client) -> None:
