@@ -2,9 +2,11 @@
 
 import os
 
+from sqlalchemy.exc import OperationalError
+
 from service import datasets, disk, locks, projects, schema, users
 from service.database import Database
-from service.errors import HomeUnusable
+from service.errors import DatabaseUnusable, HomeUnusable
 from service.settings import Settings
 
 
@@ -12,7 +14,7 @@ def prepare(settings: Settings) -> str | None:
     """Makes the home ready for this program: folders, schema, the admin and the built-in data sets.
 
     Safe to repeat, and to be killed at any point. Returns the admin's token when this call made it, to be shown
-    once. Raises HomeUnusable, SchemaMismatch or DatabaseDamaged.
+    once. Raises HomeUnusable, SchemaMismatch, DatabaseDamaged or DatabaseUnusable.
     """
     make_private_folders(settings)
     with locks.one_at_a_time(settings.run_path, "prepare"):
@@ -24,6 +26,8 @@ def prepare(settings: Settings) -> str | None:
             datasets.furnish(database, settings.datasets_path)
             disk.keep_reserve(settings.home, settings.min_free_mib)
             return users.ensure_admin(database, settings.token_path)
+        except OperationalError as error:  # locked by another program, or on a disk that is full
+            raise DatabaseUnusable(settings.database_path, str(error.orig)) from error
         finally:
             database.close()
 
