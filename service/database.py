@@ -286,8 +286,11 @@ class Watcher:
         self._seen: int | None = None
 
     def changed(self) -> bool:
-        """Whether a commit came since the last call; the first call says yes."""
-        version: int = self._connection.cursor().execute("PRAGMA data_version").fetchone()[0]
+        """Whether a commit came since the last call; the first call says yes, and so does one that cannot look."""
+        try:
+            version: int = self._connection.cursor().execute("PRAGMA data_version").fetchone()[0]
+        except sqlite_module().OperationalError:  # who asks may wait for the next call all his life: he goes and sees
+            return True
         before, self._seen = self._seen, version
         return before is None or before != version
 
