@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from itertools import count, product
 from typing import Any
@@ -727,6 +727,45 @@ def test_a_signal_ends_the_service_in_good_order(settings: Settings, token: str)
         assert time.monotonic() - began < 5
     assert "Traceback" not in said
     assert token not in said
+
+
+WITH_FEW_FILES = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+from service.api.server import run
+from service.settings import Settings
+run(Settings())
+"""
+
+
+def test_a_service_that_may_open_few_files_is_idle_under_many_connections_and_recovers(
+    settings: Settings, token: str, until: Callable[..., None]
+) -> None:
+    environment = os.environ | {"TRAINBOX_HOME": str(settings.home), "TRAINBOX_PORT": "0"}
+    with subprocess.Popen([sys.executable, "-c", WITH_FEW_FILES], env=environment, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        url = json.loads(process.stderr.readline())["url"]
+        host, port = url.removeprefix("http://").split(":")
+
+        def answered(path: str) -> int:
+            try:
+                return httpx.get(url + path, headers=bearer(token), timeout=20).status_code
+            except httpx.TransportError:  # there is no room for it now
+                return 0
+
+        with ExitStack() as opened:
+            for _ in range(200):
+                with suppress(OSError):
+                    opened.enter_context(socket.create_connection((host, int(port)), timeout=20))
+            assert answered("/healthz") in (0, 200, 503)
+            used, began = sum(psutil.Process(process.pid).cpu_times()[:2]), time.monotonic()
+            closes_within(opened.enter_context(socket.create_connection((host, int(port)), timeout=20)), 1)
+            took = time.monotonic() - began
+            assert sum(psutil.Process(process.pid).cpu_times()[:2]) - used < max(0.1, took / 2), "it tries for ever"
+        until(lambda: answered("/v1/jobs") == 200)
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(20) == 0
 
 
 def test_a_process_that_may_open_few_files_holds_few_connections() -> None:
