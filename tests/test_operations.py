@@ -25,7 +25,7 @@ from sqlalchemy.exc import OperationalError
 from service import backup, clock, control, crew, curves, datasets, disk, home, intake, leases, locks, queue, retention
 from service.api import housekeeping
 from service.database import MOST_LOG_BYTES, Database, sqlite_module
-from service.errors import AlreadyRunning, CopyFailed, SchemaMismatch, WrongFile
+from service.errors import AlreadyRunning, CopyFailed, HomeUnusable, SchemaMismatch, WrongFile
 from service.jobs import attempt_folder
 from service.queue import QueueLimits
 from service.settings import Settings
@@ -520,6 +520,33 @@ def small_disk(place: Path, mebibytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+def fill(place: Path) -> Path:
+    """A file that takes all the room that there is."""
+    filler = place / "filler"
+    with suppress(OSError), filler.open("ab", buffering=0) as file:
+        while file.write(bytes(MIB)):
+            pass
+    with suppress(OSError), filler.open("ab", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    return filler
+
+
+def test_a_service_starts_on_a_full_disk_with_the_room_of_the_reserve(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", 200) as place:
+        settings = Settings(home=place / "home")
+        home.prepare(settings)
+        fill(place)
+        assert disk.has_reserve(settings.home)
+        home.prepare(settings)
+        assert not disk.has_reserve(settings.home)
+        with locks.hold_role(settings.run_path, "serve"):
+            os.close(locks.make(crew.worker_lock(settings.run_path, "a-worker")))
+        fill(place)
+        with pytest.raises(HomeUnusable, match="No space left on device"):
+            home.prepare(settings)
+
+
 @pytest.mark.chaos
 def test_a_disk_that_fills_during_training_stops_jobs_and_not_the_service(
     serve: Serve, tmp_path: Path, until: Until
@@ -536,10 +563,7 @@ def test_a_disk_that_fills_during_training_stops_jobs_and_not_the_service(
             endless = submit(client, digits(epochs=None, max_steps=100_000_000))
             waiting = submit(client, digits())
             until(lambda: (client.get(f"/v1/jobs/{endless['id']}").json()["progress"] or {}).get("step", 0) > 10)
-            filler = place / "filler"
-            with suppress(OSError), filler.open("wb", buffering=0) as file:
-                while file.write(bytes(MIB)):
-                    pass
+            filler = fill(place)
             until(lambda: client.get("/readyz").status_code == 503)
             assert "of disk are free besides the reserve" in client.get("/readyz").json()["detail"]
             refused = client.post("/v1/jobs", json=digits())
