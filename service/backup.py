@@ -14,7 +14,7 @@ from tempfile import mkdtemp
 
 from service import clock, crew, home, locks, schema
 from service.database import copy, sqlite_module, sync
-from service.errors import AlreadyRunning, CopyFailed, SchemaMismatch
+from service.errors import AlreadyRunning, CopyFailed, SchemaMismatch, WrongFile
 from service.settings import Settings
 
 BUSY, LOCKED = 5, 6  # sqlite.org/rescode.html
@@ -23,15 +23,20 @@ BUSY, LOCKED = 5, 6  # sqlite.org/rescode.html
 def save(settings: Settings, file: Path, *, force: bool) -> str:
     """Writes a backup; the revision that it is at. To be called in a process of its own: it may take a while.
 
-    force: in the place of a file that is there. Raises SchemaMismatch or CopyFailed, and then has changed nothing.
+    force: in the place of a file that is there. Raises SchemaMismatch, WrongFile or CopyFailed, and then has changed
+    nothing.
     """
     database = settings.database_path
     if not database.exists():
         raise SchemaMismatch(f"there is no database at {database}")
     if file.is_dir():
-        raise CopyFailed(f"{file} is a folder: name a file in it")
-    if file.exists() and (not force or _is_of(database, file)):
-        raise CopyFailed(f"{file} is there already" + ("" if force else ": --force replaces it"))
+        raise WrongFile(f"{file} is a folder: name a file in it")
+    if _is_of(database, file):
+        raise WrongFile(f"{file} is the database itself: name another file")
+    if not file.absolute().parent.is_dir():
+        raise WrongFile(f"there is no folder {file.absolute().parent}")
+    if file.exists() and not force:
+        raise WrongFile(f"{file} is there already: --force replaces it")
     with _failing_as(file):
         # In a folder of its own, so that SQLite's files beside the unfinished one go with it.
         room = Path(mkdtemp(prefix=f".{file.name}.", dir=file.absolute().parent))
@@ -61,13 +66,13 @@ def restore(settings: Settings, file: Path) -> Restored:
     """Puts a backup in the place of the home's database, and makes the home ready for this program.
 
     Raises AlreadyRunning while any part of the service runs, SchemaMismatch for a backup of a newer version, CopyFailed
-    for a damaged one or none at all, and then has changed nothing; what is there is kept beside.
+    for a damaged one and WrongFile for none at all, and then has changed nothing; what is there is kept beside.
     """
     database = settings.database_path
     if not file.is_file():
-        raise CopyFailed(f"there is no file {file}")
+        raise WrongFile(f"there is no file {file}")
     if _is_of(database, file):
-        raise CopyFailed(f"{file} is the database itself, not a backup")
+        raise WrongFile(f"{file} is the database itself, not a backup")
     home.make_private_folders(settings)
     with _stopped(settings.run_path):
         staged = database.with_name(f"{database.name}.restoring")
@@ -156,7 +161,7 @@ def _require_no_worker(run_path: Path) -> None:
 def _is_of(database: Path, file: Path) -> bool:
     """Whether the file is the database or one of the two beside it."""
     beside = (database.with_name(f"{database.name}{end}") for end in ("", "-wal", "-shm"))
-    return any(path.exists() and path.samefile(file) for path in beside)
+    return file.exists() and any(path.exists() and path.samefile(file) for path in beside)
 
 
 @contextmanager

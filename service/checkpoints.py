@@ -1,7 +1,6 @@
 """The checkpoints of a job that count: those the queue points to. All but their weights is the workers' business."""
 
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any, BinaryIO
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
-from service import clock, curves
+from service import clock, curves, plain_files
 from service.errors import NotFound
 from service.projects import visible
 from service.queue import tell
@@ -111,20 +110,15 @@ def for_prediction(
 
 
 def opened(path: Path) -> BinaryIO:
-    """A file of weights. A trainer may do what it likes in its folder: a link put in its place is not followed.
+    """A file of weights. Raises NotFound.
 
-    Raises NotFound.
+    A trainer may do what it likes: a link in the place of the file or of one of its job's folders is not followed.
     """
+    jobs_path = path.parents[3]
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.fdopen(plain_files.open_below(jobs_path, path), "rb")
     except OSError:
         raise NotFound("checkpoint") from None
-    file = os.fdopen(descriptor, "rb")
-    facts = os.fstat(descriptor)
-    if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
-        return file
-    file.close()
-    raise NotFound("checkpoint")
 
 
 def page(session: Session, principal: Principal, job_id: str, *, after: int | None, limit: int) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """The workers that are there: who lives, who hangs, what each holds; and who takes over from the dead."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from sqlalchemy import Select, and_, delete, func, select, union_all, update
 from sqlalchemy.orm import Session
 
 from service import clock, leases, locks
+from service.errors import LeaseLost
 from service.leases import Lease, Terms
 from service.states import JobStatus
 from service.tables import Job, WorkerRow
@@ -108,19 +110,31 @@ def held_by(session: Session, worker: str) -> dict[str, JobStatus | None]:
 def disown(session: Session, worker: str, kept: Iterable[str], terms: Terms) -> list[str]:
     """Lets go of the worker's running jobs but for those that it has trainers for: the ids of the others."""
     strays = _running().where(Job.worker == worker, Job.id.not_in(list(kept)))
-    return [_lose_row(session, row, terms, "its trainer could not be started") for row in session.execute(strays).all()]
+    disowned = [_lease(row) for row in session.execute(strays).all()]
+    for lease in disowned:
+        leases.lose(session, lease, terms, "its trainer could not be started")
+    return [lease.job_id for lease in disowned]
 
 
-def reclaim(session: Session, run_path: Path, terms: Terms) -> list[str]:
-    """Takes running jobs from workers that are gone, of another boot or with their lock held by nobody: their ids.
+def lost(session: Session, run_path: Path) -> list[Lease]:
+    """What workers hold that are gone: of another boot, or with their lock held by nobody.
 
     It depends on no row but the jobs' own.
     """
-    reclaimed = [
-        _lose_row(session, row, terms, "its worker was lost")
-        for row in session.execute(_running()).all()
-        if not _is_there(run_path, row.worker, row.boot)
-    ]
+    held = session.execute(_running()).all()
+    return [_lease(row) for row in held if not _is_there(run_path, row.worker, row.boot)]
+
+
+def reclaim(session: Session, run_path: Path, found: Iterable[Lease], terms: Terms) -> list[str]:
+    """Takes the jobs that were found `lost` from their workers, unless somebody has done so since: their ids.
+
+    Nothing of their attempts is to live any more: of a job that does not start again, nobody would look for it.
+    """
+    reclaimed = []
+    for lease in found:
+        with suppress(LeaseLost):
+            leases.lose(session, lease, terms, "its worker was lost")
+            reclaimed.append(lease.job_id)
     for row in session.execute(select(WorkerRow.id, WorkerRow.boot)).all():
         if not _is_there(run_path, row.id, row.boot):
             unregister(session, row.id)
@@ -147,9 +161,8 @@ def _running() -> Select[int, str, int, str | None, str | None]:
     return select(Job.seq, Job.id, Job.attempt, Job.worker, Job.boot).where(Job.status == JobStatus.RUNNING)
 
 
-def _lose_row(session: Session, row: Any, terms: Terms, message: str) -> str:
-    leases.lose(session, Lease(row.seq, row.id, row.attempt, row.worker), terms, message)
-    return str(row.id)
+def _lease(row: Any) -> Lease:
+    return Lease(row.seq, row.id, row.attempt, row.worker)
 
 
 def _is_there(run_path: Path, worker: str, boot: str) -> bool:

@@ -26,6 +26,7 @@ BUSY_MILLISECONDS = 5000
 # SQLite's own wait looks ever more seldom, up to 100 ms apart, so that who waits longest is served last.
 TRY_MILLISECONDS = 3
 PATIENCE_SECONDS = 0.5
+DEADLINE = "deadline"  # by `time.monotonic`: among a connection's options, until when it tries to begin to write
 MOST_LOG_BYTES = 64 << 20
 # To take a connection from the pool, begin a session with it and give it back takes as long as a small question.
 KEPT_READERS = 8
@@ -66,17 +67,34 @@ class Database:
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A transaction that may write; commits at the end of the block, rolls back on any exception."""
+        """A transaction that may write; commits at the end of the block, rolls back on any exception.
+
+        Raises OperationalError when the write lock cannot be had in time.
+        """
+        deadline = time.monotonic() + BUSY_MILLISECONDS / 1000
         with (
-            self._writing,
+            self._turn(deadline),
             _letting_go(self.path),
             Session(self.writer, expire_on_commit=False) as session,
             session.begin(),
         ):
             # A deferred transaction that reads and then writes fails at once with SQLITE_BUSY_SNAPSHOT,
             # whatever the busy timeout; the engine's BEGIN IMMEDIATE waits its turn.
-            session.connection()
+            session.connection(execution_options={DEADLINE: deadline})
             yield session
+
+    @contextmanager
+    def _turn(self, deadline: float) -> Iterator[None]:
+        """Waits while another thread writes. Whoever has waited long enough goes on, to hear that SQLite is busy.
+
+        To wait for SQLite only from then on would take many threads, one after the other, five seconds each.
+        """
+        mine = self._writing.acquire(timeout=max(0.0, deadline - time.monotonic()))
+        try:
+            yield
+        finally:
+            if mine:
+                self._writing.release()
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -186,7 +204,8 @@ class Database:
                 # By the driver: SQLAlchemy's way to it takes ten times as long as SQLite does.
                 connection.connection.driver_connection.execute("BEGIN")
             else:
-                _begin_immediate(connection)
+                usual = time.monotonic() + BUSY_MILLISECONDS / 1000
+                _begin_immediate(connection, connection.get_execution_options().get(DEADLINE, usual))
 
         return engine
 
@@ -247,9 +266,8 @@ def _letting_go(path: Path) -> Iterator[None]:
         raise
 
 
-def _begin_immediate(connection: Any) -> None:
+def _begin_immediate(connection: Any, deadline: float) -> None:
     """Takes the write lock, trying again every few milliseconds. Raises OperationalError when it cannot be had."""
-    deadline = time.monotonic() + BUSY_MILLISECONDS / 1000
     while True:
         try:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
@@ -268,8 +286,11 @@ class Watcher:
         self._seen: int | None = None
 
     def changed(self) -> bool:
-        """Whether a commit came since the last call; the first call says yes."""
-        version: int = self._connection.cursor().execute("PRAGMA data_version").fetchone()[0]
+        """Whether a commit came since the last call; the first call says yes, and so does one that cannot look."""
+        try:
+            version: int = self._connection.cursor().execute("PRAGMA data_version").fetchone()[0]
+        except sqlite_module().OperationalError:  # who asks may wait for the next call all his life: he goes and sees
+            return True
         before, self._seen = self._seen, version
         return before is None or before != version
 

@@ -140,10 +140,10 @@ class DatabaseDamaged(ServiceError):
 
 
 class DatabaseUnusable(ServiceError):
-    """SQLite cannot read the file now, which says nothing against what is in it."""
+    """SQLite cannot read or write the file now, which says nothing against what is in it."""
 
     def __init__(self, path: Path, reason: str) -> None:
-        super().__init__(f"{path} cannot be read now ({reason}): nothing was changed, try again when that is over")
+        super().__init__(f"{path} cannot be used now ({reason}): nothing is damaged, try again when that is over")
         self.path = path
 
 
@@ -191,6 +191,10 @@ class Stopping(ServiceError):
 
 class CopyFailed(ServiceError):
     """A database was not copied or put back; what was there is as it was."""
+
+
+class WrongFile(CopyFailed):
+    """The file that was named is none to read a database from, or to write one to: another one was meant."""
 
 
 class UnsafeBind(ServiceError):

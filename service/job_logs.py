@@ -6,12 +6,13 @@ so that the offset of every other byte stays what it was; `log.cut` beside it sa
 
 import ctypes
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import EOPNOTSUPP
 from pathlib import Path
+
+from service import plain_files
 
 LINE_BYTES = 64 << 10
 LONG_LINE = " … the rest of this line is left out".encode()
@@ -102,14 +103,14 @@ def _punch(file: int, offset: int, length: int) -> None:
 @contextmanager
 def _opened(log: Path, flags: int) -> Iterator[int | None]:
     """The file, if it is one."""
-    # The trainer may do what it likes in its folder: a link or a pipe put in the log's place is not followed.
+    # A trainer may do what it likes: a link or a pipe in the place of its log or one of its folders is not followed.
+    jobs_path = log.parents[2]
     try:
-        file = os.open(log, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = plain_files.open_below(jobs_path, log, flags)
     except OSError:
         yield None
         return
     try:
-        facts = os.fstat(file)
-        yield file if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 else None
+        yield file
     finally:
         os.close(file)

@@ -255,7 +255,10 @@ def _has_stalled(session: Session, lease: Lease) -> bool:
 
 
 def _row(session: Session, lease: Lease) -> Job:
-    return session.scalars(select(Job).where(Job.seq == lease.seq).execution_options(populate_existing=True)).one()
+    query = select(Job).where(Job.seq == lease.seq).execution_options(populate_existing=True)
+    if (job := session.scalars(query).one_or_none()) is None:  # ended by another worker, and deleted
+        raise LeaseLost(lease.job_id, lease.attempt)
+    return job
 
 
 def _end(session: Session, lease: Lease, status: JobStatus, code: str, message: str, ended: str, **values: Any) -> None:

@@ -132,6 +132,16 @@ def move(session: Session, seq: int, target: JobStatus, code: str, message: str,
 
     guards: further conditions on the row. Whether the row was there to be moved.
     """
+    if not _move_alone(session, seq, target, code, message, *guards, **values):
+        return False
+    if target in NEVER_SUCCEED:
+        _fail_dependents(session, seq, target)
+    return True
+
+
+def _move_alone(
+    session: Session, seq: int, target: JobStatus, code: str, message: str, *guards: Any, **values: Any
+) -> bool:
     now = clock.now()
     session.flush()
     moved = session.execute(
@@ -150,20 +160,21 @@ def move(session: Session, seq: int, target: JobStatus, code: str, message: str,
     if moved.rowcount == 0:  # type: ignore[attr-defined]
         return False
     tell(session, seq, code, message, **_error_facts(values))
-    if target in NEVER_SUCCEED:
-        _fail_dependents(session, seq, target)
     return True
 
 
 def _fail_dependents(session: Session, seq: int, ended: JobStatus) -> None:
     """A job that needs one that did not succeed can never start: it fails with that reason, and so do its own."""
     waiting = select(JobDependency.job).join(Job, Job.seq == JobDependency.job)
-    needing = JobDependency.needs == seq, Job.status.in_((JobStatus.QUEUED, JobStatus.PAUSED))
-    job_id = session.scalars(select(Job.id).where(Job.seq == seq)).one()
-    message = f"job {job_id}, which it depends on, is {ended.value}"
-    for dependent in session.scalars(waiting.where(*needing)).all():
+    over = [(seq, ended)]
+    for needed, status in over:  # grows meanwhile: a chain may be longer than calls may be deep
+        needing = JobDependency.needs == needed, Job.status.in_((JobStatus.QUEUED, JobStatus.PAUSED))
+        job_id = session.scalars(select(Job.id).where(Job.seq == needed)).one()
+        message = f"job {job_id}, which it depends on, is {status.value}"
         facts = {"error_code": EndReason.ERROR, "error_message": message}
-        move(session, dependent, JobStatus.FAILED, "dependency_failed", message, **facts)
+        for dependent in session.scalars(waiting.where(*needing)).all():
+            _move_alone(session, dependent, JobStatus.FAILED, "dependency_failed", message, **facts)
+            over.append((dependent, JobStatus.FAILED))
 
 
 def _error_facts(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
 
 from service.database import Database, copy as copy_database, sqlite_module, sync
-from service.errors import SchemaMismatch
+from service.errors import DatabaseUnusable, SchemaMismatch
 
 
 @cache
@@ -46,15 +46,16 @@ def _revision(connection: Connection) -> str | None:
 
 
 def require_current(database: Database) -> None:
-    """Raises SchemaMismatch unless the database is at this program's revision, and DatabaseDamaged."""
+    """Raises SchemaMismatch unless the database is at this program's revision, DatabaseDamaged or DatabaseUnusable."""
     if not database.path.exists():
         raise SchemaMismatch(f"there is no database at {database.path}: run `trainbox migrate` first")
     try:
         with database.read() as session:
             found = revision(session)
     except DatabaseError as error:
-        if not isinstance(error, OperationalError):
-            database.check()
+        if isinstance(error, OperationalError):
+            raise DatabaseUnusable(database.path, str(error.orig)) from error
+        database.check()
         raise
     if found == newest():
         return

@@ -64,6 +64,13 @@ def check(settings: Settings, acknowledged: Collection[str] = (), logs: Iterable
     _check_secrets(settings, logs)
 
 
+def check_private(settings: Settings) -> None:
+    """Nothing in a home that the service itself has made is for others, whatever the umask was."""
+    for path in (settings.home, *settings.home.rglob("*")):
+        with suppress(FileNotFoundError):
+            assert not path.lstat().st_mode & 0o077, path
+
+
 def check_stopped(settings: Settings, acknowledged: Collection[str] = (), logs: Iterable[Path] = ()) -> None:
     """As `check`, of a home whose service has been stopped: nothing of it is left, soon after."""
     end = time.monotonic() + SWEPT_SECONDS

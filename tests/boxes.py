@@ -21,9 +21,9 @@ FAULTY = Path(__file__).parent / "faulty"
 def worker(
     home: Path, program: Sequence[str] = (sys.executable, "-m", "workers"), **settings: str
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A worker process on the home; drained at the end."""
+    """A worker process on the home, with the most careless umask; drained at the end."""
     environment = os.environ | {"TRAINBOX_HOME": str(home)} | settings
-    process = subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL, umask=0)
     try:
         yield process
     finally:

@@ -1,5 +1,6 @@
 """Who gets in: tokens, scopes, and what happens to those who have none."""
 
+import re
 import stat
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -181,6 +182,21 @@ def test_a_scope_that_does_not_reach_changes_nothing(client: httpx.Client, make_
         assert answer.headers["WWW-Authenticate"] == f'Bearer error="insufficient_scope", scope="{needed}"'
     assert client.get("/v1/tokens").json() == before
     assert [project["name"] for project in client.get("/v1/projects").json()["data"]] == ["default"]
+
+
+def test_no_route_that_writes_takes_a_token_that_may_only_read(
+    server: Server, make_token: Callable[..., str], settings: Settings
+) -> None:
+    written = {(method, path) for method, path in routes(server) if method in ("POST", "PUT", "PATCH", "DELETE")}
+    assert {("DELETE", "/v1/jobs/job_id"), ("PUT", "/v1/datasets/name"), ("POST", "/v1/studies")} <= written
+    with httpx.Client(base_url=server.url, headers=bearer(make_token(Scope.READ, "ada"))) as reader:
+        for method, path in sorted(written):
+            kind = "text/csv" if (method, path) == ("PUT", "/v1/datasets/name") else "application/json"
+            place = re.sub("job_id|run_id|study_id", "00000000-0000000", path)
+            body: dict[str, Any] = {} if method == "DELETE" else {"content": b"{}", "headers": {"Content-Type": kind}}
+            answer = reader.request(method, place, **body)
+            assert (answer.status_code, answer.json()["code"]) == (403, "insufficient_scope"), (method, path)
+    assert not list(settings.datasets_path.iterdir())
 
 
 def test_the_last_admin_cannot_be_shut_out(client: httpx.Client, make_token: Callable[..., str]) -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from dataclasses import replace
 from itertools import count, product
 from typing import Any
@@ -24,12 +24,13 @@ from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 from fastapi.routing import APIRoute, iter_route_contexts
 
+from service import database as database_module
 from service.api import gate, listener, problems
 from service.api.limits import Buckets, Limits
 from service.api.listener import CannotListen
 from service.api.server import GRACEFUL_SECONDS, Server, affordable
 from service.api.strict_route import StrictRoute
-from service.database import Database
+from service.database import Database, sqlite_module
 from service.errors import ServiceError, UnsafeBind
 from service.settings import Settings
 
@@ -643,7 +644,10 @@ def test_a_taken_port_is_named(server: Server) -> None:
         listener.bound("nowhere.invalid", 0, allow_remote=False)
 
 
-def test_a_full_or_busy_database_is_told_so(serve: Callable[..., Server], token: str, database: Database) -> None:
+def test_a_full_or_busy_database_is_told_so(
+    serve: Callable[..., Server], token: str, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY_MILLISECONDS", 300)
     router = APIRouter()
 
     @router.get("/v1/sql")
@@ -668,6 +672,25 @@ def test_a_full_or_busy_database_is_told_so(serve: Callable[..., Server], token:
     full = ask("INSERT INTO users VALUES (hex(randomblob(4000000)), '', NULL)")
     assert assert_problem(full, 507)["code"] == "disk_full"
     assert assert_problem(ask("INSERT INTO users VALUES ('admin', '', NULL)"), 500)
+
+
+def test_many_who_find_the_database_busy_are_told_so_together(
+    client: httpx.Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds, many = 0.5, 20
+    monkeypatch.setattr(database_module, "BUSY_MILLISECONDS", 1000 * seconds)
+    with closing(sqlite_module().connect(str(settings.database_path), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with ThreadPoolExecutor(many) as pool:
+            began = time.monotonic()
+            answers = list(pool.map(lambda number: client.put(f"/v1/projects/p{number}", json={}), range(many)))
+            took = time.monotonic() - began
+    for answer in answers:
+        assert assert_problem(answer, 503)["code"] == "database_busy"
+        assert answer.headers["Retry-After"] == "1"
+    assert took < many * seconds / 2, "not one after the other"
+    assert [project["name"] for project in client.get("/v1/projects").json()["data"]] == ["default"]
+    assert client.put("/v1/projects/p0", json={}).is_success
 
 
 def test_the_docs_load_nothing_from_anywhere(shared: httpx.Client) -> None:
@@ -711,6 +734,45 @@ def test_a_signal_ends_the_service_in_good_order(settings: Settings, token: str)
         assert time.monotonic() - began < GRACEFUL_SECONDS
     assert "Traceback" not in said
     assert token not in said
+
+
+WITH_FEW_FILES = """
+import resource
+resource.setrlimit(resource.RLIMIT_NOFILE, (128, 128))
+from service.api.server import run
+from service.settings import Settings
+run(Settings())
+"""
+
+
+def test_a_service_that_may_open_few_files_is_idle_under_many_connections_and_recovers(
+    settings: Settings, token: str, until: Callable[..., None]
+) -> None:
+    environment = os.environ | {"TRAINBOX_HOME": str(settings.home), "TRAINBOX_PORT": "0"}
+    with subprocess.Popen([sys.executable, "-c", WITH_FEW_FILES], env=environment, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        url = json.loads(process.stderr.readline())["url"]
+        host, port = url.removeprefix("http://").split(":")
+
+        def answered(path: str) -> int:
+            try:
+                return httpx.get(url + path, headers=bearer(token), timeout=20).status_code
+            except httpx.TransportError:  # there is no room for it now
+                return 0
+
+        with ExitStack() as opened:
+            for _ in range(200):
+                with suppress(OSError):
+                    opened.enter_context(socket.create_connection((host, int(port)), timeout=20))
+            assert answered("/healthz") in (0, 200, 503)
+            used, began = sum(psutil.Process(process.pid).cpu_times()[:2]), time.monotonic()
+            closes_within(opened.enter_context(socket.create_connection((host, int(port)), timeout=20)), 1)
+            took = time.monotonic() - began
+            assert sum(psutil.Process(process.pid).cpu_times()[:2]) - used < max(0.1, took / 2), "it tries for ever"
+        until(lambda: answered("/v1/jobs") == 200)
+        process.terminate()
+        process.stderr.read()
+        assert process.wait(20) == 0
 
 
 def test_a_process_that_may_open_few_files_holds_few_connections() -> None:

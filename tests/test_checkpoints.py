@@ -517,9 +517,23 @@ def test_weights_are_downloaded_by_name_and_by_step_and_say_what_they_are(admin:
     assert admin.get("/v1/jobs/00000000-0000000/checkpoints/last/weights").status_code == 404
 
 
-def test_weights_that_a_trainer_has_replaced_by_a_link_are_not_served(admin: httpx.Client, box: Box) -> None:
+def test_weights_that_a_trainer_has_replaced_by_a_link_are_not_served(
+    admin: httpx.Client, box: Box, tmp_path: Path
+) -> None:
+    """U03."""
     job = train(admin, digits(epochs=1))
-    [place] = kept.folder(box.settings.jobs_path, job["id"]).iterdir()
-    (place / "weights.safetensors").unlink()
-    (place / "weights.safetensors").symlink_to(box.settings.token_path)
-    assert admin.get(f"/v1/jobs/{job['id']}/checkpoints/last/weights").status_code == 404
+    path = f"/v1/jobs/{job['id']}/checkpoints/last/weights"
+    folder = kept.folder(box.settings.jobs_path, job["id"])
+    [place] = folder.iterdir()
+    for moved in (place, folder, folder.parent):
+        moved.rename(tmp_path / "elsewhere")
+        moved.symlink_to(tmp_path / "elsewhere")
+        assert admin.get(path).status_code == 404, moved
+        moved.unlink()
+        (tmp_path / "elsewhere").rename(moved)
+    assert admin.get(path).status_code == 200
+    file = place / "weights.safetensors"
+    for make in (os.link, os.symlink):
+        file.unlink()
+        make(box.settings.token_path, file)
+        assert admin.get(path).status_code == 404

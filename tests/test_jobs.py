@@ -11,6 +11,7 @@ import httpx
 import pytest
 from boxes import digits, finish, submit, train, values, worker
 from conftest import Box, MakeToken, Serve, Until
+from test_auth import routes
 
 from service import datasets, home
 from service.api.views.jobs import DryRun, JobList, JobView
@@ -459,6 +460,49 @@ def test_a_private_project_does_not_exist_for_others(box: Box, admin: httpx.Clie
         assert bob.post("/v1/jobs", json=digits() | {"project": "secret"}).status_code == 404
         assert "secret" not in bob.get("/v1/projects").text
         assert admin.get(f"/v1/jobs/{job['id']}").status_code == 200
+
+
+NO_ID = "00000000-0000000"
+BODIES: dict[str, Any] = {
+    "predictions": {"inputs": [[0.0] * 64]},
+    "points": {"points": [{"metric": "loss", "step": 1, "value": 1.0}]},
+    "finish": {"status": "failed"},
+}
+
+
+def test_every_route_answers_for_what_is_private_as_for_what_is_not_there(box: Box) -> None:
+    """S07."""
+    one_step = digits(max_steps=1, epochs=None) | {"project": "hidden"}
+    with box.speaking_as("ann") as ann, box.speaking_as("bob") as bob:
+        assert ann.put("/v1/projects/hidden", json={"visibility": "private"}).status_code in (200, 201)
+        job = train(ann, one_step)["id"]
+        grid = {"kind": "grid", "base": one_step, "grid": {"hyperparameters.learning_rate": [0.1, 0.01]}}
+        ids = {"job_id": job, "run_id": job, "study_id": ann.post("/v1/studies", json=grid).json()["id"]}
+        places = {(method, path) for method, path in routes(box.server) if set(path.split("/")) & ids.keys()}
+        assert {("GET", "/v1/jobs/job_id/logs"), ("DELETE", "/v1/jobs/job_id")} <= places
+        for method, path in sorted(places):
+            [name] = set(path.split("/")) & ids.keys()
+            sent: dict[str, Any] = {"params": {"metric": "train_loss"}} if path.endswith("/curves") else {}
+            if method in ("POST", "PATCH"):
+                sent["json"] = BODIES.get(path.rpartition("/")[2], {})
+            place = path.replace("/which/", "/last/")
+            hidden, unknown = (bob.request(method, place.replace(name, each), **sent) for each in (ids[name], NO_ID))
+            assert hidden.status_code == unknown.status_code == 404, (method, path)
+            assert told(hidden) == told(unknown), (method, path)
+        for name, named in (
+            ("job_id", lambda each: {"depends_on": [each]}),
+            ("study_id", lambda each: {"hyperparameters": {"learning_rate": {"from_study": each}}}),
+        ):
+            hidden, unknown = (bob.post("/v1/jobs", json=digits() | named(each)) for each in (ids[name], NO_ID))
+            assert hidden.status_code == unknown.status_code == 422
+            assert told(hidden) == told(unknown), name
+        assert ann.get(f"/v1/jobs/{job}").json()["status"] == "succeeded"
+
+
+def told(answer: httpx.Response) -> dict[str, Any]:
+    """A problem without the number of its request."""
+    body: dict[str, Any] = answer.json() if answer.content else {}
+    return {name: value for name, value in body.items() if name != "request_id"}
 
 
 def test_a_full_queue_refuses_with_the_time_to_come_back(

@@ -1,5 +1,6 @@
 """What workers do to the queue: who may write for a job, for how long, and who takes over."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from service.order import Room
 from service.queue import QueueLimits
 from service.settings import Settings
 from service.states import EndReason, JobStatus, Scope
-from service.tables import Attempt, Job, JobEvent, Point, Run, WorkerRow
+from service.tables import Attempt, Job, JobDependency, JobEvent, Point, Run, WorkerRow
 from service.users import Principal
 from workers import recorder, spool
 from workers.recorder import Recording
@@ -35,6 +36,7 @@ ADMIN = Principal("admin", Scope.ADMIN, "")
 TERMS = Terms(lease=30.0, backoff=10.0)
 BRIEF = Terms(lease=0.02, backoff=10.0)
 PROCESSES = 8
+CHAIN = 600  # jobs that depend on one another: more than calls may be deep
 
 Submit = Callable[..., str]
 Employ = Callable[..., IO[str]]
@@ -105,7 +107,7 @@ def lose(database: Database, lease: Lease, terms: Terms = TERMS, signal: int | N
 
 def reclaim(database: Database, run_path: Path, terms: Terms = TERMS) -> list[str]:
     with database.write() as session:
-        return crew.reclaim(session, run_path, terms)
+        return crew.reclaim(session, run_path, crew.lost(session, run_path), terms)
 
 
 def hung(database: Database, run_path: Path, terms: Terms) -> list[str]:
@@ -512,7 +514,8 @@ for _ in range(10):
         database = Database(Path(sys.argv[1]))
         while True:
             with database.write() as session:
-                crew.reclaim(session, Path(sys.argv[2]), leases.Terms(30.0, 10.0))
+                run_path = Path(sys.argv[2])
+                crew.reclaim(session, run_path, crew.lost(session, run_path), leases.Terms(30.0, 10.0))
     time.sleep(chance.uniform(0.005, 0.1))
     os.kill(pid, signal.SIGKILL)
     os.waitpid(pid, 0)
@@ -652,6 +655,20 @@ def test_a_job_that_is_over_cannot_be_cancelled(database: Database, submit: Subm
     found = job(database, lease.job_id)
     assert (found.error_code, found.exit_code, found.signal) == (EndReason.ERROR, 3, None)
     assert len(found.error_message or "") == 2000
+
+
+def test_a_long_chain_of_jobs_fails_with_its_first(database: Database, dataset: None) -> None:
+    ids = submit_many(database, CHAIN)
+    with database.write() as session:
+        jobs = session.scalars(select(Job.seq).order_by(Job.seq)).all()
+        session.add_all(JobDependency(job=job, needs=needed) for needed, job in itertools.pairwise(jobs))
+        session.flush()
+        control.cancel(session, ADMIN, ids[0])
+    with database.read() as session:
+        told = dict(session.execute(select(Job.id, Job.error_message).where(Job.status == JobStatus.FAILED)).all())
+    assert list(told) == ids[1:]
+    assert told[ids[1]] == f"job {ids[0]}, which it depends on, is cancelled"
+    assert told[ids[-1]] == f"job {ids[-2]}, which it depends on, is failed"
 
 
 def test_a_worker_lets_go_of_jobs_that_it_has_no_trainer_for(database: Database, submit: Submit) -> None:

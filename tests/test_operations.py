@@ -25,7 +25,7 @@ from sqlalchemy.exc import OperationalError
 from service import backup, clock, control, crew, curves, datasets, disk, home, intake, leases, locks, queue, retention
 from service.api import housekeeping
 from service.database import MOST_LOG_BYTES, Database, sqlite_module
-from service.errors import AlreadyRunning, CopyFailed, SchemaMismatch
+from service.errors import AlreadyRunning, CopyFailed, HomeUnusable, SchemaMismatch, WrongFile
 from service.jobs import attempt_folder
 from service.queue import QueueLimits
 from service.settings import Settings
@@ -154,13 +154,15 @@ def test_backups_under_load_hold_every_job_acknowledged_before_they_began(
 def test_a_backup_replaces_no_file_unless_told_to_and_never_the_database(settings: Settings, tmp_path: Path) -> None:
     file = tmp_path / "backup.db"
     file.write_text("something else")
-    assert "--force" in trainbox(settings.home, "backup", str(file), code=1)
+    said = trainbox(settings.home, "backup", str(file), code=2)
+    assert said == f"{file} is there already: --force replaces it\n"
     assert file.read_text() == "something else"
     trainbox(settings.home, "backup", "--force", str(file))
     assert has_project(file, "default")
     for wrong in (settings.database_path, tmp_path, tmp_path / "nowhere" / "backup.db"):
-        with pytest.raises(CopyFailed):
-            backup.save(settings, wrong, force=True)
+        for force in (True, False):
+            with pytest.raises(WrongFile):
+                backup.save(settings, wrong, force=force)
     with pytest.raises(SchemaMismatch):
         backup.save(Settings(home=tmp_path / "empty"), tmp_path / "other.db", force=False)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["backup.db", "home"]
@@ -223,7 +225,7 @@ def test_what_is_no_backup_of_this_version_or_an_older_one_is_refused(settings: 
         with pytest.raises(kind):
             backup.restore(settings, path)
     for path in (settings.database_path, tmp_path / "missing.db", tmp_path):
-        with pytest.raises(CopyFailed):
+        with pytest.raises(WrongFile):
             backup.restore(settings, path)
     assert sorted(settings.home.iterdir()) == before
     assert has_project(settings.database_path, "default")
@@ -419,29 +421,38 @@ def test_readiness_names_what_is_wrong_and_liveness_does_not_mind(client: httpx.
     assert client.get("/healthz").status_code == 200
 
 
-def test_an_old_view_of_the_database_is_warned_of_and_its_log_is_trimmed_afterwards(
-    serve: Serve, settings: Settings, database: Database, token: str
+def test_an_old_view_of_the_database_is_warned_of_and_the_service_trims_its_log_afterwards(
+    serve: Serve,
+    settings: Settings,
+    database: Database,
+    rows: None,
+    token: str,
+    until: Until,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with closing(sqlite_module().connect(str(settings.database_path), isolation_level=None)) as reader:
-        reader.execute("BEGIN")
-        reader.execute("SELECT * FROM projects").fetchall()
-        with database.write() as session:
-            session.connection().exec_driver_sql("CREATE TABLE scrap (content BLOB)")
-        for _ in range(MOST_LOG_BYTES // (8 * MIB) + 1):
+    assert housekeeping.LOOK_SECONDS < 30
+    monkeypatch.setattr(housekeeping, "LOOK_SECONDS", 0.2)
+    lock = locks.make(crew.worker_lock(settings.run_path, "a-worker"))
+    with database.write() as session:
+        crew.register(session, "a-worker", os.getpid(), 1, [], leases.Terms(300, 1))
+    with httpx.Client(base_url=serve().url, headers={"Authorization": f"Bearer {token}"}, timeout=60) as client:
+        with closing(sqlite_module().connect(str(settings.database_path), isolation_level=None)) as reader:
+            reader.execute("BEGIN")
+            reader.execute("SELECT * FROM projects").fetchall()
             with database.write() as session:
-                session.connection().exec_driver_sql("INSERT INTO scrap VALUES (zeroblob(8388608))")
-        database.trim_log()
-        assert database.log_bytes > MOST_LOG_BYTES
-        lock = locks.make(crew.worker_lock(settings.run_path, "a-worker"))
-        with database.write() as session:
-            crew.register(session, "a-worker", os.getpid(), 1, [], leases.Terms(30, 1))
-        with httpx.Client(base_url=serve().url, headers={"Authorization": f"Bearer {token}"}) as client:
+                session.connection().exec_driver_sql("CREATE TABLE scrap (content BLOB)")
+            for _ in range(MOST_LOG_BYTES // (8 * MIB) + 1):
+                with database.write() as session:
+                    session.connection().exec_driver_sql("INSERT INTO scrap VALUES (zeroblob(8388608))")
+            job = submit(client, ROWS)["id"]
+            assert client.get(f"/v1/jobs/{job}").json()["status"] == "queued"
             answer = client.get("/readyz")
-        os.close(lock)
-        assert answer.status_code == 200
-        assert "write-ahead log" in " ".join(answer.json()["warnings"])
-    database.trim_log()
-    assert database.log_bytes <= MOST_LOG_BYTES
+            assert answer.status_code == 200, answer.text
+            assert "write-ahead log" in " ".join(answer.json()["warnings"])
+            assert database.log_bytes > MOST_LOG_BYTES, "as long as somebody reads from it"
+        until(lambda: database.log_bytes <= MOST_LOG_BYTES)
+        assert client.get("/readyz").json()["warnings"] == []
+    os.close(lock)
 
 
 def test_the_doctor_tells_of_the_reserve_and_of_old_copies(settings: Settings) -> None:
@@ -509,6 +520,33 @@ def small_disk(place: Path, mebibytes: int) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", str(place)], check=True)
 
 
+def fill(place: Path) -> Path:
+    """A file that takes all the room that there is."""
+    filler = place / "filler"
+    with suppress(OSError), filler.open("ab", buffering=0) as file:
+        while file.write(bytes(MIB)):
+            pass
+    with suppress(OSError), filler.open("ab", buffering=0) as file:
+        while file.write(bytes(4096)):
+            pass
+    return filler
+
+
+def test_a_service_starts_on_a_full_disk_with_the_room_of_the_reserve(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "small", 200) as place:
+        settings = Settings(home=place / "home")
+        home.prepare(settings)
+        fill(place)
+        assert disk.has_reserve(settings.home)
+        home.prepare(settings)
+        assert not disk.has_reserve(settings.home)
+        with locks.hold_role(settings.run_path, "serve"):
+            os.close(locks.make(crew.worker_lock(settings.run_path, "a-worker")))
+        fill(place)
+        with pytest.raises(HomeUnusable, match="No space left on device"):
+            home.prepare(settings)
+
+
 @pytest.mark.chaos
 def test_a_disk_that_fills_during_training_stops_jobs_and_not_the_service(
     serve: Serve, tmp_path: Path, until: Until
@@ -525,10 +563,7 @@ def test_a_disk_that_fills_during_training_stops_jobs_and_not_the_service(
             endless = submit(client, digits(epochs=None, max_steps=100_000_000))
             waiting = submit(client, digits())
             until(lambda: (client.get(f"/v1/jobs/{endless['id']}").json()["progress"] or {}).get("step", 0) > 10)
-            filler = place / "filler"
-            with suppress(OSError), filler.open("wb", buffering=0) as file:
-                while file.write(bytes(MIB)):
-                    pass
+            filler = fill(place)
             until(lambda: client.get("/readyz").status_code == 503)
             assert "of disk are free besides the reserve" in client.get("/readyz").json()["detail"]
             refused = client.post("/v1/jobs", json=digits())

@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 from alembic.command import upgrade
 from conftest import Until
@@ -22,7 +23,7 @@ from sqlalchemy import create_engine, func, insert, select, text
 from sqlalchemy.exc import NoResultFound, OperationalError
 from sqlalchemy.orm import Session
 
-from service import curves, datasets, home, schema
+from service import curves, database as database_module, datasets, home, schema
 from service.curves import rollups, stored
 from service.database import SAFE_SQLITE, Database, sqlite_module, sqlite_warning
 from service.errors import DatabaseDamaged, DatabaseUnusable, SchemaMismatch
@@ -189,7 +190,10 @@ def test_a_damaged_database_is_found_and_left_as_it_is(settings: Settings, how: 
     assert settings.database_path.read_bytes() == before
 
 
-def test_a_database_that_cannot_be_read_for_once_is_not_called_damaged(settings: Settings) -> None:
+def test_a_database_that_cannot_be_read_for_once_is_not_called_damaged(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY_MILLISECONDS", 300)
     with closing(sqlite_module().connect(str(settings.database_path), isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")
@@ -197,6 +201,22 @@ def test_a_database_that_cannot_be_read_for_once_is_not_called_damaged(settings:
             database.check()
     with opened(settings.database_path) as database:
         database.check()
+
+
+def test_a_start_while_another_program_writes_ends_in_a_sentence(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database_module, "BUSY_MILLISECONDS", 100)
+    with closing(sqlite_module().connect(str(settings.database_path), isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(DatabaseUnusable, match=r"cannot be used now \(database is locked\)"):
+            home.prepare(settings)
+        other.execute("ROLLBACK")
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with opened(settings.database_path) as database, pytest.raises(DatabaseUnusable, match="locked"):
+            schema.require_current(database)
+    home.prepare(settings)
 
 
 def test_nothing_starts_on_a_damaged_database_and_what_to_do_is_said(settings: Settings) -> None:
@@ -279,6 +299,27 @@ def test_of_two_services_on_an_older_home_one_migrates_and_nothing_is_lost(tmp_p
     with closing(sqlite_module().connect(str(copy))) as kept:
         assert kept.execute("SELECT version_num FROM alembic_version").fetchone() == ("0001",)
         assert kept.execute("SELECT owner FROM projects WHERE name = 'old'").fetchone() == ("grace",)
+
+
+def test_of_two_services_started_at_once_on_an_older_home_one_migrates_and_the_other_goes(
+    tmp_path: Path, until: Until
+) -> None:
+    folder = tmp_path / "home"
+    folder.mkdir(mode=0o700)
+    path = Settings(home=folder).database_path
+    make_older(path)
+    command = [*TRAINBOX, "serve", "--port", "0"]
+    both = [subprocess.Popen(command, env=environment(folder), stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    until(lambda: any(process.poll() is not None for process in both))
+    [gone] = [process for process in both if process.poll() is not None]
+    [stays] = [process for process in both if process is not gone]
+    assert f"(pid {stays.pid})" in gone.communicate(timeout=60)[1]
+    assert gone.returncode == 1
+    until(lambda: psutil.Process(stays.pid).children())
+    stays.terminate()
+    stays.communicate(timeout=60)
+    assert stays.returncode == 0
+    check_migrated(path)
 
 
 def test_of_two_that_migrate_at_once_one_does_it_and_both_find_it_done(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import io
+import json
 import os
 import pickle
 import re
@@ -30,6 +31,7 @@ from conftest import Box, MakeToken, Serve, Until
 from numpy.typing import NDArray
 
 from service import plan as plans
+from service.api import server as server_module
 from service.api.limits import Limits
 from service.api.server import Server
 from service.datasets import arrays
@@ -518,6 +520,23 @@ def test_without_data_roots_nothing_is_registered(client: httpx.Client, yard: Pa
         ("path", "missing"),
         ("file", "unknown_field"),
     ]
+
+
+def test_an_upload_that_outlasts_the_service_is_told_so(
+    serve: Serve, settings: Settings, token: str, until: Until, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R06."""
+    monkeypatch.setattr(server_module, "GRACEFUL_SECONDS", 1)
+    server = serve()
+    head = ("Content-Type: text/csv", "Content-Length: 4000000")
+    with closing(raw(server, token, "/v1/datasets/x", *head, body=FLOWERS)) as connection:
+        until(lambda: not is_clean(settings))
+        server.should_exit = True
+        answer = http.client.HTTPResponse(connection)
+        answer.begin()
+        assert (answer.status, answer.headers["Content-Type"]) == (503, "application/problem+json")
+        assert json.loads(answer.read())["code"] == "stopping"
+    until(lambda: is_clean(settings))
 
 
 def test_an_inspection_ends_when_the_service_does(settings: Settings) -> None:

@@ -88,6 +88,7 @@ class Place:
         yield place
         place.database.close()
         aftermath.check_stopped(settings)
+        aftermath.check_private(settings)
 
     @contextmanager
     def worker(self, **more: str) -> Iterator[Process]:

@@ -108,7 +108,7 @@ def _become_trainer(message: dict[str, Any], log: int, _lock: int, lifeline: int
     resource.setrlimit(resource.RLIMIT_DATA, (message["memory"], message["memory"]))
     order = trainer.Order.from_json(Path(message["order"]).read_text())
     os.chdir(Path(message["order"]).parent)
-    os.environ[processes.MARK] = f"{order.job_id}/{order.attempt}"
+    os.environ[processes.MARK] = os.getcwd()
     gc.unfreeze()
     return crew.run(order, lifeline, bell) if order.devices else trainer.run(order, lifeline, bell)
 

@@ -30,7 +30,7 @@ class Trainer:
     """A trainer process: `status` is its wait status once it has ended."""
 
     pid: int
-    attempt: str  # as its processes are marked
+    attempt: str  # its folder, with which its processes are marked
     lifeline: int  # closed when the worker dies: the trainer's sign to stop
     bell: int  # readable when the trainer has written points
     lock: int
@@ -96,7 +96,7 @@ class Launcher:
         finally:
             for descriptor in (log, lifeline_end, bell_end):
                 os.close(descriptor)
-        trainer = Trainer(pid, f"{order.job_id}/{order.attempt}", lifeline, bell, lock)
+        trainer = Trainer(pid, str(order_path.parent.resolve()), lifeline, bell, lock)
         self.trainers[pid] = trainer
         return trainer
 

@@ -10,7 +10,7 @@ import structlog
 from service import clock, crew, locks
 from service.database import Database
 from service.leases import Terms
-from workers.processes import is_stopped
+from workers.processes import end_attempts, is_stopped
 
 log = structlog.get_logger()
 
@@ -32,10 +32,15 @@ def kill_hung(database: Database, run_path: Path, own: str, terms: Terms, renewe
                 os.kill(pid, signal.SIGKILL)
 
 
-def reclaim(database: Database, run_path: Path, terms: Terms) -> None:
+def reclaim(database: Database, run_path: Path, jobs_path: Path, terms: Terms) -> None:
     """Takes over from dead workers."""
+    with database.read() as session:
+        lost = crew.lost(session, run_path)
+    # Before they are reclaimed: if this worker dies in between, another one does all of it.
+    if lost:
+        end_attempts({jobs_path / lease.job_id: lease.attempt for lease in lost})
     with database.write() as session:
-        reclaimed = crew.reclaim(session, run_path, terms)
+        reclaimed = crew.reclaim(session, run_path, lost, terms)
     crew.sweep(run_path)
     for job_id in reclaimed:
         log.warning("reclaimed from a lost worker", job=job_id)

@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import psutil
 from service import locks
 
 KILL_SECONDS = 10
-MARK = "TRAINBOX_ATTEMPT"  # in the environment of what a trainer starts: `job/attempt`
+MARK = "TRAINBOX_ATTEMPT"  # in the environment of what a trainer starts: the folder of its attempt
 PR_SET_CHILD_SUBREAPER = 36
 
 
@@ -54,13 +55,10 @@ def is_stopped(pid: int) -> bool:
 
 
 def attempt_of(pid: int) -> str | None:
-    """The `job/attempt` that a process belongs to, by its environment, or by where it works if it was only forked."""
+    """The folder of a process's attempt, by its environment, or by where it works if it was only forked."""
     with suppress(psutil.Error):
         process = psutil.Process(pid)
-        if (mark := process.environ().get(MARK)) is not None:
-            return mark
-        folder = Path(process.cwd())
-        return f"{folder.parent.name}/{folder.name.removeprefix('a')}"
+        return process.environ().get(MARK) or process.cwd()
     return None
 
 
@@ -84,19 +82,23 @@ def seize(path: Path, attempt: int, seconds: float = KILL_SECONDS) -> int:
     path: in the job's folder. Raises Busy when the lock cannot be had in so many seconds.
     """
     if attempt > 1:
-        _end_older(path.parent.name, attempt)
+        end_attempts({path.parent: attempt})
     deadline = time.monotonic() + seconds
     while (descriptor := locks.take(path)) is None:
         if time.monotonic() > deadline:
             raise Busy
-        _end_older(path.parent.name, attempt)
+        end_attempts({path.parent: attempt})
         time.sleep(0.02)
     return descriptor
 
 
-def _end_older(job_id: str, attempt: int) -> None:
-    """Kills the processes of a job's attempts up to this one, which has none yet, but of no newer one."""
+def end_attempts(newest: Mapping[Path, int]) -> None:
+    """Kills the processes of attempts up to the newest given for the folder of a job, and of no newer one.
+
+    By the whole path: a copy of the home, served on the same machine, has jobs of the same ids.
+    """
+    given = {str(folder.resolve()): attempt for folder, attempt in newest.items()}
     for pid in psutil.pids():
-        job, _, number = (attempt_of(pid) or "").partition("/")
-        if job == job_id and number.isdecimal() and int(number) <= attempt:
+        job, _, name = (attempt_of(pid) or "").rpartition("/a")
+        if name.isdecimal() and int(name) <= given.get(job, 0):
             kill(pid)

@@ -56,6 +56,7 @@ class Worker:
         self.most_log = settings.max_log_mib << 20
         self.lost: list[dict[str, Any]] = []
         self.registered = False
+        self.untold = False  # whether the box shows devices and slots as they were
         self.renewed = 0
         self.tended = self.settled = -math.inf
         self.claiming = False  # whether it was to renew before all was started that fits
@@ -157,16 +158,17 @@ class Worker:
         Whether something else is free now.
         """
         self.settled, before = monotonic(), self.slots.free
-        changed = self.slots.settle(self.launcher.end_strangers(), monotonic())
+        self.untold |= self.slots.settle(self.launcher.end_strangers(), monotonic())
         if self.slots.accelerators:
             own = [pid for attempt in self.attempts.values() for pid in self.launcher.processes(attempt.trainer)]
-            changed |= self.slots.look(self.probe, own, monotonic())
-        if changed and self.registered:
+            self.untold |= self.slots.look(self.probe, own, monotonic())
+        if self.untold and self.registered:
             if (lost := self.slots.out_of_service) != self.lost:
                 log.warning("slots are out of service" if lost else "all slots are in service", slots=lost)
                 self.lost = lost
             with self.database.write() as session:
                 crew.describe(session, self.id, self._devices(), lost)
+            self.untold = False
         return self.slots.free != before
 
     def _claim(self) -> None:
@@ -228,7 +230,7 @@ class Worker:
         # First, because one that hangs may hold the write lock.
         neighbours.kill_hung(self.database, run_path, self.id, self.terms, self.renewed)
         self._renew()
-        neighbours.reclaim(self.database, run_path, self.terms)
+        neighbours.reclaim(self.database, run_path, self.settings.jobs_path, self.terms)
 
     def _renew(self) -> None:
         with self.database.write() as session:

@@ -3,6 +3,7 @@
 It is put around the whole application: a path that nobody thought of is behind it too.
 """
 
+import asyncio
 import math
 import re
 from collections.abc import Iterable
@@ -19,6 +20,7 @@ from service.api.bodies import Upload
 from service.api.limits import Buckets, Limits
 from service.api.measures import Measures
 from service.api.problems import Refusal
+from service.errors import Stopping
 from service.settings import Settings
 from service.users import Principal, authenticate
 
@@ -46,6 +48,8 @@ ONCE = frozenset(
         b"idempotency-key",
     }
 )
+
+STOPPING = Refusal(503, "stopping", str(Stopping()), {"Connection": "close"})
 
 ON_EVERY_ANSWER = (
     (b"x-content-type-options", b"nosniff"),
@@ -115,6 +119,10 @@ class Gate:
                 await problems.refused(request_id, refusal)(scope, receive, answer)
             except ClientDisconnect:
                 status = status or CLIENT_LEFT
+            except asyncio.CancelledError:  # it took longer than a service that stops waits for
+                if status:
+                    raise
+                await problems.refused(request_id, STOPPING)(scope, receive, answer)
             except Exception as error:
                 made = problems.unexpected(request_id, error)
                 if status == 0:

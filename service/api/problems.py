@@ -68,6 +68,7 @@ STATUS: dict[type[ServiceError], int] = {
     errors.DatasetInUse: 409,
     errors.Stopping: 503,
     errors.CopyFailed: 409,
+    errors.WrongFile: 409,
     errors.ErrandsBusy: 503,
     errors.ErrandFailed: 503,
     LastAdmin: 409,

@@ -27,7 +27,7 @@ from service.cli import (
     study_kinds,
     tokens,
 )
-from service.errors import ServiceError, UnsafeBind
+from service.errors import ServiceError, UnsafeBind, WrongFile
 
 if TYPE_CHECKING:
     from service.client import Problem
@@ -134,7 +134,7 @@ def _explain(error: Exception) -> int:
             return WRONG_USE
         case ServiceError():
             screen.complain(str(error))
-            return WRONG_USE if isinstance(error, UnsafeBind) else FAILED
+            return WRONG_USE if isinstance(error, UnsafeBind | WrongFile) else FAILED
         case _:
             raise error
 

@@ -14,7 +14,7 @@ from typing import IO, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from service.datasets import roots
+from service import plain_files
 
 BLOCK = 1 << 20
 
@@ -35,7 +35,7 @@ class Place:
 
     def open(self) -> IO[bytes]:
         """Raises OSError when the file is gone, or is not what may be registered any more."""
-        return os.fdopen(roots.open_below(Path(self.root), Path(self.path)), "rb")
+        return os.fdopen(plain_files.open_below(Path(self.root), Path(self.path)), "rb")
 
 
 def load(folder: Path | str, name: str) -> NDArray[Any] | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
-from service import disk
+from service import disk, plain_files
 from service.datasets import arrays, roots
 from service.datasets.arrays import Place
 from service.datasets.catalogue import Arrival
@@ -109,7 +109,7 @@ def registered(made: Draft, said: Said, path: Path, stopping: Callable[[], bool]
     root = roots.root_of(path, made.settings.data_roots)
     assert root is not None, "it has just been found"
     try:
-        source = os.fdopen(roots.open_below(root, path), "rb")
+        source = os.fdopen(plain_files.open_below(root, path), "rb")
     except OSError:
         raise InvalidInput([_unknown_file(made.settings)]) from None
     with source:

@@ -1,14 +1,7 @@
-"""Files outside the home that the operator allows to be registered: opened without ever following a link."""
+"""Folders outside the home that the operator allows data sets to be registered from."""
 
-import errno
-import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
-
-FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-# Without O_NONBLOCK, to open a pipe would wait for somebody to write.
-FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def root_of(path: Path, roots: Sequence[Path]) -> Path | None:
@@ -16,22 +9,3 @@ def root_of(path: Path, roots: Sequence[Path]) -> Path | None:
     if ".." in path.parts or "\0" in str(path):
         return None
     return next((root for root in roots if path != root and path.is_relative_to(root)), None)
-
-
-def open_below(root: Path, path: Path) -> int:
-    """A descriptor of a regular file with one name, to read. Raises OSError for anything else, links on the way too."""
-    *folders, name = path.relative_to(root).parts
-    here = os.open(root, FOLDER)
-    try:
-        for folder in folders:
-            inner = os.open(folder, FOLDER | os.O_NOFOLLOW, dir_fd=here)
-            os.close(here)
-            here = inner
-        descriptor = os.open(name, FILE, dir_fd=here)
-    finally:
-        os.close(here)
-    facts = os.fstat(descriptor)
-    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-        os.close(descriptor)
-        raise OSError(errno.EPERM, "not a regular file with one name")
-    return descriptor
