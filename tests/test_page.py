@@ -463,6 +463,49 @@ PARALLEL = """async (sizes) => {
 }"""
 
 
+# Opaque is what the line and dots cover, faint what the band does: pixels of the upper half, at each of the columns.
+THINNED = """async (curve) => {
+  const [{ Chart }, line] = await Promise.all(["chart", "line"].map((name) => import(`/web/charts/${name}.js`)));
+  const host = document.body.appendChild(document.createElement("div"));
+  const chart = new Chart(host, { label: "a chart", xLabel: "step" });
+  chart.show([line.of(curve, { label: "a line", color: "rgb(0, 0, 0)" })]);
+  await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  const { ctx, bbox } = chart.plot;
+  const frame = chart.frame(chart.plot);
+  const { data, width, height } = ctx.getImageData(0, 0, bbox.left + bbox.width, bbox.top + bbox.height / 2);
+  const above = (x) => {
+    const found = { opaque: 0, faint: 0 };
+    for (let row = bbox.top + 3; row < height; row += 1) {
+      for (let column = Math.round(frame.x(x)) - 2; column < frame.x(x) + 3; column += 1) {
+        const at = 4 * (row * width + column);
+        if (Math.max(...data.slice(at, at + 3)) > 60) continue; // the lines of the grid
+        if (data[at + 3] > 200) found.opaque += 1;
+        else if (data[at + 3] > 40) found.faint += 1;
+      }
+    }
+    return found;
+  };
+  const found = [250, 500, 750].map(above);
+  host.remove();
+  return found;
+}"""
+
+
+def test_a_thinned_curve_is_a_calm_line_from_whose_band_no_spike_is_lost(visit: Visit) -> None:
+    """Bucket 250 holds the largest value, which the answer shows as a point too; bucket 750 one nearly as large."""
+    high = [10.0 if bucket == 250 else 9.5 if bucket == 750 else 1.1 for bucket in range(1000)]
+    columns = {"y": [1.0] * 1000, "step": list(range(1000)), "min": [0.9] * 1000, "max": high}
+    for name, column in columns.items():
+        column.insert(251, 250 if name == "step" else 10.0)
+    curve = {"downsampled": True, "beside": [251], "points": {**columns, "x": columns["step"]}}
+    largest, nothing, spike = visit.show("studies").evaluate(THINNED, curve)
+    assert nothing == {"opaque": 0, "faint": 0}
+    assert spike["opaque"] == 0
+    assert spike["faint"] > 50
+    assert 3 < largest["opaque"] < 40  # a dot, and no line up to it
+    assert largest["faint"] > 50
+
+
 def test_axes_are_marked_where_numbers_are(visit: Visit) -> None:
     given = [[0.5], [1, 2, 3], [3e-4, 3e-4 + 1e-19, 3e-4], [1e300, 5e299, 1e298], [0.123456, 0.123457, 0.123458]]
     page = visit.show("studies")

@@ -147,7 +147,7 @@ function runningTable(jobs, losses, done) {
     const last = curve?.points.y.at(-1);
     return [
       runLink(job.id, job.name), job.user, [progress(job), stopping(job)],
-      curve?.count ? h("span", { class: "loss" }, sparkline(curve.points.y, `train_loss, ${curve.count} points, last ${number(last)}`), number(last)) : "–",
+      curve?.count ? h("span", { class: "loss" }, sparkline(curve, `train_loss, ${curve.count} points, last ${number(last)}`), number(last)) : "–",
       ago(job.started_at), h("span", { class: "row" }, buttons(job, done, ["Pause", "Cancel"])),
     ];
   }));
