@@ -18,7 +18,17 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from boxes import digits, submit, train
 from conftest import Box, Until
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Page,
+    Request,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 from service import datasets, intake, queue, users
 from service.api.server import Server
@@ -283,6 +293,50 @@ def test_a_file_is_uploaded_and_looked_into(visit: Visit) -> None:
     expect(page.get_by_role("alert")).to_contain_text("Version 1")
     expect(page.get_by_role("table", name="Columns")).to_contain_text("rest")
     expect(page.get_by_text("even (100)")).to_be_visible()
+
+
+def test_a_trained_model_is_asked_about_pasted_samples(visit: Visit, box: Box) -> None:
+    run = train(box.admin, {"task": "classification", "dataset": "iris", "hyperparameters": {"epochs": 2}})["id"]
+    page = visit.show(f"run/{run}?tab=predictions")
+    samples, told = page.get_by_label("Samples", exact=True), page.locator("#samples-told")
+    names = "sepal length (cm),sepal width (cm),petal length (cm)"
+    samples.fill(f"{names},petal widht (cm)\n5.1,3.5,1.4,0.2")
+    page.get_by_role("button", name="Predict").click()
+    expect(told.locator("code")).to_have_text("sample 1, petal widht (cm)")
+    assert all("422" in line for line in visit.said)
+    visit.said.clear()
+    samples.fill(f"{names},petal width (cm)\n5.1,3.5,1.4,0.2\n6.2,2.9,4.3,1.3")
+    page.get_by_role("button", name="Predict").click()
+    rows = page.get_by_role("table", name="Predictions").locator("tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text(re.compile("setosa|versicolor|virginica"))
+
+
+def test_a_service_that_is_away_is_told_of_for_as_long_as_it_is(browser: Browser, server: Server, token: str) -> None:
+    with visiting(browser, server.url, token) as visit:
+        page = visit.show("box")
+        expect(page.get_by_text("Nothing waits.")).to_be_visible()
+        page.route("**/v1/**", lambda route: route.abort())
+        away = page.get_by_text("the service cannot be reached: what is shown may be old")
+        expect(away).to_be_visible()
+        page.unroute("**/v1/**")
+        expect(away).to_have_count(0)
+        expect(page.get_by_text("Nothing waits.")).to_be_visible()
+        assert all("ERR_FAILED" in line for line in visit.said)
+        visit.said.clear()
+
+
+def test_the_box_says_that_it_is_asking_before_the_first_answer(visit: Visit) -> None:
+    page = visit.page
+    held: list[Route] = []
+    page.route("**/v1/box", lambda route: held.append(route))  # a built-in method is not taken
+    visit.show("box")
+    expect(page.get_by_text("Asking …")).to_have_count(6)
+    for route in held:
+        route.continue_()
+    page.unroute("**/v1/box")
+    expect(page.get_by_text("Asking …")).to_have_count(0)
+    expect(page.locator(".card").first).to_contain_text("of")
 
 
 VIEWS = {

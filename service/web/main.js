@@ -31,16 +31,17 @@ async function start() {
   theme.start();
   keys.start();
   addEventListener("hashchange", show);
-  addEventListener("signed-out", () => session.me().user && signOut());
+  addEventListener("signed-out", () => session.me().user && signOut("This token is no longer valid."));
   if (!session.token()) return askForToken();
-  return enter().catch((error) => (error.status === 401 ? signOut() : refill(main, h("h1", {}, "This did not work"), h("p", {}, error.message))));
+  return enter().catch((error) => (error.status === 401 ? signOut("This token is no longer valid.") : refill(main, h("div", { class: "view" }, failure(error)))));
 }
 
-function askForToken() {
+/** @param {string} [why] */
+function askForToken(why) {
   leave();
   refill(top, h("span", { class: "brand" }, "trainbox"));
   document.title = "Sign in · trainbox";
-  signIn(main, enter);
+  signIn(main, enter, why);
 }
 
 /** Raises Problem when the token is not valid. */
@@ -49,9 +50,10 @@ async function enter() {
   await show();
 }
 
-function signOut() {
+/** @param {string} [why] */
+function signOut(why) {
   session.forget();
-  askForToken();
+  askForToken(why);
 }
 
 function leave() {
@@ -63,7 +65,8 @@ function leave() {
 async function show() {
   if (!session.token()) return;
   const route = here();
-  const view = VIEWS[route.view] ?? VIEWS.box;
+  if (!Object.hasOwn(VIEWS, route.view)) route.view = "box";
+  const view = VIEWS[route.view];
   leave();
   const { signal } = leaving;
   drawTop(route.view);
@@ -75,8 +78,15 @@ async function show() {
     if (!signal.aborted) await draw(root, route, signal);
   } catch (error) {
     if (signal.aborted || error.status === 401) return;
-    refill(root, h("h1", {}, error.status === 404 ? "There is no such thing here" : "This did not work"), h("p", {}, error.message));
+    refill(root, failure(error));
   }
+}
+
+/** What to say in place of a view, and where to go on. @param {any} error */
+function failure(error) {
+  const gone = error.status === 404;
+  return [h("h1", {}, gone ? "There is no such thing here" : "This did not work"), h("p", {}, error.message),
+    h("p", {}, gone ? h("a", { href: href("runs") }, "All runs") : h("button", { click: () => location.reload() }, "Try again"))];
 }
 
 /** @param {string} name of the view shown */
@@ -90,7 +100,7 @@ function drawTop(name) {
       h("span", { class: "muted", title: `scope: ${session.me().scope}` }, session.me().user),
       h("button", { class: "quiet", click: theme.toggle, "aria-label": "Light or dark" }, "◐"),
       h("button", { class: "quiet", click: keys.help, "aria-label": "Keys" }, "?"),
-      h("button", { class: "quiet", click: signOut }, "Sign out")));
+      h("button", { class: "quiet", click: () => signOut() }, "Sign out")));
 }
 
 start();

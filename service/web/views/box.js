@@ -22,7 +22,8 @@ const POINTS = 60; // of a sparkline
 
 /** @type {import("../main.js").View} */
 export function show(root, _route, signal) {
-  const parts = { facts: h("div"), running: h("div"), queue: h("div"), over: h("div") };
+  const part = () => h("div", {}, h("p", { class: "muted" }, "Asking …"));
+  const parts = { facts: h("div", {}, unknown()), running: part(), queue: part(), over: part() };
   refill(root,
     h("div", { class: "row" }, h("h1", {}, "Box"), h("span", { class: "space" }), curlButton(calls)),
     parts.facts, panel("Running", parts.running), panel("Queue", parts.queue), panel("Latest", parts.over));
@@ -109,6 +110,11 @@ class Board {
     const curve = await find(below("/v1/runs", job.id, "curves"), { metric: "train_loss", points: POINTS }, this.signal);
     if (curve) this.losses.set(job.id, curve);
   }
+}
+
+/** The cards before the first answer, in the same room. */
+function unknown() {
+  return h("div", { class: "cards", "aria-busy": "true" }, ["Slots", "Queue", "Disk"].map((title) => card(title, "…", h("p", { class: "muted" }, "Asking …"))));
 }
 
 /** @param {any} box */
