@@ -204,6 +204,25 @@ def test_a_job_from_the_form_is_planned_trained_and_watched(visit: Visit, until:
     expect(page.get_by_role("table", name="Events")).to_contain_text("started")
 
 
+def test_the_form_adds_up_the_steps_and_leads_to_a_study_of_what_it_says(visit: Visit) -> None:
+    page = visit.show("submit?dataset=digits")
+    told = page.locator(".help")
+    expect(told).to_contain_text("between 0.001 and 0.01")
+    expect(told).to_contain_text("1\u202f437 samples in batches of 64: 23 steps an epoch, the last of 29 samples")
+    page.get_by_label("drop last").check()
+    page.get_by_label("epochs", exact=True).fill("3")
+    expect(told).to_contain_text("22 steps an epoch, 29 samples left out. 3 epochs: 66 steps")
+    told.get_by_role("link", name="learning rates").click()
+    asked = page.get_by_label("The request, as JSON")
+    expect(asked).to_have_value(re.compile('"kind": "lr_range"(?s:.)*"dataset": "digits"(?s:.)*"drop_last": true'))
+    expect(page.get_by_text("24 jobs")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_label("dataset")).to_have_value("digits")
+    expect(page.get_by_label("epochs", exact=True)).to_have_value("3")
+    page.reload()
+    expect(page.get_by_label("drop last")).to_be_checked()
+
+
 def test_what_is_wrong_stands_beside_its_field(visit: Visit) -> None:
     page = visit.show("submit")
     page.get_by_label("dataset").fill("digits")
@@ -369,10 +388,13 @@ def test_every_view_is_accessible_and_runs_no_script_of_a_name(
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
 
 
-def test_a_study_is_asked_for_and_shown_with_its_picture(visit: Visit, study: str) -> None:
+def test_a_study_is_asked_for_and_shown_with_its_picture(visit: Visit, box: Box, study: str) -> None:
     page = visit.show(f"study/{study}")
     expect(page.get_by_role("img", name="Loss after the first steps, by learning rate")).to_be_visible()
     expect(page.get_by_role("table", name="Jobs").locator("tbody tr")).to_have_count(4)
+    report = box.admin.get(f"/v1/studies/{study}").json()["report"]
+    follow = page.get_by_role("link", name="A job with this rate")
+    expect(follow).to_have_count(1 if report["suggested"] else 0)
     page = visit.show("studies")
     page.get_by_role("heading", name="New study").click()
     expect(page.get_by_text("24 jobs")).to_be_visible()  # 12 rates with two seeds, and nothing is created
