@@ -179,6 +179,11 @@ def test_one_signs_in_with_a_token_that_stays_in_the_tab(browser: Browser, box: 
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("heading", name="Box", exact=True)).to_be_visible()
         assert page.evaluate("[sessionStorage.length, localStorage.length]") == [0, 1]
+        page.evaluate("localStorage.setItem('trainbox.token', 'tbx_nobody')")
+        page.get_by_role("link", name="Runs").click()
+        expect(page.get_by_role("alert")).to_have_text("This token is no longer valid.")
+        assert all("401" in line for line in visit.said)
+        visit.said.clear()
 
 
 def test_a_job_from_the_form_is_planned_trained_and_watched(visit: Visit, until: Until) -> None:
@@ -442,6 +447,12 @@ def test_the_keys_search_and_help(visit: Visit) -> None:
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("compare the runs")
     page.keyboard.press("Escape")
+    page.keyboard.press("d")
+    expect(page.get_by_role("heading", name="Data", exact=True)).to_be_visible()
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    assert page.url.endswith("#/datasets")
     page.keyboard.press("/")
     expect(page.get_by_label("Search runs")).to_be_focused()
     page.keyboard.type("c")  # is a letter here, and no command
@@ -480,6 +491,11 @@ def test_of_many_runs_only_those_in_sight_are_in_the_document(
         page.locator(".scroll").evaluate("each => { each.scrollTop = 150 * 30; }")
         expect(table).to_contain_text("number 295")
         assert table.locator("tbody tr").count() < 80
+        page.wait_for_function("() => history.state?.top === 150 * 30")
+        page.get_by_role("link", name="number 295").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("number 295")
+        page.go_back()
+        expect(table).to_contain_text("number 295")
         page.get_by_label("Search runs").fill("number NEEDLE")
         expect(page.locator("h1 + .muted")).to_have_text("5")
         expect(table).to_contain_text("number 0")

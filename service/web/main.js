@@ -30,7 +30,14 @@ let leaving = new AbortController();
 async function start() {
   theme.start();
   keys.start();
-  addEventListener("hashchange", show);
+  addEventListener("hashchange", () => {
+    main.focus({ preventScroll: true }); // the link that was followed may be gone, and with it the place where Tab goes on
+    show();
+  });
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // its address would be that of another view
+    main.focus();
+  });
   addEventListener("signed-out", () => session.me().user && signOut("This token is no longer valid."));
   if (!session.token()) return askForToken();
   return enter().catch((error) => (error.status === 401 ? signOut("This token is no longer valid.") : refill(main, h("div", { class: "view" }, failure(error)))));
@@ -74,7 +81,7 @@ async function show() {
   const root = h("div", { class: `view ${route.view}` });
   main.append(root);
   try {
-    const { show: draw } = await view.load();
+    const { show: draw } = await view.load().catch(() => { throw new Error("the service cannot be reached"); });
     if (!signal.aborted) await draw(root, route, signal);
   } catch (error) {
     if (signal.aborted || error.status === 401) return;

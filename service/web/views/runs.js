@@ -39,6 +39,7 @@ class Runs {
     this.known = { metrics: new Set(["train_loss", "val_loss"]), parameters: new Set() };
     this.empty();
     this.grid = new Grid({ label: "Runs", end: () => this.more() });
+    this.top = history.state?.top ?? 0; // where whoever comes back was
     this.chips = h("div", { class: "row chips" });
     this.count = h("span", { class: "muted", role: "status" });
     this.compareButton = h("button", { class: "primary", click: () => this.compare() });
@@ -59,6 +60,7 @@ class Runs {
     this.drawColumns();
     this.drawState();
     this.more();
+    this.grid.element.addEventListener("scroll", settled(100, () => !this.signal.aborted && history.replaceState({ top: this.grid.element.scrollTop }, "")));
     if (this.focused) search.focus();
   }
 
@@ -72,6 +74,7 @@ class Runs {
 
   reload() {
     this.empty();
+    this.top = 0;
     this.grid.element.scrollTop = 0;
     this.drawRows();
     this.drawState();
@@ -104,7 +107,15 @@ class Runs {
     if (loading.signal.aborted) return;
     this.loading = null;
     this.drawRows();
+    this.goBack();
     if (this.search && this.rows.length < MOST_SEARCHED) this.more();
+  }
+
+  /** To where one was before, which may be some pages of the list away. */
+  goBack() {
+    const { element } = this.grid;
+    if (this.top) element.scrollTop = this.top;
+    if (this.ended || element.scrollTop >= this.top) this.top = 0;
   }
 
   /** Names of metrics and parameters, for the choice of columns. */
