@@ -2,6 +2,7 @@
 
 from service.plan import Plan
 from service.spec import READ_BY, CnnModel, Hyperparameters, JobSpec, MlpModel
+from service.tasks import METRICS
 
 USUAL_LEARNING_RATES = (0.001, 0.01)
 
@@ -85,7 +86,9 @@ def warnings(spec: JobSpec, plan: Plan) -> list[dict[str, str]]:
             )
         )
     if plan.validation_samples < 50:
-        found.append(("validation_too_small", "validation.fraction", _small_validation(plan.validation_samples)))
+        found.append(
+            ("validation_too_small", "validation.fraction", _small_validation(spec.task, plan.validation_samples))
+        )
     if chosen.epochs is not None and plan.total_steps < 100:
         found.append(
             (
@@ -108,7 +111,13 @@ def warnings(spec: JobSpec, plan: Plan) -> list[dict[str, str]]:
     return [{"code": code, "param": param, "message": message} for code, param, message in found]
 
 
-def _small_validation(samples: int) -> str:
+def _small_validation(task: str, samples: int) -> str:
     if samples == 0:
         return "nothing is held back, so nothing tells learning from memorising"
-    return f"with {samples} validation samples, one of them moves val_accuracy by {100 / samples:.1f} points"
+    share = 100 / samples
+    moves = (
+        f"moves val_accuracy by {share:.1f} points"
+        if "val_accuracy" in METRICS[task]
+        else f"is {share:.1f} % of val_loss"
+    )
+    return f"with {samples} validation samples, one of them {moves}"

@@ -2,6 +2,7 @@
 
 import { below, find, get } from "../api/client.js";
 import { button as curlButton } from "../api/curl.js";
+import * as session from "../api/session.js";
 import { follow } from "../api/stream.js";
 import { sparkline } from "../charts/sparkline.js";
 import { buttons, priority } from "../page/actions.js";
@@ -9,6 +10,7 @@ import { definitions, h, isTypedInto, redraw, refill, table } from "../page/dom.
 import { ago, bytes, duration, grouped, number } from "../page/format.js";
 import { badge, panel, progress, runLink } from "../page/parts.js";
 import { every, throttled } from "../page/polling.js";
+import { href } from "../page/route.js";
 
 const ROUND = 2000; // milliseconds
 const STREAMS = 2; // running jobs that are followed live; the others are asked for in every round
@@ -18,6 +20,7 @@ const MOST_WAITING = 1000; // jobs that are looked through for the first ones
 const QUEUE_ROUND = 10_000; // milliseconds after which an unchanged queue is looked at again
 const ENDED = ["succeeded", "failed", "cancelled"];
 const SHOWN = 8; // of the jobs that ended
+const FIRST = "digits"; // a data set that every box has
 const POINTS = 60; // of a sparkline
 
 /** @type {import("../main.js").View} */
@@ -175,7 +178,7 @@ function queueTable(waiting, length, done) {
 }
 
 function overTable(jobs) {
-  if (!jobs.length) return h("p", { class: "muted" }, "Nothing has ended yet.");
+  if (!jobs.length) return h("p", { class: "muted" }, "Nothing has ended yet. ", session.maySubmit() ? h("a", { href: href("submit", { dataset: FIRST }) }, `Train something on ${FIRST}`) : null);
   return table("Jobs that ended", ["Job", "User", "Status", "Ended", ""], jobs.map((job) => [
     runLink(job.id, job.name), job.user, badge(job.status), ago(job.finished_at), job.error ? h("span", { class: "muted" }, job.error.message) : "",
   ]));

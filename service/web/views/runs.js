@@ -2,6 +2,7 @@
 
 import { get } from "../api/client.js";
 import { button as curlButton } from "../api/curl.js";
+import * as session from "../api/session.js";
 import { choice, h, refill } from "../page/dom.js";
 import { ago, duration, grouped, number, short, value } from "../page/format.js";
 import { Grid } from "../page/grid.js";
@@ -9,7 +10,7 @@ import * as keys from "../page/keys.js";
 import { notice, tell } from "../page/notices.js";
 import { badge, runLink } from "../page/parts.js";
 import { settled } from "../page/polling.js";
-import { go, remember } from "../page/route.js";
+import { go, href, remember } from "../page/route.js";
 
 const PAGE = 200;
 const MOST_SEARCHED = 10_000;
@@ -149,7 +150,8 @@ class Runs {
   drawRows() {
     const rows = this.matching();
     this.grid.setRows(rows);
-    refill(this.count, `${grouped(rows.length)}${this.ended ? "" : " or more"}${this.ended && !rows.length ? `: ${this.search || this.filters.length ? "no run matches" : "nothing has run yet"}` : ""}`);
+    refill(this.count, `${grouped(rows.length)}${this.ended ? "" : " or more"}${this.ended && !rows.length ? `: ${this.search || this.filters.length ? "no run matches" : "nothing has run yet"}` : ""}`,
+      this.ended && !this.rows.length && !this.filters.length && session.maySubmit() ? [". ", h("a", { href: href("submit") }, "Submit a job")] : null);
   }
 
   drawState() {
