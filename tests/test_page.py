@@ -368,6 +368,7 @@ VIEWS = {
     "runs": "runs?sort=val_loss.best&status=succeeded",
     "run": "run/{0}?smooth=0.6&logy=1",
     "spec": "run/{0}?tab=spec",
+    "predictions": "run/{0}?tab=predictions",
     "compare": "compare?runs={0},{1}&metric=train_loss",
     "studies": "studies",
     "study": "study/{2}",
@@ -586,7 +587,12 @@ THINNED = """async (curve) => {
 def test_a_thinned_curve_is_a_calm_line_from_whose_band_no_spike_is_lost(visit: Visit) -> None:
     """Bucket 250 holds the largest value, which the answer shows as a point too; bucket 750 one nearly as large."""
     high = [10.0 if bucket == 250 else 9.5 if bucket == 750 else 1.1 for bucket in range(1000)]
-    columns = {"y": [1.0] * 1000, "step": list(range(1000)), "min": [0.9] * 1000, "max": high}
+    columns: dict[str, list[float]] = {
+        "y": [1.0] * 1000,
+        "step": list(range(1000)),
+        "min": [0.9] * 1000,
+        "max": high,
+    }
     for name, column in columns.items():
         column.insert(251, 250 if name == "step" else 10.0)
     curve = {"downsampled": True, "beside": [251], "points": {**columns, "x": columns["step"]}}

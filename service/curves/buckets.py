@@ -51,7 +51,8 @@ class Curve:
     @property
     def beside(self) -> NDArray[np.bool_]:
         """Shape (m,): which entries are single points beside the buckets. A line through them would be no mean."""
-        return (self.weight == 0) & self.downsampled
+        single: NDArray[np.bool_] = self.weight == 0
+        return single & self.downsampled
 
 
 @dataclass(frozen=True, eq=False)
