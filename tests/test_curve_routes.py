@@ -66,6 +66,17 @@ def test_a_thinned_curve_keeps_its_ends_and_its_extremes(admin: httpx.Client, pa
     assert (min(points["min"]), max(points["max"])) == (min(whole["y"]), max(whole["y"]))
 
 
+def test_a_thinned_curve_tells_single_points_from_means(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
+    whole, thinned = values(admin, pair[0]), curve(admin, pair[0], points=20)
+    single = [thinned["points"]["y"][place] for place in thinned["beside"]]
+    assert {whole["y"][0], whole["y"][-1], min(whole["y"]), max(whole["y"])} == set(single)
+    means = [y for place, y in enumerate(thinned["points"]["y"]) if place not in thinned["beside"]]
+    assert min(whole["y"]) < min(means)
+    compared = admin.get("/v1/compare", params={"runs": pair[0]["id"], "metric": "train_loss", "points": 20}).json()
+    assert compared["runs"][0]["curve"]["beside"] == thinned["beside"]
+    assert curve(admin, pair[0])["beside"] == curve(admin, pair[0], points="all")["beside"] == []
+
+
 def test_a_range_counts_and_shows_only_its_steps(admin: httpx.Client, pair: list[dict[str, Any]]) -> None:
     part = curve(admin, pair[0], **{"from": 10, "to": 19})
     assert part["count"] == 10

@@ -18,7 +18,17 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from boxes import digits, submit, train
 from conftest import Box, Until
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Dialog, Page, Request, expect, sync_playwright
+from playwright.sync_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Dialog,
+    Page,
+    Request,
+    Route,
+    expect,
+    sync_playwright,
+)
 
 from service import datasets, intake, queue, users
 from service.api.server import Server
@@ -169,6 +179,11 @@ def test_one_signs_in_with_a_token_that_stays_in_the_tab(browser: Browser, box: 
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("heading", name="Box", exact=True)).to_be_visible()
         assert page.evaluate("[sessionStorage.length, localStorage.length]") == [0, 1]
+        page.evaluate("localStorage.setItem('trainbox.token', 'tbx_nobody')")
+        page.get_by_role("link", name="Runs").click()
+        expect(page.get_by_role("alert")).to_have_text("This token is no longer valid.")
+        assert all("401" in line for line in visit.said)
+        visit.said.clear()
 
 
 def test_a_job_from_the_form_is_planned_trained_and_watched(visit: Visit, until: Until) -> None:
@@ -192,6 +207,25 @@ def test_a_job_from_the_form_is_planned_trained_and_watched(visit: Visit, until:
     expect(page.locator(".log")).not_to_be_empty()
     page.get_by_role("tab", name="Events").click()
     expect(page.get_by_role("table", name="Events")).to_contain_text("started")
+
+
+def test_the_form_adds_up_the_steps_and_leads_to_a_study_of_what_it_says(visit: Visit) -> None:
+    page = visit.show("submit?dataset=digits")
+    told = page.locator(".help")
+    expect(told).to_contain_text("between 0.001 and 0.01")
+    expect(told).to_contain_text("1\u202f437 samples in batches of 64: 23 steps an epoch, the last of 29 samples")
+    page.get_by_label("drop last").check()
+    page.get_by_label("epochs", exact=True).fill("3")
+    expect(told).to_contain_text("22 steps an epoch, 29 samples left out. 3 epochs: 66 steps")
+    told.get_by_role("link", name="learning rates").click()
+    asked = page.get_by_label("The request, as JSON")
+    expect(asked).to_have_value(re.compile('"kind": "lr_range"(?s:.)*"dataset": "digits"(?s:.)*"drop_last": true'))
+    expect(page.get_by_text("24 jobs")).to_be_visible()
+    page.go_back()
+    expect(page.get_by_label("dataset")).to_have_value("digits")
+    expect(page.get_by_label("epochs", exact=True)).to_have_value("3")
+    page.reload()
+    expect(page.get_by_label("drop last")).to_be_checked()
 
 
 def test_what_is_wrong_stands_beside_its_field(visit: Visit) -> None:
@@ -285,11 +319,56 @@ def test_a_file_is_uploaded_and_looked_into(visit: Visit) -> None:
     expect(page.get_by_text("even (100)")).to_be_visible()
 
 
+def test_a_trained_model_is_asked_about_pasted_samples(visit: Visit, box: Box) -> None:
+    run = train(box.admin, {"task": "classification", "dataset": "iris", "hyperparameters": {"epochs": 2}})["id"]
+    page = visit.show(f"run/{run}?tab=predictions")
+    samples, told = page.get_by_label("Samples", exact=True), page.locator("#samples-told")
+    names = "sepal length (cm),sepal width (cm),petal length (cm)"
+    samples.fill(f"{names},petal widht (cm)\n5.1,3.5,1.4,0.2")
+    page.get_by_role("button", name="Predict").click()
+    expect(told.locator("code")).to_have_text("sample 1, petal widht (cm)")
+    assert all("422" in line for line in visit.said)
+    visit.said.clear()
+    samples.fill(f"{names},petal width (cm)\n5.1,3.5,1.4,0.2\n6.2,2.9,4.3,1.3")
+    page.get_by_role("button", name="Predict").click()
+    rows = page.get_by_role("table", name="Predictions").locator("tbody tr")
+    expect(rows).to_have_count(2)
+    expect(rows.first).to_contain_text(re.compile("setosa|versicolor|virginica"))
+
+
+def test_a_service_that_is_away_is_told_of_for_as_long_as_it_is(browser: Browser, server: Server, token: str) -> None:
+    with visiting(browser, server.url, token) as visit:
+        page = visit.show("box")
+        expect(page.get_by_text("Nothing waits.")).to_be_visible()
+        page.route("**/v1/**", lambda route: route.abort())
+        away = page.get_by_text("the service cannot be reached: what is shown may be old")
+        expect(away).to_be_visible()
+        page.unroute("**/v1/**")
+        expect(away).to_have_count(0)
+        expect(page.get_by_text("Nothing waits.")).to_be_visible()
+        assert all("ERR_FAILED" in line for line in visit.said)
+        visit.said.clear()
+
+
+def test_the_box_says_that_it_is_asking_before_the_first_answer(visit: Visit) -> None:
+    page = visit.page
+    held: list[Route] = []
+    page.route("**/v1/box", lambda route: held.append(route))  # a built-in method is not taken
+    visit.show("box")
+    expect(page.get_by_text("Asking …")).to_have_count(6)
+    for route in held:
+        route.continue_()
+    page.unroute("**/v1/box")
+    expect(page.get_by_text("Asking …")).to_have_count(0)
+    expect(page.locator(".card").first).to_contain_text("of")
+
+
 VIEWS = {
     "box": "box",
     "runs": "runs?sort=val_loss.best&status=succeeded",
     "run": "run/{0}?smooth=0.6&logy=1",
     "spec": "run/{0}?tab=spec",
+    "predictions": "run/{0}?tab=predictions",
     "compare": "compare?runs={0},{1}&metric=train_loss",
     "studies": "studies",
     "study": "study/{2}",
@@ -315,10 +394,13 @@ def test_every_view_is_accessible_and_runs_no_script_of_a_name(
             assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), name
 
 
-def test_a_study_is_asked_for_and_shown_with_its_picture(visit: Visit, study: str) -> None:
+def test_a_study_is_asked_for_and_shown_with_its_picture(visit: Visit, box: Box, study: str) -> None:
     page = visit.show(f"study/{study}")
     expect(page.get_by_role("img", name="Loss after the first steps, by learning rate")).to_be_visible()
     expect(page.get_by_role("table", name="Jobs").locator("tbody tr")).to_have_count(4)
+    report = box.admin.get(f"/v1/studies/{study}").json()["report"]
+    follow = page.get_by_role("link", name="A job with this rate")
+    expect(follow).to_have_count(1 if report["suggested"] else 0)
     page = visit.show("studies")
     page.get_by_role("heading", name="New study").click()
     expect(page.get_by_text("24 jobs")).to_be_visible()  # 12 rates with two seeds, and nothing is created
@@ -366,6 +448,12 @@ def test_the_keys_search_and_help(visit: Visit) -> None:
     page.keyboard.press("?")
     expect(page.get_by_role("dialog")).to_contain_text("compare the runs")
     page.keyboard.press("Escape")
+    page.keyboard.press("d")
+    expect(page.get_by_role("heading", name="Data", exact=True)).to_be_visible()
+    page.locator(".skip").focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("main")).to_be_focused()
+    assert page.url.endswith("#/datasets")
     page.keyboard.press("/")
     expect(page.get_by_label("Search runs")).to_be_focused()
     page.keyboard.type("c")  # is a letter here, and no command
@@ -404,6 +492,11 @@ def test_of_many_runs_only_those_in_sight_are_in_the_document(
         page.locator(".scroll").evaluate("each => { each.scrollTop = 150 * 30; }")
         expect(table).to_contain_text("number 295")
         assert table.locator("tbody tr").count() < 80
+        page.wait_for_function("() => history.state?.top === 150 * 30")
+        page.get_by_role("link", name="number 295").click()
+        expect(page.get_by_role("heading", level=1)).to_have_text("number 295")
+        page.go_back()
+        expect(table).to_contain_text("number 295")
         page.get_by_label("Search runs").fill("number NEEDLE")
         expect(page.locator("h1 + .muted")).to_have_text("5")
         expect(table).to_contain_text("number 0")
@@ -461,6 +554,54 @@ PARALLEL = """async (sizes) => {
   const texts = [...made.querySelector(".axis").querySelectorAll("text:not(.head)")];
   return texts.sort((a, b) => b.getAttribute("y") - a.getAttribute("y")).map((text) => text.textContent);
 }"""
+
+
+# Opaque is what the line and dots cover, faint what the band does: pixels of the upper half, at each of the columns.
+THINNED = """async (curve) => {
+  const [{ Chart }, line] = await Promise.all(["chart", "line"].map((name) => import(`/web/charts/${name}.js`)));
+  const host = document.body.appendChild(document.createElement("div"));
+  const chart = new Chart(host, { label: "a chart", xLabel: "step" });
+  chart.show([line.of(curve, { label: "a line", color: "rgb(0, 0, 0)" })]);
+  await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  const { ctx, bbox } = chart.plot;
+  const frame = chart.frame(chart.plot);
+  const { data, width, height } = ctx.getImageData(0, 0, bbox.left + bbox.width, bbox.top + bbox.height / 2);
+  const above = (x) => {
+    const found = { opaque: 0, faint: 0 };
+    for (let row = bbox.top + 3; row < height; row += 1) {
+      for (let column = Math.round(frame.x(x)) - 2; column < frame.x(x) + 3; column += 1) {
+        const at = 4 * (row * width + column);
+        if (Math.max(...data.slice(at, at + 3)) > 60) continue; // the lines of the grid
+        if (data[at + 3] > 200) found.opaque += 1;
+        else if (data[at + 3] > 40) found.faint += 1;
+      }
+    }
+    return found;
+  };
+  const found = [250, 500, 750].map(above);
+  host.remove();
+  return found;
+}"""
+
+
+def test_a_thinned_curve_is_a_calm_line_from_whose_band_no_spike_is_lost(visit: Visit) -> None:
+    """Bucket 250 holds the largest value, which the answer shows as a point too; bucket 750 one nearly as large."""
+    high = [10.0 if bucket == 250 else 9.5 if bucket == 750 else 1.1 for bucket in range(1000)]
+    columns: dict[str, list[float]] = {
+        "y": [1.0] * 1000,
+        "step": list(range(1000)),
+        "min": [0.9] * 1000,
+        "max": high,
+    }
+    for name, column in columns.items():
+        column.insert(251, 250 if name == "step" else 10.0)
+    curve = {"downsampled": True, "beside": [251], "points": {**columns, "x": columns["step"]}}
+    largest, nothing, spike = visit.show("studies").evaluate(THINNED, curve)
+    assert nothing == {"opaque": 0, "faint": 0}
+    assert spike["opaque"] == 0
+    assert spike["faint"] > 50
+    assert 3 < largest["opaque"] < 40  # a dot, and no line up to it
+    assert largest["faint"] > 50
 
 
 def test_axes_are_marked_where_numbers_are(visit: Visit) -> None:

@@ -431,6 +431,16 @@ def test_a_model_that_normalises_over_samples_is_warned_of_batches_in_parts(
     assert not warned or "here about 8 of the 32 of a step" in told[0]["message"]
 
 
+@pytest.mark.parametrize(("name", "metric"), [("cnn", "val_accuracy"), ("gpt", "val_loss")])
+def test_a_small_validation_split_is_told_by_a_metric_that_the_task_has(tmp_path: Path, name: str, metric: str) -> None:
+    shelf = SHELVES[name](tmp_path / "d")
+    spec = shelf.spec(model=MODELS[name])
+    plan = shelf.plan(spec).model_copy(update={"validation_samples": 40})
+    [told] = [each for each in advice.warnings(spec, plan) if each["code"] == "validation_too_small"]
+    assert "with 40 validation samples" in told["message"]
+    assert metric in told["message"]
+
+
 @pytest.mark.parametrize(("name", "normalises"), [("cnn", True), ("gpt", False)])
 def test_parts_that_a_small_device_asked_for_are_told_and_what_they_change(
     tmp_path: Path, name: str, normalises: bool

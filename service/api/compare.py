@@ -16,7 +16,7 @@ from service.api.formats import Format, WantedDrawing, Width
 from service.api.listings import Filtered
 from service.api.place import Here
 from service.api.runs import Logarithmic, MetricName, PointCount, Smoothing
-from service.api.shown_curves import along, columns
+from service.api.shown_curves import along, beside, columns
 from service.api.strict_route import StrictRoute
 from service.api.views.compare import ComparisonView
 from service.compare import Compared, Comparison, Entry, Ranked
@@ -191,6 +191,7 @@ def _view(run: Compared, found: Comparison) -> dict[str, Any]:
             "x": found.x.value,
             "count": curve.count,
             "downsampled": curve.downsampled,
+            "beside": beside(curve),
             "points": columns_once(columns(curve, run.x, run.y)),
         },
         "summary": run.summary,

@@ -49,6 +49,7 @@ def view(metric: str, curve: Curve, subject: Subject, axis: Axis, smoothing: flo
         "x": axis.value,
         "count": curve.count,
         "downsampled": curve.downsampled,
+        "beside": beside(curve),
         "points": columns(curve, along(subject, axis, curve), smoothed(curve, smoothing)),
     }
 
@@ -59,6 +60,11 @@ def along(subject: Subject, axis: Axis, curve: Curve) -> Any:
 
 def columns(curve: Curve, x: Any, y: Any) -> dict[str, Any]:
     return {"x": x, "y": y, "step": curve.step, "min": curve.min, "max": curve.max}
+
+
+def beside(curve: Curve) -> list[int]:
+    """The places of the points that stand beside buckets: whoever draws the means as a line leaves them out."""
+    return np.flatnonzero(curve.beside).tolist() if curve.downsampled else []
 
 
 def smoothed(curve: Curve, weight: float) -> Any:
@@ -120,7 +126,7 @@ def surroundings(curve: Curve, *, smoothed: bool) -> tuple[Any, Any, Any]:
     """(low, high, beside): of the line in a picture. All None where it shows every point as it is."""
     if not (curve.downsampled or smoothed):
         return None, None, None
-    return curve.min, curve.max, (curve.weight == 0) & curve.downsampled
+    return curve.min, curve.max, curve.beside
 
 
 def logarithmic(log: bool | None, metrics: Iterable[str]) -> bool | None:

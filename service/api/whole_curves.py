@@ -113,7 +113,13 @@ def _head(whole: Whole, metric: str, summary: Summary | None) -> Iterator[bytes]
     count = 0 if summary is None else summary.count
     if summary is not None and (whole.first, whole.last) != EVERYTHING:
         count = sum(len(points.steps) for points in whole.windows(summary))
-    facts = {"metric": metric, "x": whole.axis.value, "count": count, "downsampled": False}
+    facts: dict[str, object] = {
+        "metric": metric,
+        "x": whole.axis.value,
+        "count": count,
+        "downsampled": False,
+        "beside": [],
+    }
     yield encode(facts)[1:-1]
 
 

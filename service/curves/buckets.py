@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from service.curves import rollups, stored
@@ -46,6 +47,12 @@ class Curve:
         _, steps, values, times = points
         weight = np.isfinite(values).astype(np.int64)
         return cls(steps, times, values, values, values, weight, len(steps), downsampled=False)
+
+    @property
+    def beside(self) -> NDArray[np.bool_]:
+        """Shape (m,): which entries are single points beside the buckets. A line through them would be no mean."""
+        single: NDArray[np.bool_] = self.weight == 0
+        return single & self.downsampled
 
 
 @dataclass(frozen=True, eq=False)

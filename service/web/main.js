@@ -30,17 +30,25 @@ let leaving = new AbortController();
 async function start() {
   theme.start();
   keys.start();
-  addEventListener("hashchange", show);
-  addEventListener("signed-out", () => session.me().user && signOut());
+  addEventListener("hashchange", () => {
+    main.focus({ preventScroll: true }); // the link that was followed may be gone, and with it the place where Tab goes on
+    show();
+  });
+  document.querySelector(".skip").addEventListener("click", (event) => {
+    event.preventDefault(); // its address would be that of another view
+    main.focus();
+  });
+  addEventListener("signed-out", () => session.me().user && signOut("This token is no longer valid."));
   if (!session.token()) return askForToken();
-  return enter().catch((error) => (error.status === 401 ? signOut() : refill(main, h("h1", {}, "This did not work"), h("p", {}, error.message))));
+  return enter().catch((error) => (error.status === 401 ? signOut("This token is no longer valid.") : refill(main, h("div", { class: "view" }, failure(error)))));
 }
 
-function askForToken() {
+/** @param {string} [why] */
+function askForToken(why) {
   leave();
   refill(top, h("span", { class: "brand" }, "trainbox"));
   document.title = "Sign in · trainbox";
-  signIn(main, enter);
+  signIn(main, enter, why);
 }
 
 /** Raises Problem when the token is not valid. */
@@ -49,9 +57,10 @@ async function enter() {
   await show();
 }
 
-function signOut() {
+/** @param {string} [why] */
+function signOut(why) {
   session.forget();
-  askForToken();
+  askForToken(why);
 }
 
 function leave() {
@@ -63,7 +72,8 @@ function leave() {
 async function show() {
   if (!session.token()) return;
   const route = here();
-  const view = VIEWS[route.view] ?? VIEWS.box;
+  if (!Object.hasOwn(VIEWS, route.view)) route.view = "box";
+  const view = VIEWS[route.view];
   leave();
   const { signal } = leaving;
   drawTop(route.view);
@@ -71,12 +81,19 @@ async function show() {
   const root = h("div", { class: `view ${route.view}` });
   main.append(root);
   try {
-    const { show: draw } = await view.load();
+    const { show: draw } = await view.load().catch(() => { throw new Error("the service cannot be reached"); });
     if (!signal.aborted) await draw(root, route, signal);
   } catch (error) {
     if (signal.aborted || error.status === 401) return;
-    refill(root, h("h1", {}, error.status === 404 ? "There is no such thing here" : "This did not work"), h("p", {}, error.message));
+    refill(root, failure(error));
   }
+}
+
+/** What to say in place of a view, and where to go on. @param {any} error */
+function failure(error) {
+  const gone = error.status === 404;
+  return [h("h1", {}, gone ? "There is no such thing here" : "This did not work"), h("p", {}, error.message),
+    h("p", {}, gone ? h("a", { href: href("runs") }, "All runs") : h("button", { click: () => location.reload() }, "Try again"))];
 }
 
 /** @param {string} name of the view shown */
@@ -90,7 +107,7 @@ function drawTop(name) {
       h("span", { class: "muted", title: `scope: ${session.me().scope}` }, session.me().user),
       h("button", { class: "quiet", click: theme.toggle, "aria-label": "Light or dark" }, "◐"),
       h("button", { class: "quiet", click: keys.help, "aria-label": "Keys" }, "?"),
-      h("button", { class: "quiet", click: signOut }, "Sign out")));
+      h("button", { class: "quiet", click: () => signOut() }, "Sign out")));
 }
 
 start();

@@ -76,6 +76,7 @@ class CurveView(View):
     x: str
     count: int
     downsampled: bool
+    beside: list[int] = Field(description="places of single points that are shown beside buckets")
     points: Points
 
 

@@ -1,7 +1,7 @@
 /** What a view shows, as commands for a terminal. The token stands in a variable: a command is easily passed on. */
 
 import { h } from "../page/dom.js";
-import { notice, sheet } from "../page/notices.js";
+import { notice, sheet, tell } from "../page/notices.js";
 import { address } from "./client.js";
 
 /** @typedef {{ path: string, query?: Record<string, any>, method?: string, body?: any, file?: string, type?: string }} Call */
@@ -25,7 +25,14 @@ function quoted(text) {
 
 /** A button that copies the calls of a view as they are at that moment. @param {() => Call[]} calls */
 export function button(calls) {
-  return h("button", { class: "quiet", title: "Copies what this view asks the API, as curl commands", click: () => copy(calls().map(command).join("\n")) }, "Copy as curl");
+  const click = () => {
+    try {
+      copy(calls().map(command).join("\n"));
+    } catch (error) {
+      tell(error); // what is typed may be no request yet
+    }
+  };
+  return h("button", { type: "button", class: "quiet", title: "Copies what this view asks the API, as curl commands", click }, "Copy as curl");
 }
 
 /** @param {string} text */

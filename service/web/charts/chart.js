@@ -196,7 +196,7 @@ export class Chart {
     const frame = this.frame(plot);
     if (this.target !== null) drawTarget(context, bbox, frame.y(this.target), frame.ratio);
     const seen = this.lines.map((line) => (this.focused && this.focused !== line ? { ...line, low: undefined, alpha: 0.15 } : line));
-    if (this.focused && this.lines.includes(this.focused)) seen.push({ ...this.focused, width: 2.5 });
+    if (this.focused && this.lines.includes(this.focused)) seen.push({ ...this.focused, width: 2.5, veiled: false });
     for (const line of seen) draw(context, line, frame);
     context.restore();
     context.save();

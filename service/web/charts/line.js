@@ -7,7 +7,9 @@
  * @property {Float64Array} y
  * @property {Float64Array} [low] the lower edge of a band around the line
  * @property {Float64Array} [high]
+ * @property {Uint8Array} [beside] 1 where an entry is a single point beside buckets: shown as a dot, and no part of the line
  * @property {boolean} [soft] the band says how sure the line is: it may leave the chart
+ * @property {boolean} [veiled] the band is shown only while the line is pointed at
  * @property {Int32Array | Float64Array} [step]
  * @property {string} color
  * @property {number[]} [dash]
@@ -31,7 +33,14 @@ export function numbers(column) {
 /** A line from the points of a curve. @param {any} curve as the API answers it @param {Partial<Line>} [rest] @returns {any} */
 export function of(curve, rest = {}) {
   const { x, y, step, min, max } = curve.points;
-  return { x: numbers(x), y: numbers(y), step: numbers(step), ...(curve.downsampled && { low: numbers(min), high: numbers(max) }), ...rest };
+  return { x: numbers(x), y: numbers(y), step: numbers(step), ...(curve.downsampled && { low: numbers(min), high: numbers(max), beside: single(curve) }), ...rest };
+}
+
+/** What is finite of the points beside buckets; a smoothed curve shows its average in their place. @param {any} curve */
+function single({ points: { y, min }, beside }) {
+  const marked = new Uint8Array(y.length);
+  for (const place of beside) marked[place] = Number(typeof y[place] === "number" && y[place] === min[place]);
+  return marked;
 }
 
 /** The first place whose x is not below a value. @param {Float64Array} x @param {number} value */
@@ -58,8 +67,8 @@ export function nearest(x, value) {
  */
 export function extent(lines, from, to, positive) {
   let [low, high] = [Infinity, -Infinity];
-  for (const { x, y, low: lower, high: upper, soft } of lines) {
-    const banded = lower && upper && !soft;
+  for (const { x, y, low: lower, high: upper, soft, veiled } of lines) {
+    const banded = lower && upper && !soft && !veiled;
     const end = Math.min(x.length, place(x, to) + 1);
     for (let i = Math.max(0, place(x, from) - 1); i < end; i += 1) {
       for (const value of banded ? [y[i], lower[i], upper[i]] : [y[i]]) {
@@ -82,7 +91,7 @@ export function countBelow(lines) {
 export function draw(context, line, frame) {
   const end = Math.min(line.x.length, place(line.x, frame.right) + 1);
   const begin = Math.max(0, place(line.x, frame.left) - 1);
-  if (line.low && line.high) drawBand(context, line, frame, begin, end);
+  if (line.low && line.high && !line.veiled) drawBand(context, line, frame, begin, end);
   if (line.scattered) return;
   context.globalAlpha = line.alpha ?? 1;
   context.strokeStyle = line.color;
@@ -92,6 +101,7 @@ export function draw(context, line, frame) {
   context.beginPath();
   let broken = true;
   for (let i = begin; i < end; i += 1) {
+    if (line.beside?.[i]) continue;
     const y = frame.y(line.y[i]);
     if (!Number.isFinite(y)) broken = true;
     else if (broken) {
@@ -104,25 +114,47 @@ export function draw(context, line, frame) {
   context.globalAlpha = 1;
 }
 
-/** @param {CanvasRenderingContext2D} context @param {Line} line @param {Frame} frame @param {number} begin @param {number} end */
+/**
+ * The stretch between the smallest and the largest value of each bucket, with a fine edge: a spike of a single step is no wider
+ * than the edge, and would otherwise hardly be seen. The band ends where a value is not finite.
+ * @param {CanvasRenderingContext2D} context @param {Line} line @param {Frame} frame @param {number} begin @param {number} end
+ */
 function drawBand(context, line, frame, begin, end) {
   context.beginPath();
-  const edge = (value) => {
-    const y = frame.y(value);
-    return Number.isNaN(y) && !Number.isNaN(value) ? frame.bottom : y; // below 0 on a logarithmic axis
-  };
-  for (let i = begin; i < end; i += 1) lineTo(context, frame.x(line.x[i]), edge(line.high[i]));
-  for (let i = end - 1; i >= begin; i -= 1) lineTo(context, frame.x(line.x[i]), edge(line.low[i]));
-  context.globalAlpha = 0.16 * (line.alpha ?? 1);
+  for (let from = begin, to; from < end; from = to + 1) {
+    for (to = from; to < end && Number.isFinite(line.low[to]) && Number.isFinite(line.high[to]);) to += 1;
+    tracePart(context, line, frame, from, to);
+  }
   context.fillStyle = line.color;
+  context.globalAlpha = BAND * (line.alpha ?? 1);
   context.fill();
+  if (!line.soft) {
+    context.strokeStyle = line.color;
+    context.lineWidth = frame.ratio;
+    context.lineJoin = "bevel"; // a miter would reach beyond the value
+    context.globalAlpha = EDGE * (line.alpha ?? 1);
+    context.stroke();
+  }
 }
 
-/** @param {CanvasRenderingContext2D} context */
-function lineTo(context, x, y) {
-  if (!Number.isNaN(y)) context.lineTo(x, Math.max(-FAR, Math.min(FAR, y)));
+/** @param {CanvasRenderingContext2D} context @param {Line} line @param {Frame} frame @param {number} from @param {number} to */
+function tracePart(context, line, frame, from, to) {
+  const corner = (i, value) => {
+    if (line.beside?.[i]) return; // its bucket has it
+    const y = frame.y(value);
+    const shown = Number.isNaN(y) ? frame.bottom : y; // below 0 on a logarithmic axis
+    const at = [frame.x(line.x[i]), Math.max(-FAR, Math.min(FAR, shown))];
+    if (begun) context.lineTo(...at);
+    else context.moveTo(...at);
+    begun = true;
+  };
+  let begun = false;
+  for (let i = from; i < to; i += 1) corner(i, line.high[i]);
+  for (let i = to - 1; i >= from; i -= 1) corner(i, line.low[i]);
+  if (begun) context.closePath();
 }
 
+const [BAND, EDGE] = [0.16, 0.4]; // how strong
 const FAR = 1e6; // pixels: further out a canvas draws nothing
 const FEW = 60;
 
@@ -136,13 +168,17 @@ export function drawDots(context, line, frame) {
   while (end < line.x.length && line.x[end] <= frame.right) end += 1;
   const few = line.scattered || (end - begin <= FEW && !line.quiet);
   const size = (line.scattered ? 3 : 2.2) * frame.ratio;
-  const isAlone = (i) => !line.quiet && !Number.isFinite(frame.y(line.y[i - 1])) && !Number.isFinite(frame.y(line.y[i + 1]));
+  const isApart = (i, by) => {
+    while (line.beside?.[i + by]) i += by;
+    return !Number.isFinite(frame.y(line.y[i + by]));
+  };
+  const isAlone = (i) => !line.quiet && isApart(i, -1) && isApart(i, 1);
   context.globalAlpha = line.alpha ?? 1;
   context.fillStyle = line.color;
   context.strokeStyle = line.color;
   for (let i = begin; i < end; i += 1) {
     const [x, y] = [frame.x(line.x[i]), frame.y(line.y[i])];
-    if (Number.isFinite(y) && (few || isAlone(i))) {
+    if (Number.isFinite(y) && (few || line.beside?.[i] || isAlone(i))) {
       context.beginPath();
       context.arc(x, y, size, 0, 7);
       context.fill();

@@ -1,13 +1,14 @@
 /** A curve the size of a word. */
 
 import { svg } from "../page/dom.js";
-import { numbers } from "./line.js";
+import { of } from "./line.js";
 
 const [WIDTH, HEIGHT] = [120, 24];
 
-/** @param {(number | string)[]} column @param {string} label */
-export function sparkline(column, label) {
-  const finite = [...numbers(column)].filter(Number.isFinite);
+/** @param {any} curve as the API answers it @param {string} label */
+export function sparkline(curve, label) {
+  const { y: column, beside } = of(curve);
+  const finite = [...column].filter((each, place) => Number.isFinite(each) && !beside?.[place]);
   // A loss that fell by more than two decades would be a corner and a line.
   const values = Math.min(...finite) > 0 && Math.max(...finite) > 100 * Math.min(...finite) ? finite.map(Math.log) : finite;
   const [low, high] = [Math.min(...values), Math.max(...values)];

@@ -25,7 +25,7 @@ export class Tip {
     if (this.element.hidden) return;
     this.element.replaceChildren(
       h("p", { class: "muted" }, `${options.xLabel ?? "x"} ${number(named[0].x)}`),
-      ...named.map(({ line, y }) => told(line, y)),
+      ...named.map(({ line, y, range }) => told(line, y, range)),
       ...marksAt(this.chart, left).map((mark) => h("p", { class: "muted" }, mark.label)));
     const { offsetLeft, offsetTop, clientWidth } = plot.over;
     const right = left > clientWidth / 2;
@@ -39,7 +39,7 @@ export class Tip {
 function under({ plot, lines, unit }, x, top) {
   const found = lines.filter((line) => !line.quiet).map((line) => {
     const place = nearest(line.x, x);
-    return { line, x: line.x[place], y: line.y[place] };
+    return { line, x: line.x[place], y: line.y[place], range: [line.low?.[place], line.high?.[place]] };
   }).filter(({ x: at }) => at !== undefined);
   if (found.length <= NAMED) return found;
   const away = ({ y }) => Math.abs(plot.valToPos(y / unit, "y") - top);
@@ -51,9 +51,9 @@ function marksAt({ plot, marks }, left) {
   return marks.filter(({ x, to }) => Math.abs(at(x) - left) < NEAR || (to !== undefined && at(x) <= left && left <= at(to))).slice(0, 4);
 }
 
-/** @param {import("./line.js").Line} line @param {number} y */
-function told(line, y) {
+/** @param {import("./line.js").Line} line @param {number} y @param {(number | undefined)[]} range of what it stands for */
+function told(line, y, [low, high]) {
   const dot = h("i", {});
   dot.style.background = line.color;
-  return h("p", {}, dot, h("span", {}, line.label), h("b", {}, number(y)));
+  return h("p", {}, dot, h("span", {}, line.label), h("b", {}, number(y)), low < high ? h("span", { class: "muted range" }, `${number(low)} to ${number(high)}`) : null);
 }

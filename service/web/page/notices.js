@@ -11,6 +11,13 @@ export function notice(text, kind = "plain") {
   setTimeout(() => shown.remove(), SHOWN_MILLISECONDS);
 }
 
+/** One that stays until it is removed. @param {string} text */
+export function lasting(text) {
+  const shown = h("p", { class: "notice bad" }, text);
+  document.getElementById("notices").append(shown);
+  return shown;
+}
+
 /** Tells of an error, unless it is one of leaving a view. @param {any} error */
 export function tell(error) {
   if (error?.name !== "AbortError" && error?.status !== 401) notice(error?.message ?? String(error), "bad");

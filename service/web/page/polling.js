@@ -1,6 +1,6 @@
 /** What is done again and again while a view is shown and somebody can see it. */
 
-import { tell } from "./notices.js";
+import { lasting } from "./notices.js";
 
 /**
  * Does something now and then every so often, never twice at once, until the signal says stop.
@@ -8,15 +8,16 @@ import { tell } from "./notices.js";
  * @param {number} milliseconds @param {() => Promise<any>} action @param {AbortSignal} signal
  */
 export async function every(milliseconds, action, signal) {
-  let failed = false;
+  let lost = null;
+  signal.addEventListener("abort", () => lost?.remove());
   while (!signal.aborted) {
     if (!document.hidden) {
       try {
         if ((await action()) === false) return;
-        failed = false;
+        lost?.remove();
+        lost = null;
       } catch (error) {
-        if (!failed && !signal.aborted) tell(error); // once, not at every round
-        failed = true;
+        if (!signal.aborted && error.status !== 401) lost ??= lasting(`${error.message}: what is shown may be old`);
       }
     }
     await pause(milliseconds, signal);

@@ -43,5 +43,5 @@ export function remember(changes) {
       if (each !== null && each !== undefined && each !== "" && each !== false) query.append(key, String(each));
     }
   }
-  history.replaceState(null, "", href(part === null ? view : `${view}/${encodeURIComponent(part)}`, query));
+  history.replaceState(history.state, "", href(part === null ? view : `${view}/${encodeURIComponent(part)}`, query));
 }

@@ -156,7 +156,7 @@ export class Curves {
     const lines = [];
     shown.data.forEach((curve, place) => {
       const style = look(place);
-      if (raw) lines.push(line.of(raw.data[place], { ...style, label: `${curve.metric}, raw`, alpha: 0.28, width: 1, quiet: true, ...(!this.band && { low: undefined, high: undefined }) }));
+      if (raw) lines.push(line.of(raw.data[place], { ...style, label: `${curve.metric}, raw`, alpha: 0.45, width: 1, quiet: true, ...(!this.band && { low: undefined, high: undefined }) }));
       lines.push(line.of(curve, { ...style, label: curve.metric, ...((raw || !this.band) && { low: undefined, high: undefined }) }));
     });
     chart.view = null; // the answer has just the stretch that is shown

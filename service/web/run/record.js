@@ -3,7 +3,7 @@
 import { ask, below, download, find } from "../api/client.js";
 import { texts } from "../api/stream.js";
 import { definitions, h, refill, table } from "../page/dom.js";
-import { ago, bytes, duration, moment, number, short, value } from "../page/format.js";
+import { ago, bytes, duration, moment, number, value } from "../page/format.js";
 import { tell } from "../page/notices.js";
 import { panel, warnings } from "../page/parts.js";
 
@@ -27,7 +27,7 @@ export function plan(plan) {
 /** @param {HTMLElement} host @param {any} run */
 export function drawParameters(host, run) {
   refill(host, h("div", { class: "columns-2" },
-    panel("Parameters", definitions(Object.entries(run.parameters).map(([name, each]) => [h("span", { title: name }, short(name)), value(each)]))),
+    panel("Parameters", definitions(Object.entries(run.parameters).map(([name, each]) => [h("span", { title: name }, name.replace(/^hyperparameters\./, "")), value(each)]))),
     panel("Metrics", table("Metrics", ["metric", ...SUMMARIES], Object.entries(run.metrics).map(([name, told]) => [name, ...SUMMARIES.map((each) => number(told[each]))])),
       Object.keys(run.tags).length ? [h("h2", {}, "Tags"), definitions(Object.entries(run.tags))] : null)));
 }

@@ -1,5 +1,6 @@
 /** What a study shows: pictures of its report, and while it runs of what its runs have come to. */
 
+import * as session from "../api/session.js";
 import { Chart } from "../charts/chart.js";
 import { numbers } from "../charts/line.js";
 import { look, swatch } from "../charts/palette.js";
@@ -7,6 +8,7 @@ import { parallel } from "../charts/parallel.js";
 import { h, svg, table } from "../page/dom.js";
 import { number, short, value } from "../page/format.js";
 import { panel, runLink, warnings } from "../page/parts.js";
+import { href } from "../page/route.js";
 import { FIRST_VERDICTS, keyed, verdicts } from "../views/compare.js";
 
 const RATE = "hyperparameters.learning_rate";
@@ -63,7 +65,7 @@ function chart(label, xLabel, series, options = {}, marks = []) {
 }
 
 /** Of a learning-rate range. */
-function rates(report) {
+function rates(report, study) {
   const at = (key, rest = () => ({})) => report.rates.filter((each) => each[key] !== null).map((each) => ({ x: each.learning_rate, y: each[key], ...rest(each) }));
   const series = [{ label: "training loss", dots: at("loss", ({ low, high }) => ({ low, high })) }];
   if (report.rates.some(({ held_out_loss: held }) => held !== null && held !== undefined)) series.push({ label: "validation loss", dots: at("held_out_loss") });
@@ -75,8 +77,13 @@ function rates(report) {
     h("p", { class: "big" }, report.suggested ? `Suggested: ${number(report.suggested)}` : `No ${report.partial ? "answer yet" : "clear answer"}: ${report.no_clear_answer?.message ?? ""}`),
     report.rule ? h("p", { class: "muted" }, report.rule) : null,
     others(report),
+    report.suggested && session.maySubmit() ? h("p", {}, h("a", { class: "button", href: href("submit", { spec: JSON.stringify(withRate(study.spec.base, report.suggested)) }) }, "A job with this rate")) : null,
     chart("Loss after the first steps, by learning rate", "learning rate", series, { logX: true, logY: positive }, marks)),
   panel("Rates", table("Rates", ["learning rate", "training loss", "validation loss", "runs", "unstable"], report.rates.map((each) => [number(each.learning_rate), number(each.loss), number(each.held_out_loss), each.runs, each.unstable ?? ""])))];
+}
+
+function withRate({ name: _, ...base }, rate) {
+  return { ...base, hyperparameters: { ...base.hyperparameters, learning_rate: Number(rate.toPrecision(2)) } };
 }
 
 function others({ others: found }) {

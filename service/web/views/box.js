@@ -2,6 +2,7 @@
 
 import { below, find, get } from "../api/client.js";
 import { button as curlButton } from "../api/curl.js";
+import * as session from "../api/session.js";
 import { follow } from "../api/stream.js";
 import { sparkline } from "../charts/sparkline.js";
 import { buttons, priority } from "../page/actions.js";
@@ -9,6 +10,7 @@ import { definitions, h, isTypedInto, redraw, refill, table } from "../page/dom.
 import { ago, bytes, duration, grouped, number } from "../page/format.js";
 import { badge, panel, progress, runLink } from "../page/parts.js";
 import { every, throttled } from "../page/polling.js";
+import { href } from "../page/route.js";
 
 const ROUND = 2000; // milliseconds
 const STREAMS = 2; // running jobs that are followed live; the others are asked for in every round
@@ -18,11 +20,13 @@ const MOST_WAITING = 1000; // jobs that are looked through for the first ones
 const QUEUE_ROUND = 10_000; // milliseconds after which an unchanged queue is looked at again
 const ENDED = ["succeeded", "failed", "cancelled"];
 const SHOWN = 8; // of the jobs that ended
+const FIRST = "digits"; // a data set that every box has
 const POINTS = 60; // of a sparkline
 
 /** @type {import("../main.js").View} */
 export function show(root, _route, signal) {
-  const parts = { facts: h("div"), running: h("div"), queue: h("div"), over: h("div") };
+  const part = () => h("div", {}, h("p", { class: "muted" }, "Asking …"));
+  const parts = { facts: h("div", {}, unknown()), running: part(), queue: part(), over: part() };
   refill(root,
     h("div", { class: "row" }, h("h1", {}, "Box"), h("span", { class: "space" }), curlButton(calls)),
     parts.facts, panel("Running", parts.running), panel("Queue", parts.queue), panel("Latest", parts.over));
@@ -111,6 +115,11 @@ class Board {
   }
 }
 
+/** The cards before the first answer, in the same room. */
+function unknown() {
+  return h("div", { class: "cards", "aria-busy": "true" }, ["Slots", "Queue", "Disk"].map((title) => card(title, "…", h("p", { class: "muted" }, "Asking …"))));
+}
+
 /** @param {any} box */
 function facts(box) {
   const part = box.slots.total ? box.slots.used / box.slots.total : 0;
@@ -147,7 +156,7 @@ function runningTable(jobs, losses, done) {
     const last = curve?.points.y.at(-1);
     return [
       runLink(job.id, job.name), job.user, [progress(job), stopping(job)],
-      curve?.count ? h("span", { class: "loss" }, sparkline(curve.points.y, `train_loss, ${curve.count} points, last ${number(last)}`), number(last)) : "–",
+      curve?.count ? h("span", { class: "loss" }, sparkline(curve, `train_loss, ${curve.count} points, last ${number(last)}`), number(last)) : "–",
       ago(job.started_at), h("span", { class: "row" }, buttons(job, done, ["Pause", "Cancel"])),
     ];
   }));
@@ -169,7 +178,7 @@ function queueTable(waiting, length, done) {
 }
 
 function overTable(jobs) {
-  if (!jobs.length) return h("p", { class: "muted" }, "Nothing has ended yet.");
+  if (!jobs.length) return h("p", { class: "muted" }, "Nothing has ended yet. ", session.maySubmit() ? h("a", { href: href("submit", { dataset: FIRST }) }, `Train something on ${FIRST}`) : null);
   return table("Jobs that ended", ["Job", "User", "Status", "Ended", ""], jobs.map((job) => [
     runLink(job.id, job.name), job.user, badge(job.status), ago(job.finished_at), job.error ? h("span", { class: "muted" }, job.error.message) : "",
   ]));

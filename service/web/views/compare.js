@@ -125,8 +125,8 @@ class Comparison {
   /** Bands of many runs would hide each other. */
   runLine(run, curve) {
     const style = look(this.looks.get(run.run_id));
-    const made = line.of(curve, { ...style, label: this.names.get(run.run_id), width: this.found.runs.length > 12 ? 1 : 1.5 });
-    return this.found.runs.length > 4 ? { ...made, low: undefined, high: undefined } : made;
+    const count = this.found.runs.length;
+    return line.of(curve, { ...style, label: this.names.get(run.run_id), width: count > 12 ? 1 : 1.5, veiled: count > 4 });
   }
 
   groupLine({ key, curve }, place) {

@@ -2,6 +2,7 @@
 
 import { below, find, get } from "../api/client.js";
 import { button as curlButton } from "../api/curl.js";
+import * as session from "../api/session.js";
 import { follow } from "../api/stream.js";
 import { buttons, cloneLink, priority, runButtons } from "../page/actions.js";
 import { definitions, h, isTypedInto, redraw, refill } from "../page/dom.js";
@@ -13,6 +14,7 @@ import { href, remember } from "../page/route.js";
 import { tabs } from "../page/tabs.js";
 import { Curves } from "../run/curves.js";
 import { drawDiagnosis } from "../run/diagnosis.js";
+import { drawPredictions } from "../run/predictions.js";
 import { drawCheckpoints, drawEvents, drawLogs, drawParameters, drawSpec } from "../run/record.js";
 
 const ROUND = 1000; // milliseconds between two looks at a job that is not over
@@ -124,6 +126,7 @@ class RunPage {
       { name: "logs", title: "Logs", draw: (host, signal) => drawLogs(host, this.id, signal) },
       { name: "events", title: "Events", draw: (host, signal) => drawEvents(host, this.id, signal) },
       { name: "checkpoints", title: "Checkpoints", draw: (host, signal) => drawCheckpoints(host, this.id, signal) },
+      ...(session.maySubmit() ? [{ name: "predictions", title: "Predictions", draw: (host, signal) => drawPredictions(host, this.job, signal) }] : []),
     ];
     return tabs("About the run", this.job ? [about, ...ofJob] : [about], first, (tab) => remember({ tab }), this.signal);
   }

@@ -2,6 +2,7 @@
 
 import { get } from "../api/client.js";
 import { button as curlButton } from "../api/curl.js";
+import * as session from "../api/session.js";
 import { choice, h, refill } from "../page/dom.js";
 import { ago, duration, grouped, number, short, value } from "../page/format.js";
 import { Grid } from "../page/grid.js";
@@ -9,7 +10,7 @@ import * as keys from "../page/keys.js";
 import { notice, tell } from "../page/notices.js";
 import { badge, runLink } from "../page/parts.js";
 import { settled } from "../page/polling.js";
-import { go, remember } from "../page/route.js";
+import { go, href, remember } from "../page/route.js";
 
 const PAGE = 200;
 const MOST_SEARCHED = 10_000;
@@ -39,6 +40,7 @@ class Runs {
     this.known = { metrics: new Set(["train_loss", "val_loss"]), parameters: new Set() };
     this.empty();
     this.grid = new Grid({ label: "Runs", end: () => this.more() });
+    this.top = history.state?.top ?? 0; // where whoever comes back was
     this.chips = h("div", { class: "row chips" });
     this.count = h("span", { class: "muted", role: "status" });
     this.compareButton = h("button", { class: "primary", click: () => this.compare() });
@@ -59,6 +61,7 @@ class Runs {
     this.drawColumns();
     this.drawState();
     this.more();
+    this.grid.element.addEventListener("scroll", settled(100, () => !this.signal.aborted && history.replaceState({ top: this.grid.element.scrollTop }, "")));
     if (this.focused) search.focus();
   }
 
@@ -72,6 +75,7 @@ class Runs {
 
   reload() {
     this.empty();
+    this.top = 0;
     this.grid.element.scrollTop = 0;
     this.drawRows();
     this.drawState();
@@ -104,7 +108,15 @@ class Runs {
     if (loading.signal.aborted) return;
     this.loading = null;
     this.drawRows();
+    this.goBack();
     if (this.search && this.rows.length < MOST_SEARCHED) this.more();
+  }
+
+  /** To where one was before, which may be some pages of the list away. */
+  goBack() {
+    const { element } = this.grid;
+    if (this.top) element.scrollTop = this.top;
+    if (this.ended || element.scrollTop >= this.top) this.top = 0;
   }
 
   /** Names of metrics and parameters, for the choice of columns. */
@@ -138,7 +150,8 @@ class Runs {
   drawRows() {
     const rows = this.matching();
     this.grid.setRows(rows);
-    refill(this.count, `${grouped(rows.length)}${this.ended ? "" : " or more"}${this.ended && !rows.length ? `: ${this.search || this.filters.length ? "no run matches" : "nothing has run yet"}` : ""}`);
+    refill(this.count, `${grouped(rows.length)}${this.ended ? "" : " or more"}${this.ended && !rows.length ? `: ${this.search || this.filters.length ? "no run matches" : "nothing has run yet"}` : ""}`,
+      this.ended && !this.rows.length && !this.filters.length && session.maySubmit() ? [". ", h("a", { href: href("submit") }, "Submit a job")] : null);
   }
 
   drawState() {

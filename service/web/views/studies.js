@@ -20,9 +20,9 @@ const EXAMPLES = {
 };
 
 /** @type {import("../main.js").View} */
-export async function show(root, _route, signal) {
+export async function show(root, route, signal) {
   const list = h("div");
-  refill(root, h("div", { class: "row" }, h("h1", {}, "Studies"), h("span", { class: "space" }), curlButton(() => [{ path: "/v1/studies" }])), panel("Studies", list), session.maySubmit() ? request(signal) : null);
+  refill(root, h("div", { class: "row" }, h("h1", {}, "Studies"), h("span", { class: "space" }), curlButton(() => [{ path: "/v1/studies" }])), panel("Studies", list), session.maySubmit() ? request(route.query, signal) : null);
   await every(ROUND, () => drawList(list, signal), signal);
 }
 
@@ -33,12 +33,23 @@ async function drawList(list, signal) {
     : h("p", { class: "muted" }, "No study yet."));
 }
 
-/** A request to edit, with what it would create. @param {AbortSignal} signal */
-function request(signal) {
+/** @param {string} kind @param {any} base a spec; the example's own where there is none */
+function draft(kind, base) {
+  const example = EXAMPLES[kind];
+  return base ? { ...example, name: example.name.replace(BASE.dataset, base.dataset), base } : example;
+}
+
+/**
+ * A request to edit, with what it would create. The address may say its kind and the spec that its jobs begin with.
+ * @param {URLSearchParams} query @param {AbortSignal} signal
+ */
+function request(query, signal) {
+  const first = Object.hasOwn(EXAMPLES, query.get("kind") ?? "") ? query.get("kind") : null;
+  const base = query.has("base") ? JSON.parse(query.get("base")) : null;
   const told = h("div", { "aria-live": "polite" });
   const text = h("textarea", { rows: 14, spellcheck: "false", "aria-label": "The request, as JSON", class: "code", input: () => typed() });
   let [key, round] = [freshKey(), 0];
-  const fill = (kind) => { text.value = JSON.stringify(EXAMPLES[kind], null, 2); typed(); };
+  const fill = (kind) => { text.value = JSON.stringify(draft(kind, base), null, 2); typed(); };
   const ask = async (dry) => {
     round += 1;
     const mine = round; // what an older request comes to is no longer of interest
@@ -61,7 +72,7 @@ function request(signal) {
     refill(told);
     dryRun();
   };
-  const open = (event) => event.target.open && !text.value && fill("lr_range");
-  return h("details", { class: "panel", toggle: open }, h("summary", {}, h("h2", {}, "New study ▸")),
-    h("div", { class: "stack" }, choice("Kind", Object.keys(EXAMPLES).map((kind) => [kind, kind.replaceAll("_", " ")]), "lr_range", fill), text, told, h("div", { class: "row" }, h("button", { class: "primary", click: () => ask(false) }, "Begin the study"))));
+  const open = (event) => event.target.open && !text.value && fill(first ?? "lr_range");
+  return h("details", { class: "panel", toggle: open, open: Boolean(first) }, h("summary", {}, h("h2", {}, "New study ▸")),
+    h("div", { class: "stack" }, choice("Kind", Object.keys(EXAMPLES).map((kind) => [kind, kind.replaceAll("_", " ")]), first ?? "lr_range", fill), text, told, h("div", { class: "row" }, h("button", { class: "primary", click: () => ask(false) }, "Begin the study"))));
 }
