@@ -1,7 +1,6 @@
 """The checkpoints of a job that count: those the queue points to. All but their weights is the workers' business."""
 
 import os
-import stat
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from service import clock, curves
 from service.errors import NotFound
+from service.plain_files import open_plain
 from service.projects import visible
 from service.queue import tell
 from service.runs import INEXACT
@@ -116,15 +116,9 @@ def opened(path: Path) -> BinaryIO:
     Raises NotFound.
     """
     try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        return os.fdopen(open_plain(path), "rb")
     except OSError:
         raise NotFound("checkpoint") from None
-    file = os.fdopen(descriptor, "rb")
-    facts = os.fstat(descriptor)
-    if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1:
-        return file
-    file.close()
-    raise NotFound("checkpoint")
 
 
 def page(session: Session, principal: Principal, job_id: str, *, after: int | None, limit: int) -> list[dict[str, Any]]:

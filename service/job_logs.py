@@ -6,12 +6,13 @@ so that the offset of every other byte stays what it was; `log.cut` beside it sa
 
 import ctypes
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import EOPNOTSUPP
 from pathlib import Path
+
+from service.plain_files import open_plain
 
 LINE_BYTES = 64 << 10
 LONG_LINE = " … the rest of this line is left out".encode()
@@ -104,12 +105,11 @@ def _opened(log: Path, flags: int) -> Iterator[int | None]:
     """The file, if it is one."""
     # The trainer may do what it likes in its folder: a link or a pipe put in the log's place is not followed.
     try:
-        file = os.open(log, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        file = open_plain(log, flags)
     except OSError:
         yield None
         return
     try:
-        facts = os.fstat(file)
-        yield file if stat.S_ISREG(facts.st_mode) and facts.st_nlink == 1 else None
+        yield file
     finally:
         os.close(file)

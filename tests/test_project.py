@@ -20,8 +20,8 @@ ROOT = Path(__file__).parent.parent
 
 # The trunk, from the ground up: a module imports only from rows below its own.
 LAYERS = (
-    {"bell", "clock", "extensions", "ids", "job_logs", "logs", "settings", "states"},
-    {"patterns"},
+    {"bell", "clock", "extensions", "ids", "logs", "plain_files", "settings", "states"},
+    {"job_logs", "patterns"},
     {"errors", "tables"},
     {"disk", "errands", "field_problems", "inspection", "precision", "tasks"},
     {"database", "driver", "locks", "spec"},

@@ -1,14 +1,12 @@
 """Files outside the home that the operator allows to be registered: opened without ever following a link."""
 
-import errno
 import os
-import stat
 from collections.abc import Sequence
 from pathlib import Path
 
+from service.plain_files import open_plain
+
 FOLDER = os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC
-# Without O_NONBLOCK, to open a pipe would wait for somebody to write.
-FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 def root_of(path: Path, roots: Sequence[Path]) -> Path | None:
@@ -27,11 +25,6 @@ def open_below(root: Path, path: Path) -> int:
             inner = os.open(folder, FOLDER | os.O_NOFOLLOW, dir_fd=here)
             os.close(here)
             here = inner
-        descriptor = os.open(name, FILE, dir_fd=here)
+        return open_plain(name, folder=here)
     finally:
         os.close(here)
-    facts = os.fstat(descriptor)
-    if not stat.S_ISREG(facts.st_mode) or facts.st_nlink != 1:
-        os.close(descriptor)
-        raise OSError(errno.EPERM, "not a regular file with one name")
-    return descriptor
