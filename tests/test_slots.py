@@ -1,10 +1,14 @@
 """Threads, whole GPUs and shares of one; and GPUs that somebody outside the queue uses."""
 
+import sys
 from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
 from service.order import Room, Waiting
+from service.settings import trainer_environment
 from workers.devices import Device, Driver, Use
 from workers.slots import Slots
 
@@ -168,6 +172,70 @@ def test_what_an_ended_job_held_is_free_when_none_of_its_processes_lives_and_out
 
 def test_nothing_has_changed_when_the_driver_says_the_same(slots: Slots, machine: Machine) -> None:
     assert not slots.look(machine, own=[], now=0.0)
+
+
+class Binding(ModuleType):
+    """Stands in for NVIDIA's, on a machine with three GPUs."""
+
+    NVMLError = type("NVMLError", (Exception,), {})
+
+    def __init__(self) -> None:
+        super().__init__("pynvml")
+
+    def nvmlInit(self) -> None: ...
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 3
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:
+        return f"GPU-{'abc'[handle]}0000000"
+
+    def nvmlDeviceGetName(self, handle: int) -> str:
+        return f"GPU of slot {handle}"
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
+        return SimpleNamespace(total=16 * GIB, used=GIB)
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> tuple[int, int]:
+        return (8, 0)
+
+
+@pytest.fixture
+def binding(monkeypatch: pytest.MonkeyPatch) -> Binding:
+    made = Binding()
+    monkeypatch.setitem(sys.modules, "pynvml", made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [
+        (None, {0: "cuda:0", 1: "cuda:1", 2: "cuda:2"}),
+        ("2,0", {2: "cuda:0", 0: "cuda:1"}),
+        ("GPU-b, GPU-c0000000", {1: "cuda:0", 2: "cuda:1"}),
+        ("1,7,0", {1: "cuda:0"}),
+        ("1,1", {1: "cuda:0"}),
+        ("-1", {}),
+        ("", {}),
+    ],
+)
+@pytest.mark.usefixtures("binding")
+def test_a_worker_has_the_gpus_that_cuda_shows_it_under_the_numbers_that_torch_gives_them(
+    visible: str | None, found: dict[int, str]
+) -> None:
+    devices = Driver(visible).devices()
+    assert {device.index: device.address for device in devices} == found
+    assert [device.name for device in devices] == [f"GPU of slot {index}" for index in found]
+
+
+def test_trainers_count_gpus_as_the_driver_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    told = trainer_environment()
+    assert (told["CUDA_DEVICE_ORDER"], told["CUDA_VISIBLE_DEVICES"]) == ("PCI_BUS_ID", "1")
 
 
 def test_a_machine_without_a_driver_has_no_devices() -> None:

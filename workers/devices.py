@@ -8,18 +8,20 @@ from typing import Any, Protocol
 class Device:
     """An accelerator that can be given to jobs.
 
-    capability: NVIDIA's number for what it can compute, as (major, minor); None when the driver does not say.
+    index: the driver's number, as `nvidia-smi` shows it. capability: NVIDIA's number for what it can compute, as
+    (major, minor); None when the driver does not say. ordinal: torch's number, where it is another one.
     """
 
     index: int
     name: str
     memory_bytes: int
     capability: tuple[int, int] | None = None
+    ordinal: int | None = None
 
     @property
     def address(self) -> str:
         """What torch calls it."""
-        return f"cuda:{self.index}"
+        return f"cuda:{self.index if self.ordinal is None else self.ordinal}"
 
 
 @dataclass(frozen=True)
@@ -43,13 +45,20 @@ class Probe(Protocol):
 
 
 class Driver:
-    """NVIDIA's driver. Without one, or without its Python binding, there are no devices."""
+    """NVIDIA's driver. Without one, or without its Python binding, there are no devices.
+
+    visible: which of them there are for CUDA, as in CUDA_VISIBLE_DEVICES; None for all.
+    """
+
+    def __init__(self, visible: str | None = None) -> None:
+        self._visible = visible
 
     def devices(self) -> list[Device]:
         driver = self._opened()
         if driver is None:
             return []
-        return [self._device(driver, index) for index in range(driver.nvmlDeviceGetCount())]
+        shown = self._shown(driver)
+        return [self._device(driver, index, ordinal) for ordinal, index in enumerate(shown)]
 
     def uses(self, device: Device) -> list[Use]:
         driver = self._opened()
@@ -80,11 +89,25 @@ class Driver:
             return None
         return pynvml
 
-    def _device(self, driver: Any, index: int) -> Device:
+    def _shown(self, driver: Any) -> list[int]:
+        """The driver's numbers of what CUDA shows, in CUDA's order: up to the first entry that names no GPU."""
+        every = list(range(driver.nvmlDeviceGetCount()))
+        if self._visible is None:
+            return every
+        uuids = [str(driver.nvmlDeviceGetUUID(driver.nvmlDeviceGetHandleByIndex(index))) for index in every]
+        shown: list[int] = []
+        for entry in map(str.strip, self._visible.split(",")):
+            named = [index for index in every if entry and (entry == str(index) or uuids[index].startswith(entry))]
+            if len(named) != 1 or named[0] in shown:
+                break
+            shown += named
+        return shown
+
+    def _device(self, driver: Any, index: int, ordinal: int) -> Device:
         handle = driver.nvmlDeviceGetHandleByIndex(index)
-        memory = driver.nvmlDeviceGetMemoryInfo(handle).total
+        name, memory = str(driver.nvmlDeviceGetName(handle)), int(driver.nvmlDeviceGetMemoryInfo(handle).total)
         try:
             major, minor = driver.nvmlDeviceGetCudaComputeCapability(handle)
         except driver.NVMLError:
-            return Device(index, str(driver.nvmlDeviceGetName(handle)), int(memory))
-        return Device(index, str(driver.nvmlDeviceGetName(handle)), int(memory), (int(major), int(minor)))
+            return Device(index, name, memory, None, ordinal)
+        return Device(index, name, memory, (int(major), int(minor)), ordinal)
