@@ -7,9 +7,11 @@ from typing import Any
 
 import pytest
 
+from service import crew
 from service.order import Room, Waiting
 from service.settings import trainer_environment
-from workers.devices import Device, Driver, Use
+from service.tables import WorkerRow
+from workers.devices import Device, Driver, Silent, Use
 from workers.slots import Slots
 
 GIB = 1 << 30
@@ -23,11 +25,14 @@ class Machine:
     capability: tuple[int, int] | None = (8, 0)
     running: dict[int, list[Use]] = field(default_factory=dict)
     unnamed: dict[int, int] = field(default_factory=dict)  # memory that no process is listed with
+    silent: set[int] = field(default_factory=set)
 
     def devices(self) -> list[Device]:
         return [Device(index, "GPU", 16 * GIB, self.capability) for index in range(self.count)]
 
     def uses(self, device: Device) -> list[Use]:
+        if device.index in self.silent:
+            raise Silent("GPU is lost")
         return self.running.get(device.index, [])
 
     def used_bytes(self, device: Device) -> int:
@@ -174,6 +179,20 @@ def test_nothing_has_changed_when_the_driver_says_the_same(slots: Slots, machine
     assert not slots.look(machine, own=[], now=0.0)
 
 
+def test_a_gpu_of_which_the_driver_tells_nothing_is_out_of_service_until_it_does(
+    slots: Slots, machine: Machine
+) -> None:
+    machine.silent = {0}
+    assert slots.look(machine, own=[], now=0.0)
+    assert slots.free == slots.total == Room(4, 1, 1.0)
+    assert slots.take("job", 1, 1).address == "cuda:1"
+    worker = WorkerRow(slots=4, devices=[each.view() for each in slots.accelerators], out_of_service=[])
+    assert crew.out_of_service(worker) == ["out of service: GPU 0, of which the driver says: GPU is lost"]
+    machine.silent = set()
+    assert slots.look(machine, own=[], now=1.0)
+    assert slots.total == Room(4, 2, 1.0)
+
+
 class Binding(ModuleType):
     """Stands in for NVIDIA's, on a machine with three GPUs."""
 
@@ -181,6 +200,7 @@ class Binding(ModuleType):
 
     def __init__(self) -> None:
         super().__init__("pynvml")
+        self.lost: set[int] = set()
 
     def nvmlInit(self) -> None: ...
 
@@ -197,6 +217,8 @@ class Binding(ModuleType):
         return f"GPU of slot {handle}"
 
     def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
+        if handle in self.lost:
+            raise self.NVMLError("GPU is lost")
         return SimpleNamespace(total=16 * GIB, used=GIB)
 
     def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> tuple[int, int]:
@@ -229,6 +251,13 @@ def test_a_worker_has_the_gpus_that_cuda_shows_it_under_the_numbers_that_torch_g
     devices = Driver(visible).devices()
     assert {device.index: device.address for device in devices} == found
     assert [device.name for device in devices] == [f"GPU of slot {index}" for index in found]
+
+
+def test_a_gpu_that_does_not_answer_is_no_device_and_one_that_stops_answering_is_silent(binding: Binding) -> None:
+    binding.lost = {1}
+    assert [device.address for device in Driver().devices()] == ["cuda:0", "cuda:2"]
+    with pytest.raises(Silent, match="GPU is lost"):
+        Driver().used_bytes(Device(1, "GPU", 16 * GIB))
 
 
 def test_trainers_count_gpus_as_the_driver_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,7 +1,14 @@
 """Which accelerators this machine has and who uses them: asked of the driver, without touching a GPU."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+import structlog
+
+T = TypeVar("T")
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True)
@@ -32,15 +39,21 @@ class Use:
     memory_bytes: int
 
 
+class Silent(Exception):
+    """The driver tells nothing of a device: it has fallen off the bus, say."""
+
+
 class Probe(Protocol):
     """What can be asked about accelerators; tests have one of their own."""
 
     def devices(self) -> list[Device]: ...
 
-    def uses(self, device: Device) -> list[Use]: ...
+    def uses(self, device: Device) -> list[Use]:
+        """Raises Silent."""
+        ...
 
     def used_bytes(self, device: Device) -> int:
-        """Of the device's memory, whoever holds it: the driver lists no process of another container."""
+        """Of the device's memory, whoever holds it: the driver lists no process of another container. Raises Silent."""
         ...
 
 
@@ -57,25 +70,35 @@ class Driver:
         driver = self._opened()
         if driver is None:
             return []
-        shown = self._shown(driver)
-        return [self._device(driver, index, ordinal) for ordinal, index in enumerate(shown)]
+        found = []
+        for ordinal, index in enumerate(self._shown(driver)):
+            try:
+                found.append(self._device(driver, index, ordinal))
+            except driver.NVMLError as error:
+                log.warning("a GPU does not answer", gpu=index, error=str(error))
+        return found
 
     def uses(self, device: Device) -> list[Use]:
-        driver = self._opened()
-        if driver is None:
-            return []
-        handle = driver.nvmlDeviceGetHandleByIndex(device.index)
-        found = [
-            *driver.nvmlDeviceGetComputeRunningProcesses(handle),
-            *driver.nvmlDeviceGetGraphicsRunningProcesses(handle),
-        ]
-        return [Use(int(each.pid), int(each.usedGpuMemory or 0)) for each in found]
+        def ask(driver: Any, handle: Any) -> list[Use]:
+            found = [
+                *driver.nvmlDeviceGetComputeRunningProcesses(handle),
+                *driver.nvmlDeviceGetGraphicsRunningProcesses(handle),
+            ]
+            return [Use(int(each.pid), int(each.usedGpuMemory or 0)) for each in found]
+
+        return self._told(device, ask)
 
     def used_bytes(self, device: Device) -> int:
+        return self._told(device, lambda driver, handle: int(driver.nvmlDeviceGetMemoryInfo(handle).used))
+
+    def _told(self, device: Device, ask: Callable[[Any, Any], T]) -> T:
         driver = self._opened()
         if driver is None:
-            return 0
-        return int(driver.nvmlDeviceGetMemoryInfo(driver.nvmlDeviceGetHandleByIndex(device.index)).used)
+            raise Silent("there is no driver any more")
+        try:
+            return ask(driver, driver.nvmlDeviceGetHandleByIndex(device.index))
+        except driver.NVMLError as error:
+            raise Silent(str(error)) from error
 
     def _opened(self) -> Any:
         """The binding, initialised; None when there is nothing to ask. Opening it again costs little."""
@@ -94,7 +117,7 @@ class Driver:
         every = list(range(driver.nvmlDeviceGetCount()))
         if self._visible is None:
             return every
-        uuids = [str(driver.nvmlDeviceGetUUID(driver.nvmlDeviceGetHandleByIndex(index))) for index in every]
+        uuids = [self._uuid(driver, index) for index in every]
         shown: list[int] = []
         for entry in map(str.strip, self._visible.split(",")):
             named = [index for index in every if entry and (entry == str(index) or uuids[index].startswith(entry))]
@@ -102,6 +125,12 @@ class Driver:
                 break
             shown += named
         return shown
+
+    def _uuid(self, driver: Any, index: int) -> str:
+        try:
+            return str(driver.nvmlDeviceGetUUID(driver.nvmlDeviceGetHandleByIndex(index)))
+        except driver.NVMLError:
+            return ""
 
     def _device(self, driver: Any, index: int, ordinal: int) -> Device:
         handle = driver.nvmlDeviceGetHandleByIndex(index)
