@@ -179,6 +179,16 @@ def test_nothing_has_changed_when_the_driver_says_the_same(slots: Slots, machine
     assert not slots.look(machine, own=[], now=0.0)
 
 
+def test_a_display_server_keeps_no_job_from_its_gpu(slots: Slots, machine: Machine) -> None:
+    machine.running = {0: [Use(4711, GIB // 8, draws=True)]}
+    slots.look(machine, own=[], now=0.0)
+    assert slots.free == Room(4, 2, 1.0)
+    slots.leave(slots.take("job", 1, 1), "job/1", [99], now=1.0)
+    machine.running = {0: [Use(4711, GIB, draws=True)]}
+    slots.look(machine, own=[], now=2.0)
+    assert slots.free.gpus == 2, "what it draws is no memory of the job"
+
+
 def test_a_gpu_of_which_the_driver_tells_nothing_is_out_of_service_until_it_does(
     slots: Slots, machine: Machine
 ) -> None:
@@ -221,6 +231,12 @@ class Binding(ModuleType):
             raise self.NVMLError("GPU is lost")
         return SimpleNamespace(total=16 * GIB, used=GIB)
 
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:
+        return [SimpleNamespace(pid=2, usedGpuMemory=7), SimpleNamespace(pid=3, usedGpuMemory=None)]
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: int) -> list[Any]:
+        return [SimpleNamespace(pid=1, usedGpuMemory=5), SimpleNamespace(pid=2, usedGpuMemory=7)]
+
     def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> tuple[int, int]:
         return (8, 0)
 
@@ -251,6 +267,11 @@ def test_a_worker_has_the_gpus_that_cuda_shows_it_under_the_numbers_that_torch_g
     devices = Driver(visible).devices()
     assert {device.index: device.address for device in devices} == found
     assert [device.name for device in devices] == [f"GPU of slot {index}" for index in found]
+
+
+@pytest.mark.usefixtures("binding")
+def test_the_driver_tells_who_only_draws_and_names_each_process_once() -> None:
+    assert Driver().uses(Device(0, "GPU", 16 * GIB)) == [Use(1, 5, draws=True), Use(2, 7), Use(3, 0)]
 
 
 def test_a_gpu_that_does_not_answer_is_no_device_and_one_that_stops_answering_is_silent(binding: Binding) -> None:

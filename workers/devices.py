@@ -33,10 +33,11 @@ class Device:
 
 @dataclass(frozen=True)
 class Use:
-    """A process that holds memory of a device."""
+    """A process that holds memory of a device. draws: whether it only does graphics on it, as a display server does."""
 
     pid: int
     memory_bytes: int
+    draws: bool = False
 
 
 class Silent(Exception):
@@ -80,11 +81,11 @@ class Driver:
 
     def uses(self, device: Device) -> list[Use]:
         def ask(driver: Any, handle: Any) -> list[Use]:
-            found = [
-                *driver.nvmlDeviceGetComputeRunningProcesses(handle),
-                *driver.nvmlDeviceGetGraphicsRunningProcesses(handle),
-            ]
-            return [Use(int(each.pid), int(each.usedGpuMemory or 0)) for each in found]
+            drawing = driver.nvmlDeviceGetGraphicsRunningProcesses(handle)
+            found = {int(each.pid): Use(int(each.pid), int(each.usedGpuMemory or 0), draws=True) for each in drawing}
+            for each in driver.nvmlDeviceGetComputeRunningProcesses(handle):
+                found[int(each.pid)] = Use(int(each.pid), int(each.usedGpuMemory or 0))
+            return list(found.values())
 
         return self._told(device, ask)
 

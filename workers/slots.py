@@ -76,7 +76,7 @@ class Accelerator:
         """Takes in what the driver says. own: processes of this worker's running jobs."""
         present = {use.pid for use in uses}
         self.leaving = {pid: job_id for pid, job_id in self.leaving.items() if pid in present}
-        self.foreign = [use for use in uses if use.pid not in own and use.pid not in self.leaving]
+        self.foreign = [use for use in uses if not use.draws and use.pid not in own and use.pid not in self.leaving]
         unnamed = used_bytes - sum(use.memory_bytes for use in uses)
         if not self.shares and not self.leaving and not self.lingering:
             self.idle_bytes = unnamed
