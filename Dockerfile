@@ -11,7 +11,7 @@ COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY service service
 COPY workers workers
 COPY migrations migrations
-RUN pip install --constraint constraints.txt '.[gpu]'
+RUN pip install --constraint constraints.txt '.'
 
 # A volume that is mounted here takes over the owner.
 RUN useradd --system --uid 10001 trainbox && install --directory --owner=trainbox --mode=0700 /data

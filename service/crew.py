@@ -73,10 +73,12 @@ def out_of_service(worker: WorkerRow) -> list[str]:
         found.append(
             f"out of service: {' and '.join(held)}, held by what an ended job left and nobody can end: pid {pids}"
         )
-    devices = [device["index"] for device in worker.devices if device.get("out_of_service")]
-    return found + [
-        f"out of service: GPU {index}, whose memory is in use though its job has ended" for index in devices
-    ]
+    for device in worker.devices:
+        if device.get("silent") is not None:
+            found.append(f"out of service: GPU {device['index']}, of which the driver says: {device['silent']}")
+        elif device.get("out_of_service"):
+            found.append(f"out of service: GPU {device['index']}, whose memory is in use though its job has ended")
+    return found
 
 
 def describe(

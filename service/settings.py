@@ -123,18 +123,25 @@ PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "PYTHONPATH", "VI
 PASSED_ON_PREFIXES = ("CUDA_", "NVIDIA_", "NCCL_")
 
 
+def visible_gpus() -> str | None:
+    """What CUDA_VISIBLE_DEVICES leaves to this process and to trainers; None for every GPU."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+
 def trainer_environment() -> dict[str, str]:
     """The environment that trainers start with: one thread until a trainer asks for its own number.
 
-    With cuBLAS's fixed workspace the same steps on a GPU give the same bits (docs.nvidia.com/cuda/cublas).
-    Of several processes that train together, each would advise in the log against what keeps a resume exact.
+    CUDA counts GPUs in the order that the driver lists them in, not the fastest first. With cuBLAS's fixed workspace
+    the same steps on a GPU give the same bits (docs.nvidia.com/cuda/cublas). Of several processes that train together,
+    each would advise in the log against what keeps a resume exact.
     """
     passed = {
         name: value for name, value in os.environ.items() if name in PASSED_ON or name.startswith(PASSED_ON_PREFIXES)
     }
     threads = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
     quiet = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
-    return passed | threads | quiet | {"CUBLAS_WORKSPACE_CONFIG": ":4096:8", "PYTHONUNBUFFERED": "1"}
+    cuda = {"CUDA_DEVICE_ORDER": "PCI_BUS_ID", "CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
+    return passed | threads | quiet | cuda | {"PYTHONUNBUFFERED": "1"}
 
 
 class ClientSettings(BaseSettings):

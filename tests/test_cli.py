@@ -19,7 +19,9 @@ import psutil
 import pytest
 
 from service.cli import screen, spec_file
+from service.cli.doctor import gpus
 from service.cli.screen import WrongUse
+from service.cli.storage import Check
 from service.client import Client, Problem, Unreachable
 
 TRAINBOX = [sys.executable, "-m", "service.cli"]
@@ -426,6 +428,14 @@ def test_the_doctor_finds_a_running_service_well(box: Box) -> None:
     found = {check["name"]: check for check in json.loads(box("doctor", "--json"))}
     for name in ("python", "torch", "home", "database", "service", "worker"):
         assert found[name]["verdict"] == "ok", found[name]
+    assert "GPUs" in found
+
+
+def test_the_doctor_tells_of_gpus_that_nobody_can_compute_on(tmp_path: Path) -> None:
+    assert gpus(["H100", "H100"], "2.13.0", tmp_path) == Check("GPUs", "ok", "H100, H100")
+    assert gpus([], "2.13.0+cpu", tmp_path / "no-driver") == Check("GPUs", "ok", "none")
+    assert gpus([], "2.13.0", tmp_path).verdict == "warn"
+    assert gpus(["H100"], "2.13.0+cpu", tmp_path).verdict == "bad"
 
 
 def test_the_doctor_names_what_is_wrong_and_exits_with_1(box: Box, tmp_path: Path) -> None:

@@ -1,11 +1,17 @@
 """Threads, whole GPUs and shares of one; and GPUs that somebody outside the queue uses."""
 
+import sys
 from dataclasses import dataclass, field
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 
+from service import crew
 from service.order import Room, Waiting
-from workers.devices import Device, Driver, Use
+from service.settings import trainer_environment
+from service.tables import WorkerRow
+from workers.devices import Device, Driver, Silent, Use
 from workers.slots import Slots
 
 GIB = 1 << 30
@@ -19,11 +25,14 @@ class Machine:
     capability: tuple[int, int] | None = (8, 0)
     running: dict[int, list[Use]] = field(default_factory=dict)
     unnamed: dict[int, int] = field(default_factory=dict)  # memory that no process is listed with
+    silent: set[int] = field(default_factory=set)
 
     def devices(self) -> list[Device]:
         return [Device(index, "GPU", 16 * GIB, self.capability) for index in range(self.count)]
 
     def uses(self, device: Device) -> list[Use]:
+        if device.index in self.silent:
+            raise Silent("GPU is lost")
         return self.running.get(device.index, [])
 
     def used_bytes(self, device: Device) -> int:
@@ -168,6 +177,115 @@ def test_what_an_ended_job_held_is_free_when_none_of_its_processes_lives_and_out
 
 def test_nothing_has_changed_when_the_driver_says_the_same(slots: Slots, machine: Machine) -> None:
     assert not slots.look(machine, own=[], now=0.0)
+
+
+def test_a_display_server_keeps_no_job_from_its_gpu(slots: Slots, machine: Machine) -> None:
+    machine.running = {0: [Use(4711, GIB // 8, draws=True)]}
+    slots.look(machine, own=[], now=0.0)
+    assert slots.free == Room(4, 2, 1.0)
+    slots.leave(slots.take("job", 1, 1), "job/1", [99], now=1.0)
+    machine.running = {0: [Use(4711, GIB, draws=True)]}
+    slots.look(machine, own=[], now=2.0)
+    assert slots.free.gpus == 2, "what it draws is no memory of the job"
+
+
+def test_a_gpu_of_which_the_driver_tells_nothing_is_out_of_service_until_it_does(
+    slots: Slots, machine: Machine
+) -> None:
+    machine.silent = {0}
+    assert slots.look(machine, own=[], now=0.0)
+    assert slots.free == slots.total == Room(4, 1, 1.0)
+    assert slots.take("job", 1, 1).address == "cuda:1"
+    worker = WorkerRow(slots=4, devices=[each.view() for each in slots.accelerators], out_of_service=[])
+    assert crew.out_of_service(worker) == ["out of service: GPU 0, of which the driver says: GPU is lost"]
+    machine.silent = set()
+    assert slots.look(machine, own=[], now=1.0)
+    assert slots.total == Room(4, 2, 1.0)
+
+
+class Binding(ModuleType):
+    """Stands in for NVIDIA's, on a machine with three GPUs."""
+
+    NVMLError = type("NVMLError", (Exception,), {})
+
+    def __init__(self) -> None:
+        super().__init__("pynvml")
+        self.lost: set[int] = set()
+
+    def nvmlInit(self) -> None: ...
+
+    def nvmlDeviceGetCount(self) -> int:
+        return 3
+
+    def nvmlDeviceGetHandleByIndex(self, index: int) -> int:
+        return index
+
+    def nvmlDeviceGetUUID(self, handle: int) -> str:
+        return f"GPU-{'abc'[handle]}0000000"
+
+    def nvmlDeviceGetName(self, handle: int) -> str:
+        return f"GPU of slot {handle}"
+
+    def nvmlDeviceGetMemoryInfo(self, handle: int) -> Any:
+        if handle in self.lost:
+            raise self.NVMLError("GPU is lost")
+        return SimpleNamespace(total=16 * GIB, used=GIB)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: int) -> list[Any]:
+        return [SimpleNamespace(pid=2, usedGpuMemory=7), SimpleNamespace(pid=3, usedGpuMemory=None)]
+
+    def nvmlDeviceGetGraphicsRunningProcesses(self, handle: int) -> list[Any]:
+        return [SimpleNamespace(pid=1, usedGpuMemory=5), SimpleNamespace(pid=2, usedGpuMemory=7)]
+
+    def nvmlDeviceGetCudaComputeCapability(self, handle: int) -> tuple[int, int]:
+        return (8, 0)
+
+
+@pytest.fixture
+def binding(monkeypatch: pytest.MonkeyPatch) -> Binding:
+    made = Binding()
+    monkeypatch.setitem(sys.modules, "pynvml", made)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"),
+    [
+        (None, {0: "cuda:0", 1: "cuda:1", 2: "cuda:2"}),
+        ("2,0", {2: "cuda:0", 0: "cuda:1"}),
+        ("GPU-b, GPU-c0000000", {1: "cuda:0", 2: "cuda:1"}),
+        ("1,7,0", {1: "cuda:0"}),
+        ("1,1", {1: "cuda:0"}),
+        ("-1", {}),
+        ("", {}),
+    ],
+)
+@pytest.mark.usefixtures("binding")
+def test_a_worker_has_the_gpus_that_cuda_shows_it_under_the_numbers_that_torch_gives_them(
+    visible: str | None, found: dict[int, str]
+) -> None:
+    devices = Driver(visible).devices()
+    assert {device.index: device.address for device in devices} == found
+    assert [device.name for device in devices] == [f"GPU of slot {index}" for index in found]
+
+
+@pytest.mark.usefixtures("binding")
+def test_the_driver_tells_who_only_draws_and_names_each_process_once() -> None:
+    assert Driver().uses(Device(0, "GPU", 16 * GIB)) == [Use(1, 5, draws=True), Use(2, 7), Use(3, 0)]
+
+
+def test_a_gpu_that_does_not_answer_is_no_device_and_one_that_stops_answering_is_silent(binding: Binding) -> None:
+    binding.lost = {1}
+    assert [device.address for device in Driver().devices()] == ["cuda:0", "cuda:2"]
+    with pytest.raises(Silent, match="GPU is lost"):
+        Driver().used_bytes(Device(1, "GPU", 16 * GIB))
+
+
+def test_trainers_count_gpus_as_the_driver_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_DEVICE_ORDER", "FASTEST_FIRST")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
+    told = trainer_environment()
+    assert (told["CUDA_DEVICE_ORDER"], told["CUDA_VISIBLE_DEVICES"]) == ("PCI_BUS_ID", "1")
 
 
 def test_a_machine_without_a_driver_has_no_devices() -> None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.order import UNKNOWN_MEMORY, Room
-from workers.devices import Device, Probe, Use
+from workers.devices import Device, Probe, Silent, Use
 from workers.processes import KILL_SECONDS
 
 SETTLED_BYTES = 256 << 20  # of a device's memory that nobody is told to hold: contexts and caches of the driver
@@ -41,7 +41,8 @@ class Accelerator:
     """A device, the jobs that hold shares of it, and the processes that the driver lists on it.
 
     leaving: processes of ended jobs, until the driver has seen them go. lingering: jobs that have ended, while more of
-    its memory is used than when it was idle; since: when the last one of them ended.
+    its memory is used than when it was idle; since: when the last one of them ended. silent: why the driver tells
+    nothing of it.
     """
 
     device: Device
@@ -52,11 +53,16 @@ class Accelerator:
     foreign: list[Use] = field(default_factory=list)
     idle_bytes: int | None = None
     overdue: bool = False
+    silent: str | None = None
+
+    @property
+    def in_service(self) -> bool:
+        return not self.overdue and self.silent is None
 
     @property
     def free(self) -> float:
         """The share that can be given out now."""
-        if self.foreign or self.leaving or self.lingering:
+        if self.foreign or self.leaving or self.lingering or self.silent is not None:
             return 0.0
         return max(0.0, 1.0 - sum(self.shares.values()))
 
@@ -70,7 +76,7 @@ class Accelerator:
         """Takes in what the driver says. own: processes of this worker's running jobs."""
         present = {use.pid for use in uses}
         self.leaving = {pid: job_id for pid, job_id in self.leaving.items() if pid in present}
-        self.foreign = [use for use in uses if use.pid not in own and use.pid not in self.leaving]
+        self.foreign = [use for use in uses if not use.draws and use.pid not in own and use.pid not in self.leaving]
         unnamed = used_bytes - sum(use.memory_bytes for use in uses)
         if not self.shares and not self.leaving and not self.lingering:
             self.idle_bytes = unnamed
@@ -92,7 +98,8 @@ class Accelerator:
             "jobs": sorted(self.shares),
             "foreign_processes": [{"pid": use.pid, "memory_bytes": use.memory_bytes} for use in self.foreign],
             "waiting_for": waiting_for,
-            "out_of_service": self.overdue,
+            "out_of_service": not self.in_service,
+            "silent": self.silent,
         }
 
 
@@ -139,7 +146,7 @@ class Slots:
     @property
     def total(self) -> Room:
         """All that is in service: what is not might never be given out again."""
-        count = sum(not each.overdue for each in self.accelerators)
+        count = sum(each.in_service for each in self.accelerators)
         lost = [each.grant for each in self.leaving if each.overdue]
         threads = self.threads - sum(grant.threads for grant in lost)
         memory = self.memory_mib - sum(grant.memory_mib for grant in lost)
@@ -199,7 +206,11 @@ class Slots:
         """Asks the driver who uses what. own: processes of this worker's running jobs. Whether anything changed."""
         before = [each.view() for each in self.accelerators]
         for each in self.accelerators:
-            each.look(probe.uses(each.device), probe.used_bytes(each.device), own, now)
+            try:
+                each.look(probe.uses(each.device), probe.used_bytes(each.device), own, now)
+                each.silent = None
+            except Silent as error:
+                each.silent = str(error)
         return before != [each.view() for each in self.accelerators]
 
     def _free(self, grant: Grant) -> None:

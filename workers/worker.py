@@ -20,7 +20,7 @@ from service.database import Database
 from service.errors import LeaseLost
 from service.ids import new_id
 from service.leases import Claim, Terms
-from service.settings import Settings
+from service.settings import Settings, visible_gpus
 from service.states import JobStatus
 from workers import attempts, neighbours, recorder
 from workers.attempts import UNREADABLE, Attempt
@@ -46,7 +46,7 @@ class Worker:
         self.settings = settings
         self.database = Database(settings.database_path)
         self.terms = Terms(settings.lease_seconds, settings.backoff_seconds, settings.max_running_jobs_per_user)
-        self.probe = probe or Driver()
+        self.probe = probe or Driver(visible_gpus())
         machine = machine_memory()
         most = settings.trainer_memory_mib
         given_out = int(GIVEN_OUT * machine) >> 20 if settings.memory_mib is None else settings.memory_mib

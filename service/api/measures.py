@@ -23,7 +23,7 @@ class Measures:
         self._jobs = Gauge("trainbox_jobs", "Jobs by status", ["status"], registry=self._registry)
         self._workers = self._gauge("workers", "Workers that are alive")
         self._slots = Gauge("trainbox_slots", "CPU threads that workers have", ["state"], registry=self._registry)
-        self._lost = self._gauge("devices_out_of_service", "GPUs that an ended job has not let go of")
+        self._lost = self._gauge("devices_out_of_service", "GPUs that cannot be given out again")
         self._lag = self._gauge("recorder_lag_bytes", "What trainers have written and is not in the database yet")
         self._wait = self._gauge("queue_wait_seconds", "Longest time that a queued job has waited, 0 without one")
         self._speed = self._gauge(

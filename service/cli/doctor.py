@@ -4,6 +4,7 @@ import platform
 import sys
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -21,7 +22,7 @@ COLOURS = {"ok": "green", "warn": "yellow", "bad": "bold red"}
 
 
 def doctor(as_json: screen.AsJson = False) -> None:
-    """Check this machine: Python, disk, database, service, worker. Exit 1 when something is wrong."""
+    """Check this machine: Python, disk, database, service, worker, GPUs. Exit 1 when something is wrong."""
     from service.settings import Settings
 
     settings = Settings()
@@ -37,7 +38,7 @@ def doctor(as_json: screen.AsJson = False) -> None:
         storage.copies(settings),
         database(settings),
         service(),
-        worker(settings),
+        *workers(settings),
     ]
     if as_json:
         screen.say_json([asdict(check) for check in found])
@@ -115,23 +116,38 @@ def service() -> Check:
     return Check("service", "ok", f"ready at {client.url}")
 
 
-def worker(settings: "Settings") -> Check:
-    """By the worker's own lock, so that it needs no API."""
+def workers(settings: "Settings") -> list[Check]:
+    """Whether one is alive, and the GPUs they have: by the workers' own locks, so that it needs no API."""
     from service import crew
     from service.database import Database
 
     advice = "trainbox serve or trainbox worker starts one"
     if not settings.database_path.exists():
-        return Check("worker", "warn", "none", advice)
+        return [Check("worker", "warn", "none", advice)]
     opened = Database(settings.database_path)
     try:
         with opened.read() as session:
-            alive = bool(crew.alive(session, settings.run_path))
+            devices = [each.devices for each in crew.alive(session, settings.run_path)]
     except Exception:  # the check of the database has told what is wrong with it
-        return Check("worker", "warn", "cannot be told without a database in order")
+        return [Check("worker", "warn", "cannot be told without a database in order")]
     finally:
         opened.close()
-    return Check("worker", "ok", "alive") if alive else Check("worker", "warn", "none is alive", advice)
+    if not devices:
+        return [Check("worker", "warn", "none is alive", advice)]
+    return [
+        Check("worker", "ok", "alive"),
+        gpus([device["name"] for each in devices for device in each], torch().finding),
+    ]
+
+
+def gpus(names: list[str], build: str, driver: Path = Path("/dev/nvidiactl")) -> Check:
+    """names: of what the workers have. build: PyTorch's version. driver: what is there when NVIDIA's driver is."""
+    if not names and driver.exists():
+        finding = "the workers have none, though there is NVIDIA's driver"
+        return Check("GPUs", "warn", finding, "see that nvidia-smi works for this user, and CUDA_VISIBLE_DEVICES")
+    if names and build.endswith("+cpu"):
+        return Check("GPUs", "bad", f"PyTorch {build} computes on none", "install a build for GPUs, as PyPI has it")
+    return Check("GPUs", "ok", ", ".join(names) or "none")
 
 
 def _show(found: list[Check]) -> None:

@@ -60,8 +60,8 @@ class Meter:
         self._looked = True
         if self.device.type == "cuda":
             found[GPU_MEMORY] = torch.cuda.memory_reserved(self.device) / MIB
-            # The driver's binding is not everywhere that a GPU is.
-            with suppress(ModuleNotFoundError, RuntimeError):
+            # Of a part of a GPU, for one, the driver says by an exception of its own that it cannot tell.
+            with suppress(Exception):
                 found[GPU] = float(torch.cuda.utilization(self.device))
         return found
 

@@ -174,8 +174,6 @@ def join(
     os.environ["GLOO_SOCKET_IFNAME"] = os.environ["NCCL_SOCKET_IFNAME"] = "lo"
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     store = distributed.FileStore(str(meeting), count)  # type: ignore[attr-defined]
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     distributed.init_process_group(backend, store=store, rank=rank, world_size=count, timeout=PATIENCE)
     told = [torch.zeros(2, dtype=torch.int64) for _ in range(count)]
     lines = lay(meeting, rank, count, lambda: distributed.all_gather(told, torch.tensor([step, os.getpid()])))

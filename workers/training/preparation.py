@@ -106,6 +106,9 @@ def assemble(
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.manual_seed(chosen.seed)
     kind = torch.device(device).type
+    if kind == "cuda":
+        # Otherwise PyTorch would look at the first GPU wherever it is not told of one.
+        torch.cuda.set_device(device)
     if kind == "cuda" and chosen.precision == "bfloat16" and not torch.cuda.is_bf16_supported(False):
         raise CannotCompute(f"{torch.cuda.get_device_name(device)} does not compute in bfloat16")
     given = Given(rows.targets, rows.validation_targets, classes)
