@@ -175,7 +175,7 @@ class Launcher:
         return living
 
     def leave_nothing(self) -> None:
-        """Kills strangers, and those that become its children by that, until none are left: before this process ends."""
+        """Before this process ends: kills strangers, and those that become its children by that."""
         deadline = time.monotonic() + LEAVE_SECONDS
         while self.end_strangers() and time.monotonic() < deadline:
             time.sleep(0.01)
