@@ -233,10 +233,13 @@ class Worker:
         with self.database.read() as session:
             hung = crew.hung(session, self.settings.run_path, self.terms)
         for worker in hung:
-            pid = locks.holder(crew.worker_lock(self.settings.run_path, worker))
+            lock = crew.worker_lock(self.settings.run_path, worker)
+            pid = locks.holder(lock)
             # Where this one could not renew either, after a sleep or without the database, only a stopped one hangs.
             renewing = clock.boot_milliseconds() - self.renewed < self.terms.lease_milliseconds
-            if worker != self.id and pid is not None and (renewing or is_stopped(pid)):
+            if worker == self.id or pid is None or not (renewing or is_stopped(pid)):
+                continue
+            if locks.is_open_in(lock, pid):
                 log.warning("killing a worker that hangs", worker=worker, pid=pid)
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
