@@ -88,3 +88,13 @@ def holder(path: Path) -> int | None:
     with suppress(OSError, ValueError):
         return int(path.read_text())
     return None
+
+
+def is_open_in(path: Path, pid: int) -> bool:
+    """Whether the process has the file open. One of another container, which counts its own, is here somebody else."""
+    with suppress(OSError):
+        for opened in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(OSError):
+                if opened.samefile(path):
+                    return True
+    return False

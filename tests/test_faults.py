@@ -212,6 +212,18 @@ def test_the_lock_of_a_job_is_taken_from_older_attempts_wherever_they_are_and_no
         newer.kill()
 
 
+def test_nothing_lives_on_of_a_job_whose_worker_is_told_to_stop(place: Place, until: Until) -> None:
+    with place.worker(TRAINBOX_SLOTS="5") as other:
+        job_id = place.submit(faulty("leave_a_deaf_family", ENDLESS, resources={"threads": 5}))
+        place.trainer(job_id)
+        until(lambda: len(offspring(job_id)) >= 5)
+        other.terminate()
+        assert other.wait(20) == 0
+        assert place.attempts(job_id) == [(1, "drained")]
+        assert not offspring(job_id)
+    place.cancel(job_id)
+
+
 def test_nothing_lives_on_of_a_job_that_ends_with_its_worker(place: Place, until: Until) -> None:
     """It is not started again, so nobody would have to end what is left of it."""
     with place.worker(TRAINBOX_SLOTS="5") as other:

@@ -420,6 +420,13 @@ def test_names_that_are_formulas_are_defused_in_csv(admin: httpx.Client) -> None
         submit(admin, digits(max_steps=1, epochs=None) | {"name": name, "tags": {"set": "formulas"}})
     text = admin.get("/v1/jobs?tag.set=formulas&format=csv").text
     assert all(f"'{start}" in text for start in ("=HYPERLINK", "+1", "-1", "@x", "\tx"))
+    run = admin.post("/v1/runs", json={"name": "numbers"}).json()["id"]
+    points = [{"metric": "loss", "step": step, "value": value} for step, value in ((1, -1.5), (2, -1e-20))]
+    admin.post(f"/v1/runs/{run}/points", json={"points": points})
+    text = admin.get(f"/v1/runs/{run}/curves?metric=loss&format=csv").text
+    assert ",-1.5," in text
+    assert ",-1e-20," in text
+    assert "'" not in text, "numbers are left as they are"
 
 
 def test_what_is_submitted_is_read_by_the_team_and_changed_by_its_owner_alone(

@@ -540,6 +540,16 @@ def test_a_recovery_that_is_killed_again_and_again_comes_to_its_end(
         assert session.connection().exec_driver_sql("PRAGMA integrity_check").scalar_one() == "ok"
 
 
+def test_a_process_is_known_by_its_lock_and_not_by_the_number_that_it_wrote(employ: Employ, run_path: Path) -> None:
+    employ("worker-1")
+    lock = crew.worker_lock(run_path, "worker-1")
+    assert locks.is_open_in(lock, os.getpid())
+    with subprocess.Popen(["sleep", "60"]) as other:
+        assert not locks.is_open_in(lock, other.pid), "what a worker of another container wrote may be anybody here"
+        other.kill()
+    assert not locks.is_open_in(lock, other.pid)
+
+
 def test_a_worker_without_a_job_can_hang_too(database: Database, run_path: Path, employ: Any, until: Until) -> None:
     employ("worker-1", BRIEF)
     until(lambda: hung(database, run_path, BRIEF) == ["worker-1"])

@@ -511,6 +511,7 @@ def test_a_worker_that_is_told_to_stop_gives_its_jobs_back_and_takes_no_other(pl
         for job_id in jobs:
             job = place.job(job_id)
             assert (job.status, job.reason_code, job.excused_attempts) == (JobStatus.QUEUED, "drained", 1)
+            assert job.checkpoint_step == job.step > 0
             assert place.attempts(job_id) == [(1, "drained")]
             assert [step for step, _ in place.losses(job_id)] == list(range(1, job.step + 1))
         assert place.job(waiting).attempt == 0

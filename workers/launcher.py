@@ -21,6 +21,7 @@ from workers.forkserver import MESSAGE_BYTES
 from workers.trainer import Order
 
 START_SECONDS = 10  # for a fork that takes milliseconds
+LEAVE_SECONDS = 2.0  # for what was killed to be gone
 
 log = structlog.get_logger()
 
@@ -172,6 +173,12 @@ class Launcher:
                     if os.waitpid(pid, os.WNOHANG) == (0, 0):
                         living[attempt].append(pid)
         return living
+
+    def leave_nothing(self) -> None:
+        """Before this process ends: kills strangers, and those that become its children by that."""
+        deadline = time.monotonic() + LEAVE_SECONDS
+        while self.end_strangers() and time.monotonic() < deadline:
+            time.sleep(0.01)
 
     def close(self) -> None:
         """Ends the forkserver; trainers that still live see their lifeline close."""

@@ -23,10 +23,13 @@ def kill_hung(database: Database, run_path: Path, own: str, terms: Terms, renewe
     with database.read() as session:
         hung = crew.hung(session, run_path, terms)
     for worker in hung:
-        pid = locks.holder(crew.worker_lock(run_path, worker))
+        lock = crew.worker_lock(run_path, worker)
+        pid = locks.holder(lock)
         # Where this one could not renew either, after a sleep or without the database, only a stopped one hangs.
         renewing = clock.boot_milliseconds() - renewed < terms.lease_milliseconds
-        if worker != own and pid is not None and (renewing or is_stopped(pid)):
+        if worker == own or pid is None or not (renewing or is_stopped(pid)):
+            continue
+        if locks.is_open_in(lock, pid):
             log.warning("killing a worker that hangs", worker=worker, pid=pid)
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

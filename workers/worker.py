@@ -76,6 +76,7 @@ class Worker:
         try:
             self._loop(wake_end)
         finally:
+            self.launcher.leave_nothing()
             self.launcher.close()
             self.bell.close()
             self.watcher.close()

@@ -96,6 +96,11 @@ def _leave(count: int) -> None:
         os.wait()
 
 
+def leave_a_deaf_family() -> None:
+    """Each child shows only when its parent has been killed, which does not hear that it is to stop."""
+    subprocess.Popen(["sh", "-c", "trap '' TERM; setsid sh -c 'setsid sleep 1000 & sleep 1000' & sleep 1000"])
+
+
 def leave_somebody_elses_child() -> None:
     """What a program that changes its user can leave behind: nobody without power over that user can end it."""
     if os.fork() == 0:
