@@ -1,13 +1,15 @@
 /** What a run leaves beside its curves: plan, spec, events, checkpoints, logs. */
 
-import { ask, below, download, find } from "../api/client.js";
+import { ask, below, download, find, get } from "../api/client.js";
 import { texts } from "../api/stream.js";
 import { definitions, h, refill, table } from "../page/dom.js";
 import { ago, bytes, duration, moment, number, value } from "../page/format.js";
 import { tell } from "../page/notices.js";
-import { panel, warnings } from "../page/parts.js";
+import { isOver, panel, warnings } from "../page/parts.js";
+import { pause } from "../page/polling.js";
 
 const PLAN_WORDS = { estimated_seconds: duration, estimated_start_at: moment };
+const AGAIN = 2000; // milliseconds after a connection broke
 const LONGEST_LOG = 400_000; // characters kept on the page
 const SUMMARIES = ["last", "best", "best_step", "min", "max", "count"];
 
@@ -61,19 +63,31 @@ export async function drawCheckpoints(host, id, signal) {
   ])));
 }
 
-/** The log as it is written, until the job ends. @param {HTMLElement} host @param {string} id @param {AbortSignal} signal */
+/** The log as it is written, until the job ends. A broken connection begins it anew: it may go on in another attempt. @param {HTMLElement} host @param {string} id @param {AbortSignal} signal */
 export async function drawLogs(host, id, signal) {
   const log = h("pre", { class: "log", tabindex: "0", "aria-label": "Log" });
   const stay = h("input", { type: "checkbox", checked: true });
   refill(host, h("label", { class: "check" }, stay, " keep to the end"), log);
-  try {
-    for await (const text of texts(await ask(below("/v1/jobs", id, "logs"), { query: { follow: true }, signal }))) {
+  const read = async () => {
+    const answer = await ask(below("/v1/jobs", id, "logs"), { query: { follow: true }, signal });
+    refill(log);
+    for await (const text of texts(answer)) {
       log.append(text);
       while (log.childNodes.length > 1 && log.textContent.length > LONGEST_LOG) log.firstChild.remove();
       if (stay.checked) log.scrollTop = log.scrollHeight;
     }
-    if (!log.textContent) log.append("Nothing was printed.");
-  } catch (error) {
-    if (!signal.aborted) log.append(error.status === 404 ? "There is no log." : `\n${error.message}`);
+    return isOver((await get(below("/v1/jobs", id), {}, signal)).status); // a service that stops ends the stream too
+  };
+  for (let ended = false; !ended && !signal.aborted;) {
+    try {
+      ended = await read();
+    } catch (error) {
+      if (error.status && !signal.aborted) {
+        refill(log, error.status === 404 ? "There is no log." : error.message);
+        return;
+      }
+    }
+    if (!ended) await pause(AGAIN, signal);
   }
+  if (!signal.aborted && !log.textContent) log.append("Nothing was printed.");
 }
