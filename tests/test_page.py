@@ -305,6 +305,24 @@ def test_zooming_fetches_the_points_of_the_stretch(visit: Visit, pair: list[str]
         page.get_by_role("button", name="All of it").click()
 
 
+def test_two_fingers_zoom_a_chart_on_a_phone(browser: Browser, box: Box, pair: list[str]) -> None:
+    with visiting(browser, box.server.url, secret(box.admin), PHONE, has_touch=True) as visit:
+        page = visit.show(f"run/{pair[0]}")
+        expect(page.locator(".chart").first).to_have_attribute("aria-label", re.compile(r"train_loss, \d+ points"))
+        over = page.locator(".chart .u-over").first
+        over.scroll_into_view_if_needed()
+        plot = over.bounding_box()
+        assert plot is not None
+        fingers = page.context.new_cdp_session(page)
+        middle, y = plot["x"] + plot["width"] / 2, plot["y"] + plot["height"] / 2
+        for kind, apart in (("touchStart", 30), ("touchMove", 60), ("touchMove", 100)):
+            points = [{"x": middle - apart / 2, "y": y, "id": 0}, {"x": middle + apart / 2, "y": y, "id": 1}]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        with page.expect_request(re.compile(r"/curves\?.*from=\d+&to=\d+")):
+            fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        assert "from=" in page.url
+
+
 def test_a_file_is_uploaded_and_looked_into(visit: Visit) -> None:
     rows = "\n".join(f"{number},{number % 7},{'odd' if number % 2 else 'even'}" for number in range(200))
     page = visit.show("datasets")
@@ -635,6 +653,8 @@ def test_whoever_may_only_read_is_offered_nothing_else(browser: Browser, box: Bo
     with box.speaking_as("reader", Scope.READ) as reader, visiting(browser, box.server.url, secret(reader)) as visit:
         page = visit.show(f"run/{pair[0]}")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.get_by_role("tab", name="Logs")).to_be_visible()
+        assert page.get_by_role("tab", name="Predictions").count() == 0
         for name in ("Delete", "Clone with changes", "Submit"):
             assert page.get_by_role("link", name=name).count() + page.get_by_role("button", name=name).count() == 0
 

@@ -29,7 +29,7 @@ export function plan(plan) {
 /** @param {HTMLElement} host @param {any} run */
 export function drawParameters(host, run) {
   refill(host, h("div", { class: "columns-2" },
-    panel("Parameters", definitions(Object.entries(run.parameters).map(([name, each]) => [h("span", { title: name }, name.replace(/^hyperparameters\./, "")), value(each)]))),
+    panel("Parameters", !Object.keys(run.parameters).length && h("p", { class: "muted" }, "None were told."), definitions(Object.entries(run.parameters).map(([name, each]) => [h("span", { title: name }, name.replace(/^hyperparameters\./, "")), value(each)]))),
     panel("Metrics", table("Metrics", ["metric", ...SUMMARIES], Object.entries(run.metrics).map(([name, told]) => [name, ...SUMMARIES.map((each) => number(told[each]))])),
       Object.keys(run.tags).length ? [h("h2", {}, "Tags"), definitions(Object.entries(run.tags))] : null)));
 }
