@@ -200,13 +200,15 @@ def test_a_job_from_the_form_is_planned_trained_and_watched(visit: Visit, until:
     expect(page.locator(".chart").first).to_have_attribute("aria-label", re.compile(r"train_loss, [1-9]"))
     first = counted(page)
     until(lambda: counted(page) > first)
+    page.get_by_role("tab", name="Events").click()
+    events = page.get_by_role("table", name="Events")
+    expect(events).to_contain_text("started")
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Cancel the job").click()
     expect(page.locator(".badge").first).to_contain_text("cancelled")
+    expect(events).to_contain_text("cancelled")
     page.get_by_role("tab", name="Logs").click()
     expect(page.locator(".log")).not_to_be_empty()
-    page.get_by_role("tab", name="Events").click()
-    expect(page.get_by_role("table", name="Events")).to_contain_text("started")
 
 
 def test_the_form_adds_up_the_steps_and_leads_to_a_study_of_what_it_says(visit: Visit) -> None:
