@@ -200,13 +200,15 @@ def test_a_job_from_the_form_is_planned_trained_and_watched(visit: Visit, until:
     expect(page.locator(".chart").first).to_have_attribute("aria-label", re.compile(r"train_loss, [1-9]"))
     first = counted(page)
     until(lambda: counted(page) > first)
+    page.get_by_role("tab", name="Events").click()
+    events = page.get_by_role("table", name="Events")
+    expect(events).to_contain_text("started")
     page.get_by_role("button", name="Cancel").click()
     page.get_by_role("button", name="Cancel the job").click()
     expect(page.locator(".badge").first).to_contain_text("cancelled")
+    expect(events).to_contain_text("cancelled")
     page.get_by_role("tab", name="Logs").click()
     expect(page.locator(".log")).not_to_be_empty()
-    page.get_by_role("tab", name="Events").click()
-    expect(page.get_by_role("table", name="Events")).to_contain_text("started")
 
 
 def test_the_form_adds_up_the_steps_and_leads_to_a_study_of_what_it_says(visit: Visit) -> None:
@@ -303,6 +305,24 @@ def test_zooming_fetches_the_points_of_the_stretch(visit: Visit, pair: list[str]
     assert "from=" in page.url
     with page.expect_request(re.compile(r"/curves\?(?!.*from=)")):
         page.get_by_role("button", name="All of it").click()
+
+
+def test_two_fingers_zoom_a_chart_on_a_phone(browser: Browser, box: Box, pair: list[str]) -> None:
+    with visiting(browser, box.server.url, secret(box.admin), PHONE, has_touch=True) as visit:
+        page = visit.show(f"run/{pair[0]}")
+        expect(page.locator(".chart").first).to_have_attribute("aria-label", re.compile(r"train_loss, \d+ points"))
+        over = page.locator(".chart .u-over").first
+        over.scroll_into_view_if_needed()
+        plot = over.bounding_box()
+        assert plot is not None
+        fingers = page.context.new_cdp_session(page)
+        middle, y = plot["x"] + plot["width"] / 2, plot["y"] + plot["height"] / 2
+        for kind, apart in (("touchStart", 30), ("touchMove", 60), ("touchMove", 100)):
+            points = [{"x": middle - apart / 2, "y": y, "id": 0}, {"x": middle + apart / 2, "y": y, "id": 1}]
+            fingers.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        with page.expect_request(re.compile(r"/curves\?.*from=\d+&to=\d+")):
+            fingers.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        assert "from=" in page.url
 
 
 def test_a_file_is_uploaded_and_looked_into(visit: Visit) -> None:
@@ -635,6 +655,8 @@ def test_whoever_may_only_read_is_offered_nothing_else(browser: Browser, box: Bo
     with box.speaking_as("reader", Scope.READ) as reader, visiting(browser, box.server.url, secret(reader)) as visit:
         page = visit.show(f"run/{pair[0]}")
         expect(page.get_by_role("heading", level=1)).to_be_visible()
+        expect(page.get_by_role("tab", name="Logs")).to_be_visible()
+        assert page.get_by_role("tab", name="Predictions").count() == 0
         for name in ("Delete", "Clone with changes", "Submit"):
             assert page.get_by_role("link", name=name).count() + page.get_by_role("button", name=name).count() == 0
 

@@ -134,7 +134,7 @@ export class Chart {
       width: Math.max(120, this.host.clientWidth),
       height: this.options.height ?? 260,
       legend: { show: false },
-      padding: [8, 24, 0, 0],
+      padding: [8, 32, 0, 0],
       scales: {
         x: { time: false, ...log(this.options.logX), range: (_plot, low, high) => [low, high] },
         y: { ...log(this.options.logY), range: (_plot, low, high) => [low, high] },

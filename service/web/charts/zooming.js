@@ -1,4 +1,4 @@
-/** Ways to zoom a chart beside selecting a stretch: the wheel and the keyboard. */
+/** Ways to zoom a chart beside selecting a stretch: the wheel, the keyboard, and two fingers. */
 
 /** @typedef {import("./chart.js").Chart} Chart */
 
@@ -20,6 +20,31 @@ export function listen(chart) {
     event.preventDefault();
     act(chart);
   });
+  pinch(chart);
+}
+
+/** Two fingers that go apart, or towards each other, zoom once they are lifted. @param {Chart} chart */
+function pinch(chart) {
+  const { host } = chart;
+  /** @type {{ apart: number, middle: number }[]} the first and the last one of a gesture */
+  let [first, last] = [null, null];
+  const take = (event) => {
+    if (event.touches.length !== 2) return;
+    event.preventDefault(); // the browser would zoom the page
+    const [one, other] = [...event.touches].map(({ clientX }) => clientX);
+    last = { apart: Math.max(1, Math.abs(one - other)), middle: (one + other) / 2 };
+    first ??= last;
+  };
+  const end = () => {
+    if (!first) return;
+    const { left, width } = chart.plot.over.getBoundingClientRect();
+    zoomBy(chart, first.apart / last.apart, (first.middle - left) / width);
+    [first, last] = [null, null];
+  };
+  host.addEventListener("touchstart", take, { passive: false });
+  host.addEventListener("touchmove", take, { passive: false });
+  host.addEventListener("touchend", end);
+  host.addEventListener("touchcancel", end);
 }
 
 /** With Ctrl, or two fingers: a wheel alone scrolls the page. @param {Chart} chart @param {WheelEvent} event */

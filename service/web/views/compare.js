@@ -160,9 +160,10 @@ class Comparison {
   ranking() {
     const { found } = this;
     const outcomes = this.outcomes();
-    const heads = ["#", "", "run", ...found.differing_parameters.map((name) => h("span", { title: name }, short(name))), ...outcomes.map((name) => this.inUnits(name))];
+    // What has come of it first: of runs that have little in common, the parameters reach beyond the page.
+    const heads = ["#", "", "run", ...outcomes.map((name) => this.inUnits(name)), ...found.differing_parameters.map((name) => h("span", { title: name }, short(name)))];
     const runs = ranked(found.runs);
-    const rows = runs.map((run) => [run.rank ?? "–", swatch(this.looks.get(run.run_id), svg), runLink(run.run_id, run.name), ...found.differing_parameters.map((name) => value(run.parameters[name])), ...outcomes.map((name) => number(run.summary?.[name]))]);
+    const rows = runs.map((run) => [run.rank ?? "–", swatch(this.looks.get(run.run_id), svg), runLink(run.run_id, run.name), ...outcomes.map((name) => number(run.summary?.[name])), ...found.differing_parameters.map((name) => value(run.parameters[name]))]);
     const focus = (place) => () => this.chart.focus(this.runLines.get(runs[place].run_id) ?? null);
     const leave = () => this.chart.focus(null);
     const made = table(`Runs by ${found.metric}, best first`, heads, rows, (place) => ({ pointerenter: focus(place), pointerleave: leave, focusin: focus(place), focusout: leave }));

@@ -18,6 +18,7 @@ import { drawPredictions } from "../run/predictions.js";
 import { drawCheckpoints, drawEvents, drawLogs, drawParameters, drawSpec } from "../run/record.js";
 
 const ROUND = 1000; // milliseconds between two looks at a job that is not over
+const TAB_ROUND = 3000; // of what stands below the charts
 const USUAL = ["train_loss", "val_loss"];
 
 /** @type {import("../main.js").View} */
@@ -120,15 +121,32 @@ class RunPage {
   }
 
   tabs(first) {
-    const about = { name: "about", title: "Parameters and metrics", draw: (host) => drawParameters(host, this.run) };
+    const about = { name: "about", title: "Parameters and metrics", draw: this.live((host) => drawParameters(host, this.run)) };
     const ofJob = [
       { name: "spec", title: "Plan and spec", draw: (host) => drawSpec(host, this.job) },
       { name: "logs", title: "Logs", draw: (host, signal) => drawLogs(host, this.id, signal) },
-      { name: "events", title: "Events", draw: (host, signal) => drawEvents(host, this.id, signal) },
-      { name: "checkpoints", title: "Checkpoints", draw: (host, signal) => drawCheckpoints(host, this.id, signal) },
+      { name: "events", title: "Events", draw: this.live((host, signal) => drawEvents(host, this.id, signal)) },
+      { name: "checkpoints", title: "Checkpoints", draw: this.live((host, signal) => drawCheckpoints(host, this.id, signal)) },
       ...(session.maySubmit() ? [{ name: "predictions", title: "Predictions", draw: (host, signal) => drawPredictions(host, this.job, signal) }] : []),
     ];
     return tabs("About the run", this.job ? [about, ...ofJob] : [about], first, (tab) => remember({ tab }), this.signal);
+  }
+
+  /** Drawn again and again until the run is over, but not while somebody marks something to copy it. */
+  live(draw) {
+    return (host, signal) => every(TAB_ROUND, async () => {
+      const over = isOver(this.run.status); // before: what it shows then will not change
+      const marked = getSelection();
+      if (!marked.isCollapsed && host.contains(marked.anchorNode)) return true;
+      const places = [...host.querySelectorAll(".wide")].map(({ scrollLeft }) => scrollLeft);
+      try {
+        await draw(host, signal);
+      } catch (error) {
+        if (over) throw error; // else the look at the run, which goes on too, tells of it
+      }
+      host.querySelectorAll(".wide").forEach((each, place) => { each.scrollLeft = places[place] ?? 0; });
+      return !over;
+    }, signal);
   }
 
   calls() {
