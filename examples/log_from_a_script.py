@@ -48,7 +48,10 @@ class Log:
         self.waiting.put(None)
         self.thread.join()
         status = "succeeded" if kind is None else "cancelled" if kind is KeyboardInterrupt else "failed"
-        self._send(f"/v1/runs/{self.run_id}/finish", {"status": status})
+        try:
+            self._send(f"/v1/runs/{self.run_id}/finish", {"status": status})
+        except Exception as error:  # must not stand in the place of what ended the training
+            self.failure = self.failure or error
         if self.failure is not None and kind is None:
             raise self.failure
 

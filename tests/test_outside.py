@@ -439,6 +439,17 @@ def test_the_helper_for_scripts_survives_a_restart_of_the_service(
     assert found["y"][-1] == "NaN"
 
 
+def test_the_helper_for_scripts_lets_the_error_of_the_training_through_when_the_service_is_gone(
+    serve: Serve, token: str, until: Until
+) -> None:
+    server = serve()
+    log = example().Log("a script", url=server.url, token=token, patience=0.0)
+    server.should_exit = True
+    until(lambda: not answers(server.url))
+    with pytest.raises(ZeroDivisionError), log:
+        log(1, loss=1 / 0)
+
+
 def test_the_queries_for_a_person_with_sqlite_run(client: httpx.Client, settings: Settings) -> None:
     queries = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/operations.md").read_text(encoding="utf-8"), re.DOTALL)
     assert len(queries) == 3
