@@ -93,3 +93,10 @@ def test_every_look_is_answered_in_the_form_that_its_description_has(admin: http
             model.model_validate_json(answer.content)
             looked_at.append(route.path)
     assert len(looked_at) >= 20, looked_at
+
+
+def test_every_metric_of_the_service_is_told_to_whoever_runs_it(admin: httpx.Client) -> None:
+    document = (Path(__file__).parent.parent / "docs/operations.md").read_text(encoding="utf-8")
+    known = set(re.findall(r"^# TYPE (trainbox_\w+)", admin.get("/metrics").text, re.MULTILINE))
+    told = set(re.findall(r"`(trainbox_\w+)(?:{[\w, ]+})?`", document))
+    assert told == {name for name in known if not name.endswith("_created")}

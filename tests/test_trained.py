@@ -129,6 +129,12 @@ def test_a_category_is_meant_by_the_number_or_the_truth_value_that_its_text_says
             prediction._cell(fitted, column, cell)
 
 
+@pytest.mark.parametrize("given", ["1", [["1", 2]], [[True]], [[1, None]], [[1], [1, 2]], [[1e999]], [], {}, [10**99]])
+def test_an_image_is_nothing_but_numbers(given: Any) -> None:
+    with pytest.raises(prediction._Misfit):
+        prediction._numbers(given)
+
+
 def test_no_more_errands_are_done_at_a_time_than_allowed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(errands, "WAIT_SECONDS", 0.01)
     monkeypatch.setattr(errands, "_free", threading.BoundedSemaphore(1))

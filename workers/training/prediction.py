@@ -165,9 +165,9 @@ def _as_number(text: str) -> float | None:
 
 def _numbers(given: Any) -> NDArray[np.float64]:
     try:
-        found = np.array(given, np.float64)
-    except (ValueError, TypeError, OverflowError):
+        found = np.array(given)
+    except ValueError:
         raise _Misfit("it is not an even list of numbers") from None
-    if not found.size or not all(map(math.isfinite, found.flat)):
-        raise _Misfit("it is not a list of finite numbers")
-    return found
+    if found.dtype.kind not in "iuf" or not found.size or not np.isfinite(found).all():
+        raise _Misfit("it is not an even list of finite numbers")
+    return found.astype(np.float64)
