@@ -206,6 +206,23 @@ def test_a_disk_that_fails_once_is_tried_again_and_one_that_fails_twice_leaves_n
     assert [path.name for path in tmp_path.iterdir()] == ["a1-s7"]
 
 
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name_and_its_name_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, draft = tmp_path / "a1-s7", tmp_path / "a1-s7.tmp"
+    synced: list[tuple[Path, bool]] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), place.exists()))
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    assert checkpoints.write(tmp_path, 1, 7, FACTS, {"state.pt": lambda file: file.write(b"whole")}) == place
+    files = [(draft / "state.pt", False), (draft / "manifest.json", False)]
+    assert synced == [*files, (draft, False), (tmp_path, True)]
+
+
 # Killed, and gone on
 
 
