@@ -217,8 +217,11 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name_and_its_name_before_
         synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), place.exists()))
         sync(descriptor)
 
+    def dump(file: checkpoints.Digesting) -> None:
+        file.write(b"whole")
+
     monkeypatch.setattr(os, "fsync", noted)
-    assert checkpoints.write(tmp_path, 1, 7, FACTS, {"state.pt": lambda file: file.write(b"whole")}) == place
+    assert checkpoints.write(tmp_path, 1, 7, FACTS, {"state.pt": dump}) == place
     files = [(draft / "state.pt", False), (draft / "manifest.json", False)]
     assert synced == [*files, (draft, False), (tmp_path, True)]
 
