@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 import random
 import shutil
 import struct
@@ -224,6 +225,19 @@ def test_a_checkpoint_is_on_the_disk_before_it_has_its_name_and_its_name_before_
     assert checkpoints.write(tmp_path, 1, 7, FACTS, {"state.pt": dump}) == place
     files = [(draft / "state.pt", False), (draft / "manifest.json", False)]
     assert synced == [*files, (draft, False), (tmp_path, True)]
+
+
+def test_a_state_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(canary),)
+
+    torch.save({"model": Trap()}, tmp_path / "state.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        state.load(tmp_path)
+    assert not canary.exists()
 
 
 # Killed, and gone on
