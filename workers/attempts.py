@@ -20,7 +20,7 @@ from service.states import EndReason
 from workers import checkpoints as files, endings, recorder
 from workers.endings import Asked, Drained, Ending, Failed, Lost, Stopped, Succeeded
 from workers.launcher import Launcher, Trainer
-from workers.processes import seize
+from workers.processes import memory_kills, seize
 from workers.recorder import Recording
 from workers.slots import Grant
 from workers.trainer import Order
@@ -95,7 +95,7 @@ def start(claim: Claim, grant: Grant, settings: Settings, launcher: Launcher) ->
     )
     watchdog = Watchdog(folder / "spool", settings.stall_seconds)
     log.info("attempt started", job=lease.job_id, attempt=lease.attempt, pid=trainer.pid, device=grant.address)
-    return Attempt(claim, grant, trainer, recording, folder, monotonic(), endings.memory_kills(), watchdog, parts)
+    return Attempt(claim, grant, trainer, recording, folder, monotonic(), memory_kills(), watchdog, parts)
 
 
 def write_end(database: Database, attempt: Attempt, terms: Terms) -> None:
@@ -133,7 +133,7 @@ def _ending(database: Database, attempt: Attempt, terms: Terms) -> Ending:
             attempt.recording.steps,
             attempt.claim.plan["total_steps"],
             attempt.asked,
-            endings.memory_kills() > attempt.memory_kills,
+            memory_kills() > attempt.memory_kills,
             attempt.stalled_for,
             attempt.claim.spec["early_stopping"] is not None,
         )
