@@ -15,11 +15,12 @@ import httpx
 import psutil
 import pytest
 from conftest import Serve, Until
+from sqlalchemy import select
 from test_worker import ENDLESS, LONG_LEASE, Place, Process, descendants, is_alive, small
 
 from service import job_logs, runs
 from service.states import EndReason, JobStatus
-from service.tables import Job
+from service.tables import Job, WorkerRow
 from workers.processes import Busy, memory_groups, seize
 
 STALL_SECONDS = 6
@@ -290,15 +291,25 @@ INTO_GROUP = 'echo $$ > "$0/cgroup.procs" && exec "$1" -m workers'
 
 @pytest.mark.chaos
 def test_a_trainer_that_the_kernel_kills_for_memory_fails_with_that_reason(place: Place, until: Until) -> None:
-    settings = LONG_LEASE | {"TRAINBOX_SLOTS": "5", "TRAINBOX_TRAINER_MEMORY_MIB": "1000000"}
+    settings = LONG_LEASE | {"TRAINBOX_SLOTS": "10", "TRAINBOX_TRAINER_MEMORY_MIB": "1000000"}
+    only_there = {"resources": {"threads": 5}}
     with memory_group(1000) as group:
         with place.worker("sh", "-c", INTO_GROUP, str(group), sys.executable, **settings) as other:
-            job_id = place.submit(faulty("fill_the_memory", resources={"threads": 5}))
-            job = place.ended(job_id)
+            lease = select(WorkerRow.lease_until).where(WorkerRow.pid == other.pid)
+            steady = place.submit(small(ENDLESS, **only_there))
+            trainer = place.trainer(steady)
+            job = ended(place, "fill_the_memory", **only_there)
             assert (job.status, job.error_code, job.signal) == (JobStatus.FAILED, EndReason.OOM_HOST, signal.SIGKILL)
             assert "out of memory" in (job.error_message or "")
-            assert place.attempts(job_id) == [(1, "oom_host")]
-            assert other.poll() is None
+            assert place.attempts(job.id) == [(1, "oom_host")]
+            for _ in range(3):  # what the kernel did some looks ago says nothing of who dies now
+                renewed = place.scalar(lease)
+                until(lambda before=renewed: place.scalar(lease) > before)  # type: ignore[misc]
+            trainer.kill()
+            place.trainer(steady, attempt=2)
+            assert place.attempts(steady) == [(1, "worker_lost"), (2, None)]
+            place.cancel(steady)
+            place.ended(steady)
         until(lambda: not (group / "cgroup.procs").read_text())
 
 

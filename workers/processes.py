@@ -37,8 +37,12 @@ def memory_groups() -> list[Path]:
 
     In a container the group itself may have another name outside, and what is seen is the top of the tree.
     """
-    groups = []
-    for line in Path("/proc/self/cgroup").read_text().splitlines():
+    groups: list[Path] = []
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:  # a kernel without them
+        return groups
+    for line in lines:
         _, controllers, path = line.split(":", 2)
         if controllers in ("", "memory"):
             top = CONTROL_GROUPS / controllers

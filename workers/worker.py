@@ -98,6 +98,8 @@ class Worker:
                     self._kill_hung()  # first, because one that hangs may hold the write lock
                     self._renew()
                     self._reclaim()
+                    for attempt in self.attempts.values():
+                        attempts.note_memory_kills(attempt)
                     look = True  # a lost job's wait ends without a commit
                 look |= self.slots.settling and now - self.settled > SETTLE_SECONDS and self._settle()
                 self._record()
