@@ -128,8 +128,8 @@ def _lack(wanted: Waiting, free: Sequence[Room]) -> Iterable[Words]:
         yield _cause("no_memory", f"it needs {wanted.memory_mib} MiB of memory, and {most_mib} MiB are free")
         return
     gpus, threads = max((room.gpus if wanted.gpus else 0, room.threads) for room in free)
-    needed, most = _slots(wanted.threads, wanted.gpus), _slots(threads, gpus)
-    yield _cause("no_slot", f"it needs {needed}, and no worker has more than {most} free")
+    most = f"more than {_slots(threads, gpus)}" if threads or gpus else "any"
+    yield _cause("no_slot", f"it needs {_slots(wanted.threads, wanted.gpus)}, and no worker has {most} free")
 
 
 def _cause(code: str, message: str) -> Words:

@@ -81,25 +81,44 @@ class Terms:
 
 
 def claim(session: Session, worker: str, free: Room, total: Room, terms: Terms) -> Claim | None:
-    """The job that is next by `order` for a worker with these slots, now running under a new attempt; or None."""
-    seq = order.next_job(session, free, total, terms.most_running)
-    if seq is None:
-        return None
+    """The job that is next by `order` for a worker with these slots, now running under a new attempt; or None.
+
+    One of which what is stored makes no sense, since another version wrote it, fails here and holds nobody up.
+    """
+    while (seq := order.next_job(session, free, total, terms.most_running)) is not None:
+        job = _begin(session, seq, worker, terms)
+        lease = Lease(seq, job.id, job.attempt, worker)
+        try:
+            return _claim(session, job, lease)
+        except (LookupError, TypeError, ValueError) as error:
+            message = f"this version cannot read what is stored of the job ({type(error).__name__})"
+            fail(session, lease, EndReason.ERROR, message, None, None)
+    return None
+
+
+def _begin(session: Session, seq: int, worker: str, terms: Terms) -> Job:
+    """Lets a job run under a new attempt of the worker."""
     now, boot = clock.boot_milliseconds(), clock.boot_id()
     held = {"worker": worker, "boot": boot, "lease_until": now + terms.lease_milliseconds}
     began = {"attempt": Job.attempt + 1, "started_at": func.coalesce(Job.started_at, clock.now())}
     queue.move(session, seq, JobStatus.RUNNING, "started", "training", **began, **held)
     job = session.scalars(select(Job).where(Job.seq == seq)).one()
-    kept, counts = _cut_back(session, job) if job.attempt > 1 else ([], {})
     started = {"started_ms": now, "started_at": job.reason_since}
     attempt = {"job": seq, "number": job.attempt, "worker": worker, "boot": boot, "devices": [], **started}
     session.execute(insert(ATTEMPTS), attempt)
+    return job
+
+
+def _claim(session: Session, job: Job, lease: Lease) -> Claim:
+    """Raises LookupError, TypeError or ValueError when what is stored makes no sense."""
+    kept, counts = _cut_back(session, job) if job.attempt > 1 else ([], {})
+    Plan.model_validate(job.plan)
     gate = job.spec["gate"]
     dataset = session.scalars(select(Dataset).where(Dataset.id == job.dataset_id)).one()
     classes = None if dataset.classes is None else len(dataset.classes)
     kind = memory.kind(job.spec, dataset.shape, classes)
     return Claim(
-        lease=Lease(seq, job.id, job.attempt, worker),
+        lease=lease,
         spec=job.spec,
         plan=job.plan,
         dataset_id=job.dataset_id,

@@ -13,14 +13,13 @@ import httpx
 
 Spec = dict[str, Any]
 
+WORKER = (sys.executable, "-m", "workers")
 # On the path of a worker, it makes trainers misbehave as the tags of their jobs say.
 FAULTY = Path(__file__).parent / "faulty"
 
 
 @contextmanager
-def worker(
-    home: Path, program: Sequence[str] = (sys.executable, "-m", "workers"), **settings: str
-) -> Iterator[subprocess.Popen[bytes]]:
+def worker(home: Path, program: Sequence[str] = WORKER, **settings: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker process on the home, with the most careless umask; drained at the end."""
     environment = os.environ | {"TRAINBOX_HOME": str(home)} | settings
     process = subprocess.Popen(program, env=environment, stderr=subprocess.DEVNULL, umask=0)

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import pickle
 import random
 import shutil
 import struct
@@ -204,6 +205,39 @@ def test_a_disk_that_fails_once_is_tried_again_and_one_that_fails_twice_leaves_n
     with pytest.raises(OSError, match="Input/output"):
         checkpoints.write(tmp_path, 1, 8, FACTS, {"state.pt": dump})
     assert [path.name for path in tmp_path.iterdir()] == ["a1-s7"]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name_and_its_name_before_it_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, draft = tmp_path / "a1-s7", tmp_path / "a1-s7.tmp"
+    synced: list[tuple[Path, bool]] = []
+    sync = os.fsync
+
+    def noted(descriptor: int) -> None:
+        synced.append((Path(f"/proc/self/fd/{descriptor}").readlink(), place.exists()))
+        sync(descriptor)
+
+    def dump(file: checkpoints.Digesting) -> None:
+        file.write(b"whole")
+
+    monkeypatch.setattr(os, "fsync", noted)
+    assert checkpoints.write(tmp_path, 1, 7, FACTS, {"state.pt": dump}) == place
+    files = [(draft / "state.pt", False), (draft / "manifest.json", False)]
+    assert synced == [*files, (draft, False), (tmp_path, True)]
+
+
+def test_a_state_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
+    canary = tmp_path / "canary"
+
+    class Trap:
+        def __reduce__(self) -> Any:
+            return os.mkdir, (str(canary),)
+
+    torch.save({"model": Trap()}, tmp_path / "state.pt")
+    with pytest.raises(pickle.UnpicklingError):
+        state.load(tmp_path)
+    assert not canary.exists()
 
 
 # Killed, and gone on

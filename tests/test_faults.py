@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ import httpx
 import psutil
 import pytest
 from conftest import Serve, Until
+from sqlalchemy import select
 from test_worker import ENDLESS, LONG_LEASE, Place, Process, descendants, is_alive, small
 
 from service import job_logs, runs
 from service.states import EndReason, JobStatus
-from service.tables import Job
-from workers.processes import Busy, seize
+from service.tables import Job, WorkerRow
+from workers.processes import Busy, memory_groups, seize
 
 STALL_SECONDS = 6
 LOG_MIB = 2
@@ -264,6 +266,51 @@ def test_a_trainer_that_takes_too_much_memory_fails_with_a_reason_that_names_it(
     assert is_alive(running)
     place.cancel(other)
     place.ended(other)
+
+
+@contextmanager
+def memory_group(mebibytes: int) -> Iterator[Path]:
+    """A control group whose processes may use so much memory together."""
+    group = memory_groups()[0] / f"of-a-test-{os.getpid()}"
+    limits = [group / "memory.max", group / "memory.limit_in_bytes"]
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("no control group can be made here")
+    try:
+        if not (known := [limit for limit in limits if limit.exists()]):
+            pytest.skip("control groups tell nothing of memory here")
+        known[0].write_text(str(mebibytes << 20))
+        yield group
+    finally:
+        group.rmdir()
+
+
+INTO_GROUP = 'echo $$ > "$0/cgroup.procs" && exec "$1" -m workers'
+
+
+@pytest.mark.chaos
+def test_a_trainer_that_the_kernel_kills_for_memory_fails_with_that_reason(place: Place, until: Until) -> None:
+    settings = LONG_LEASE | {"TRAINBOX_SLOTS": "10", "TRAINBOX_TRAINER_MEMORY_MIB": "1000000"}
+    only_there = {"resources": {"threads": 5}}
+    with memory_group(1000) as group:
+        with place.worker("sh", "-c", INTO_GROUP, str(group), sys.executable, **settings) as other:
+            lease = select(WorkerRow.lease_until).where(WorkerRow.pid == other.pid)
+            steady = place.submit(small(ENDLESS, **only_there))
+            trainer = place.trainer(steady)
+            job = ended(place, "fill_the_memory", **only_there)
+            assert (job.status, job.error_code, job.signal) == (JobStatus.FAILED, EndReason.OOM_HOST, signal.SIGKILL)
+            assert "out of memory" in (job.error_message or "")
+            assert place.attempts(job.id) == [(1, "oom_host")]
+            for _ in range(3):  # what the kernel did some looks ago says nothing of who dies now
+                renewed = place.scalar(lease)
+                until(lambda before=renewed: place.scalar(lease) > before)  # type: ignore[misc]
+            trainer.kill()
+            place.trainer(steady, attempt=2)
+            assert place.attempts(steady) == [(1, "worker_lost"), (2, None)]
+            place.cancel(steady)
+            place.ended(steady)
+        until(lambda: not (group / "cgroup.procs").read_text())
 
 
 # Logs

@@ -331,6 +331,21 @@ def test_a_job_of_a_model_that_is_not_installed_any_more_holds_nobody_up(
     assert client.get(f"/v1/jobs/{job_id}").json()["spec"]["model"] == {"type": "removed"}
 
 
+@pytest.mark.parametrize(("column", "field"), [("spec", "gate"), ("spec", "limits"), ("plan", "total_steps")])
+def test_a_job_that_another_version_wrote_otherwise_fails_and_holds_nobody_up(
+    database: Database, submit: Submit, column: str, field: str
+) -> None:
+    odd, other = submit(), submit()
+    with database.write() as session:
+        row = session.scalars(select(Job).where(Job.id == odd)).one()
+        setattr(row, column, {name: value for name, value in getattr(row, column).items() if name != field})
+    assert claim(database, "worker-1").lease.job_id == other
+    failed = job(database, odd)
+    assert (failed.status, failed.error_code) == (JobStatus.FAILED, EndReason.ERROR)
+    assert "this version cannot read what is stored" in (failed.error_message or "")
+    assert attempts(database) == [(1, "error"), (1, None)]
+
+
 def test_what_keeps_a_run_from_coming_out_the_same_is_told_once_for_all_attempts(
     database: Database, submit: Submit, client: httpx.Client, tmp_path: Path
 ) -> None:

@@ -71,6 +71,19 @@ def test_the_service_never_imports_the_workers_or_torch() -> None:
         assert not roots & (HEAVY | {"workers"}), path
 
 
+def test_nothing_unpickles_what_others_have_written() -> None:
+    for path, tree in [*modules("service"), *modules("workers")]:
+        found = {name.split(".")[0] for name in imports(tree)}
+        if path.parent != Path("service/pictures"):  # which gets by a pipe what its own parent has made
+            assert not found & {"pickle", "marshal", "shelve", "dill", "joblib"}, path
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) == "torch.load":
+                said = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert said.get("weights_only") == "True", path
+            if isinstance(node, ast.keyword) and node.arg == "allow_pickle":
+                assert ast.unparse(node.value) == "False", path
+
+
 def test_the_workers_never_import_the_api_or_the_command_line() -> None:
     for path, tree in modules("workers"):
         found = imports(tree)

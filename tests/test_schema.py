@@ -25,7 +25,7 @@ from sqlalchemy.orm import Session
 
 from service import curves, database as database_module, datasets, home, schema
 from service.curves import rollups, stored
-from service.database import SAFE_SQLITE, Database, sqlite_module, sqlite_warning
+from service.database import MOST_LOG_BYTES, SAFE_SQLITE, Database, sqlite_module, sqlite_warning
 from service.errors import DatabaseDamaged, DatabaseUnusable, SchemaMismatch
 from service.settings import Settings
 from service.states import Direction
@@ -500,6 +500,16 @@ def test_an_old_sqlite_is_told_of_once_at_the_start_and_by_the_doctor(settings: 
 def test_the_sqlite_in_use_is_named_only_when_it_can_lose_a_commit() -> None:
     version = sqlite_module().sqlite_version_info
     assert (sqlite_warning() is None) == (version >= SAFE_SQLITE or version in {(3, 50, 7), (3, 44, 6)})
+
+
+def test_a_commit_waits_for_the_disk_and_every_connection_keeps_the_rules(database: Database) -> None:
+    full = 2  # of `synchronous`: a commit that was answered survives a power cut
+    rules = {"synchronous": full, "journal_mode": "wal", "foreign_keys": 1, "mmap_size": 0}
+    rules["journal_size_limit"] = MOST_LOG_BYTES
+    for engine, reads_only in ((database.writer, 0), (database.reader, 1)):
+        with engine.connect() as connection:
+            found = {name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in (*rules, "query_only")}
+        assert found == rules | {"query_only": reads_only}
 
 
 def test_a_reading_has_one_view_and_the_next_one_sees_what_was_committed_meanwhile(database: Database) -> None:

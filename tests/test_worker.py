@@ -15,7 +15,7 @@ import aftermath
 import numpy as np
 import psutil
 import pytest
-from boxes import FAULTY, worker
+from boxes import FAULTY, WORKER, worker
 from conftest import Until
 from sqlalchemy import func, select
 
@@ -91,9 +91,9 @@ class Place:
         aftermath.check_private(settings)
 
     @contextmanager
-    def worker(self, **more: str) -> Iterator[Process]:
-        """A worker that is ready; none of its processes is left in the end."""
-        with worker(self.settings.home, **OF_WORKERS | more) as process:
+    def worker(self, *program: str, **more: str) -> Iterator[Process]:
+        """A worker that is ready; none of its processes is left in the end. program: that becomes one."""
+        with worker(self.settings.home, program or WORKER, **OF_WORKERS | more) as process:
             self.until(lambda: self._is_ready(process))
             yield process
             family = descendants(process)

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -20,7 +21,7 @@ from service.states import EndReason
 from workers import checkpoints as files, endings, recorder
 from workers.endings import Asked, Drained, Ending, Failed, Lost, Stopped, Succeeded
 from workers.launcher import Launcher, Trainer
-from workers.processes import seize
+from workers.processes import memory_kills, seize
 from workers.recorder import Recording
 from workers.slots import Grant
 from workers.trainer import Order
@@ -34,7 +35,7 @@ log = structlog.get_logger()
 
 @dataclass
 class Attempt:
-    """One execution that this worker looks after."""
+    """One execution that this worker looks after. memory_kills: the last two readings while its trainer lived."""
 
     claim: Claim
     grant: Grant
@@ -42,7 +43,7 @@ class Attempt:
     recording: Recording
     folder: Path
     started: float
-    memory_kills: int
+    memory_kills: deque[int]
     watchdog: Watchdog
     micro_batches: int
     asked: Asked | None = None
@@ -95,7 +96,14 @@ def start(claim: Claim, grant: Grant, settings: Settings, launcher: Launcher) ->
     )
     watchdog = Watchdog(folder / "spool", settings.stall_seconds)
     log.info("attempt started", job=lease.job_id, attempt=lease.attempt, pid=trainer.pid, device=grant.address)
-    return Attempt(claim, grant, trainer, recording, folder, monotonic(), endings.memory_kills(), watchdog, parts)
+    kills = deque([memory_kills()], maxlen=2)
+    return Attempt(claim, grant, trainer, recording, folder, monotonic(), kills, watchdog, parts)
+
+
+def note_memory_kills(attempt: Attempt) -> None:
+    """To be called now and then: what the kernel killed hours before the trainer died was not this trainer."""
+    if attempt.trainer.status is None:
+        attempt.memory_kills.append(memory_kills())
 
 
 def write_end(database: Database, attempt: Attempt, terms: Terms) -> None:
@@ -133,7 +141,7 @@ def _ending(database: Database, attempt: Attempt, terms: Terms) -> Ending:
             attempt.recording.steps,
             attempt.claim.plan["total_steps"],
             attempt.asked,
-            endings.memory_kills() > attempt.memory_kills,
+            memory_kills() > attempt.memory_kills[0],
             attempt.stalled_for,
             attempt.claim.spec["early_stopping"] is not None,
         )

@@ -115,12 +115,3 @@ def read_outcome(path: Path) -> Outcome | None:
     except FileNotFoundError:
         return None
     return Outcome.from_json(content)
-
-
-def memory_kills() -> int:
-    """How often the kernel has killed a process of this control group for memory; 0 where it does not say."""
-    try:
-        lines = Path("/sys/fs/cgroup/memory.events").read_text().splitlines()
-    except OSError:
-        return 0
-    return sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))

@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,7 @@ from service import locks
 KILL_SECONDS = 10
 MARK = "TRAINBOX_ATTEMPT"  # in the environment of what a trainer starts: the folder of its attempt
 PR_SET_CHILD_SUBREAPER = 36
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 class Busy(Exception):
@@ -30,12 +32,41 @@ def adopt_orphans() -> None:
         raise OSError(ctypes.get_errno(), "PR_SET_CHILD_SUBREAPER was refused")
 
 
+def memory_groups() -> list[Path]:
+    """Where the kernel tells of the memory of this process's control group, of version 2 or 1.
+
+    In a container the group itself may have another name outside, and what is seen is the top of the tree.
+    """
+    groups: list[Path] = []
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:  # a kernel without them
+        return groups
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            top = CONTROL_GROUPS / controllers
+            groups += [top / path.lstrip("/"), top]
+    return groups
+
+
 def machine_memory() -> int:
-    """Bytes that this machine has, or the control group in which the worker runs, if that has less."""
+    """Bytes that this machine has, or the control groups that the worker runs in, if one of them has less."""
     least: int = psutil.virtual_memory().total
-    with suppress(OSError, ValueError):  # "max" is no number
-        least = min(least, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    for group in memory_groups():
+        for folder, name in product((group, *group.parents), ("memory.max", "memory.limit_in_bytes")):
+            with suppress(OSError, ValueError):  # "max" is no number
+                least = min(least, int((folder / name).read_text()))
     return least
+
+
+def memory_kills() -> int:
+    """How often the kernel has killed for want of memory: in this control group, or where it does not say, at all."""
+    told = [group / name for group in memory_groups() for name in ("memory.events", "memory.oom_control")]
+    for path in (*told, Path("/proc/vmstat")):
+        with suppress(OSError, KeyError):
+            return int(dict(line.split() for line in path.read_text().splitlines())["oom_kill"])
+    return 0
 
 
 def children() -> list[int]:

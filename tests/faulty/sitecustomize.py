@@ -194,6 +194,17 @@ def take_all_memory() -> None:
     _before_step(20, take)
 
 
+def fill_the_memory() -> None:
+    """More than there is, and all of it really used."""
+    taken: list[bytes] = []
+
+    def fill() -> None:
+        while True:
+            taken.append(b"x" * (1 << 24))
+
+    _before_step(20, fill)
+
+
 FAULTS: dict[str, Callable[[], None]] = {
     name: found for name, found in list(globals().items()) if callable(found) and not name.startswith("_")
 }
