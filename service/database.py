@@ -158,9 +158,11 @@ class Database:
         if self.log_bytes <= MOST_LOG_BYTES:
             return
         with closing(sqlite_module().connect(str(self.path), isolation_level=None, timeout=PATIENCE_SECONDS)) as opened:
-            # The first does the work and holds up nobody; the second, which keeps writers waiting, finds it done.
-            opened.execute("PRAGMA wal_checkpoint(PASSIVE)")
-            opened.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            # The first does the work and holds up nobody; the second, which keeps writers waiting, finds it done. It
+            # would wait in vain for whoever reads an old view, for which the first has left something.
+            _, written, moved = opened.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            if moved == written:
+                opened.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         while self._readers:
