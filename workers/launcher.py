@@ -22,6 +22,7 @@ from workers.trainer import Order
 
 START_SECONDS = 10  # for a fork that takes milliseconds
 LEAVE_SECONDS = 2.0  # for what was killed to be gone
+MOST_AT_ONCE = 1000  # strangers that are ended: what forks faster than it dies is not to hold up the worker
 
 log = structlog.get_logger()
 
@@ -162,10 +163,12 @@ class Launcher:
         self.undying = {process: attempt for process, attempt in self.undying.items() if processes.lives(process)}
         for process, given_up in self.undying.items():
             living[given_up].append(process.pid)
-        server = self._server.pid if self._server is not None else None
         alive = {trainer.attempt for trainer in self.trainers.values() if trainer.status is None}
-        for pid in processes.children():
-            if pid != server and pid not in self.trainers:
+        met: set[int] = set()
+        # Those that are gone at once have perhaps left children, which are there now.
+        while len(met) < MOST_AT_ONCE and (fresh := self._strangers() - met):
+            met |= fresh
+            for pid in fresh:
                 with suppress(ProcessLookupError, ChildProcessError):
                     attempt = processes.attempt_of(pid)
                     if attempt not in alive:
@@ -179,6 +182,10 @@ class Launcher:
         deadline = time.monotonic() + LEAVE_SECONDS
         while self.end_strangers() and time.monotonic() < deadline:
             time.sleep(0.01)
+
+    def _strangers(self) -> set[int]:
+        server = {self._server.pid} if self._server is not None else set()
+        return set(processes.children()) - server - self.trainers.keys()
 
     def close(self) -> None:
         """Ends the forkserver; trainers that still live see their lifeline close."""
