@@ -3,6 +3,7 @@
 import os
 import shutil
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -100,10 +101,12 @@ def start(claim: Claim, grant: Grant, settings: Settings, launcher: Launcher) ->
     return Attempt(claim, grant, trainer, recording, folder, monotonic(), kills, watchdog, parts)
 
 
-def note_memory_kills(attempt: Attempt) -> None:
-    """To be called now and then: what the kernel killed hours before the trainer died was not this trainer."""
-    if attempt.trainer.status is None:
-        attempt.memory_kills.append(memory_kills())
+def note_memory_kills(attempts: Iterable[Attempt]) -> None:
+    """To be called now and then: what the kernel killed hours before a trainer died was not that trainer."""
+    kills = memory_kills()
+    for attempt in attempts:
+        if attempt.trainer.status is None:
+            attempt.memory_kills.append(kills)
 
 
 def write_end(database: Database, attempt: Attempt, terms: Terms) -> None:

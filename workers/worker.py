@@ -232,8 +232,7 @@ class Worker:
         neighbours.kill_hung(self.database, run_path, self.id, self.terms, self.renewed)
         self._renew()
         neighbours.reclaim(self.database, run_path, self.settings.jobs_path, self.terms)
-        for attempt in self.attempts.values():
-            attempts.note_memory_kills(attempt)
+        attempts.note_memory_kills(self.attempts.values())
 
     def _renew(self) -> None:
         with self.database.write() as session:
