@@ -116,6 +116,14 @@ def test_a_validation_loss_that_turns_up_is_overfitting_unless_what_counts_still
     assert disagreeing.evidence["improving_metric"] == "val_recall"
 
 
+def test_a_burst_near_the_end_of_training_hides_no_overfitting() -> None:
+    training = falling(1000, end=1e-5, pace=8)
+    training[950:956] = 2.0
+    findings = diagnose(Case(signal(training), signal(rising_again(), "val_loss", every=10))).findings
+    [finding] = [each for each in findings if each.code is Code.OVERFITTING]
+    assert finding.evidence["training_loss_since"] < finding.evidence["training_loss_at_lowest"]
+
+
 def test_a_sibling_that_learned_far_more_says_which_way_the_rate_is_wrong() -> None:
     facts: dict[str, Any] = {"parameters": {"hyperparameters.learning_rate": 0.01}}
     larger = diagnose(Case(signal(falling(end=1.7)), siblings=[Sibling("a-sibling", 0.1, 0.01)], **facts))

@@ -78,7 +78,7 @@ def turned_up(case: Case, train: Signal, validation: Signal) -> Finding | None:
     lowest, step = validation.lowest
     rise = validation.tail - lowest
     worth = max(abs(lowest), NEGLIGIBLE * abs(train.start), 1e-300)
-    if rise <= TURNED_UP * worth or train.tail >= train.at(step) or step >= validation.steps[-1]:
+    if rise <= TURNED_UP * worth or train.since(step) >= train.at(step) or step >= validation.steps[-1]:
         return None
     facts = {
         "metric": validation.metric,
@@ -87,7 +87,7 @@ def turned_up(case: Case, train: Signal, validation: Signal) -> Finding | None:
         "tail_mean": short(validation.tail),
         "rise": short(rise / worth),
         "training_loss_at_lowest": short(train.at(step)),
-        "training_loss_now": short(train.tail),
+        "training_loss_since": short(train.since(step)),
     }
     means = f"at {say(lowest)} on average, and is now at {say(validation.tail)}"
     turned = f"{validation.metric} was lowest around step {step}, {means}"
@@ -119,7 +119,7 @@ def turned_up(case: Case, train: Signal, validation: Signal) -> Finding | None:
             "rule": f"the validation loss is {TURNED_UP:.0%} above its lowest while training falls (the generalization "
             f"loss in {PRECHELT})"
         },
-        f"{turned}, while {train.metric} went on falling from {say(train.at(step))} to {say(train.tail)}: "
+        f"{turned}, while {train.metric} went on falling from {say(train.at(step))} to {say(train.since(step))}: "
         "the model learns its training samples by heart.",
         f"stop around step {step}, or try hyperparameters.weight_decay {decay:g} or model.dropout 0.2",
     )

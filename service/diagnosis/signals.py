@@ -130,6 +130,10 @@ class Signal:
             return 0.0
         return float(np.median(np.abs(np.diff(self.level, 2))))
 
+    def since(self, step: int) -> float:
+        """Where the curve mostly is from a step on: the median level, on which a burst of some steps has no part."""
+        return float(np.median(self.level[min(int(np.searchsorted(self.steps, step)), len(self.level) - 1) :]))
+
     def at(self, step: int) -> float:
         """The level around a step."""
         return float(self.level[max(0, int(np.searchsorted(self.steps, step, "right")) - 1)])
